@@ -1,0 +1,67 @@
+# EdgeBench's verbs. Only Python >= 3.10, g++ and make are needed; everything else comes into .venv.
+#
+# TORCH_INDEX=https://download.pytorch.org/whl/cpu  takes torch from there (see scripts/install.sh)
+# PYTHON=python3.12                                 makes .venv with that interpreter
+
+PYTHON ?= python3
+VENV   ?= .venv
+OUT    ?= out
+export PYTHON
+
+BIN    := $(VENV)/bin
+NATIVE := pyproject.toml kernels/CMakeLists.txt scripts/install.sh \
+          $(shell find kernels/csrc -type f \( -name '*.cpp' -o -name '*.h' -o -name '*.cu' \) 2>/dev/null)
+
+.DEFAULT_GOAL := help
+.PHONY: help bench test test-all lint format perf clean
+
+help:  ## this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# One stamp per set of extras: made again when the packaging, the native code or the compiler's input changes.
+$(VENV)/.installed: $(NATIVE)
+	scripts/install.sh $(VENV)
+	@touch $@
+
+$(VENV)/.installed-test: $(NATIVE)
+	scripts/install.sh $(VENV) test
+	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-all: $(NATIVE)
+	scripts/install.sh $(VENV) test,loadgen,dev
+	@touch $@ $(VENV)/.installed $(VENV)/.installed-test
+
+bench: $(VENV)/.installed  ## measure this machine, and make the leaderboard page of it
+	$(BIN)/bench run --track closed --out $(OUT)/submissions
+	$(BIN)/bench leaderboard $(OUT)/submissions --out $(OUT)/leaderboard
+	@echo
+	@echo "The leaderboard: file://$(abspath $(OUT))/leaderboard/index.html"
+
+test: $(VENV)/.installed-test  ## unit, torch and small end-to-end tests (under 10 minutes on 2 cores)
+	$(BIN)/python -m pytest -m "not slow and not browser"
+
+test-all: $(VENV)/.installed-all  ## everything that `make test` leaves out: browser, sanitizers, LoadGen, every ISA
+	$(BIN)/python -m pytest -m "slow or browser"
+	$(BIN)/python -m pytest tests/loadgen
+	tests/native/every_isa.sh $(BIN)/python
+	tests/native/sanitize.sh $(BIN)/python
+
+lint: $(VENV)/.installed-all  ## what pre-commit checks
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/codespell
+	$(BIN)/validate-pyproject pyproject.toml
+	find kernels/csrc tests/native -name '*.cpp' -o -name '*.h' -o -name '*.cu' | xargs -r $(BIN)/clang-format --dry-run --Werror
+
+format: $(VENV)/.installed-all  ## format Python and C++
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+	find kernels/csrc tests/native -name '*.cpp' -o -name '*.h' -o -name '*.cu' | xargs -r $(BIN)/clang-format -i
+
+perf: $(VENV)/.installed  ## time the kernels against this machine's ceilings
+	@for script in kernels/perf/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+clean:  ## remove .venv, build/ and caches; out/ stays
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache
+	find harness workloads kernels reports tests -name __pycache__ -type d -prune -exec rm -rf {} +
