@@ -1,0 +1,275 @@
+"""The record: the strict schema of `record.json`, the waist between measuring and judging.
+
+One record describes one bundle: one (workload, scenario) on one system, with every kernel that was
+measured side by side. Every number here is derived from the raw rows beside it (`samples.jsonl`,
+`nll.jsonl`, `ceilings.jsonl`, `power.csv`); the checker derives them again and trusts none.
+Not measured is None, never 0.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+SCHEMA_VERSION = 1
+
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9@._-]{0,99}$")]
+Text = Annotated[str, StringConstraints(max_length=2000)]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+NonNegative = Annotated[float, Field(ge=0.0)]
+Count = Annotated[int, Field(ge=0, le=2**64 - 1)]
+
+Track = Literal["closed", "open"]
+Scenario = Literal["single-stream", "offline"]
+Profile = Literal["quick", "standard", "official"]
+Kernel = Literal["fp16", "int4"]
+Mode = Literal["performance", "accuracy"]
+
+
+class StrictModel(BaseModel):
+    """A value that crosses a file boundary: immutable, unknown keys refused, NaN and inf refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class SampleRow(StrictModel):
+    """One line of `samples.jsonl`: one sample issued to one kernel. Times are monotonic, in ns."""
+
+    kernel: Kernel
+    mode: Mode
+    block: Count = Field(description="ABBA block (single-stream) or round (offline) it ran in")
+    query: Count = Field(description="query number; equal numbers pair the kernels")
+    sample: Count = Field(description="index into the scored set")
+    issued_ns: Count
+    first_token_ns: Count
+    completed_ns: Count
+    output_ids: list[Count] = Field(max_length=4096, description="token ids, end-of-sequence included")
+
+
+class NllRow(StrictModel):
+    """One line of `nll.jsonl`: the teacher-forced negative log-likelihood of one sample's call."""
+
+    kernel: Kernel
+    sample: Count
+    nll_nats: NonNegative = Field(description="summed over the call's tokens and end-of-sequence")
+    tokens: Annotated[int, Field(ge=1)]
+
+
+class CeilingRow(StrictModel):
+    """One line of `ceilings.jsonl`: one repeat of one ceiling, interleaved through the run."""
+
+    ceiling: Literal["read_bandwidth", "int8", "bf16", "fp32"]
+    instruction: Name
+    threads: Annotated[int, Field(ge=1)]
+    taken_ns: Count
+    value: Annotated[float, Field(gt=0.0)] = Field(description="bytes/s, or arithmetic op/s (2 per multiply-add)")
+
+
+class Energy(StrictModel):
+    """What a meter saw while one kernel's own blocks ran."""
+
+    status: Literal["measured", "partial", "unmeasured"]
+    reason: Text | None = None
+    meter: Name | None = None
+    domain: Text | None = None
+    joules: NonNegative | None = None
+    mean_power_W: NonNegative | None = None
+    coverage: Fraction | None = None
+
+
+class RooflinePlace(StrictModel):
+    """Where a kernel stands under the ceilings measured on this device in this run (0..100+ %)."""
+
+    bytes_per_token: NonNegative | None = None
+    operations_per_token: NonNegative | None = None
+    percent_of_bandwidth: NonNegative | None = None
+    percent_of_compute: NonNegative | None = None
+    compute_ceiling: Literal["int8", "bf16", "fp32"] | None = None
+    reason: Text | None = Field(default=None, description="why a percentage is None")
+
+
+class KernelResult(StrictModel):
+    """What one kernel reached in one scenario."""
+
+    kernel: Kernel
+    executed_path: Text = Field(description="what really ran, e.g. 'w4a16/avx512_vnni prefill=w4a8'")
+    transform: Text = Field(description="'none' for the reference, else the spec, e.g. 'rtn:group=128'")
+    valid: bool
+    invalid_reasons: list[Text] = []
+    warnings: list[Text] = []
+    samples: Count = Field(description="performance samples")
+    queries: Count
+    duration_s: NonNegative = Field(description="sum over this kernel's own performance blocks")
+    latency_p50_ms: NonNegative | None = None
+    latency_p90_ms: NonNegative | None = Field(default=None, description="early-stopping estimate")
+    latency_p90_raw_ms: NonNegative | None = None
+    ttft_p90_ms: NonNegative | None = None
+    tpot_p90_ms: NonNegative | None = None
+    samples_per_s: NonNegative | None = None
+    tokens_per_s: NonNegative | None = Field(default=None, description="output tokens")
+    energy: Energy
+    accuracy: Fraction | None = None
+    accuracy_samples: Count = 0
+    accuracy_reference: Fraction | None = None
+    accuracy_ratio: NonNegative | None = None
+    accuracy_passed: bool | None = None
+    call_nll: NonNegative | None = Field(default=None, description="nats per call token")
+    mean_output_tokens: NonNegative | None = None
+    weight_bytes: Count
+    peak_memory_bytes: Count | None = None
+    batch_size: Annotated[int, Field(ge=1)]
+    roofline: RooflinePlace
+    speedup: NonNegative | None = Field(default=None, description="over fp16; None on fp16")
+    speedup_ci95: tuple[NonNegative, NonNegative] | None = None
+
+
+class WorkloadIdentity(StrictModel):
+    """Which task, which weights, which data: hashes the checker compares with its own."""
+
+    name: Name
+    disclosure: Text | None = Field(default=None, description="what is artificial about the model")
+    task_sha256: Sha256
+    reference_sha256: Sha256 = Field(description="the reference's model.safetensors")
+    scored_sha256: Sha256
+    calibration_sha256: Sha256
+
+
+class Seeds(StrictModel):
+    sample_index: Count
+    schedule: Count
+
+
+class Host(StrictModel):
+    """What was asked for and what the run executed on."""
+
+    device_requested: Name
+    device: Name
+    executed_on: Text
+    last_level_cache_bytes: Count | None = None
+    threads: Annotated[int, Field(ge=1)]
+    other_runs_seen: bool = Field(description="another EdgeBench run held the machine's lock")
+
+
+class Ceiling(StrictModel):
+    """The median of the repeats of one ceiling."""
+
+    ceiling: Literal["read_bandwidth", "int8", "bf16", "fp32"]
+    instruction: Name
+    median: Annotated[float, Field(gt=0.0)]
+    repeats: Count
+
+
+class Provenance(StrictModel):
+    tool_version: Name
+    git_commit: Text | None = None
+    git_dirty: bool | None = None
+    command: Text
+    started_utc: Text
+    finished_utc: Text | None = None
+
+
+class Record(StrictModel):
+    """`record.json`."""
+
+    schema_version: Literal[1]
+    run_id: Name
+    complete: bool
+    track: Track
+    organisation: Name
+    system: Name
+    workload: WorkloadIdentity
+    scenario: Scenario
+    profile: Profile
+    stamps: list[Text] = Field(default=[], description="e.g. NON-COMPLIANT-DURATION")
+    seeds: Seeds
+    host: Host
+    ceilings: list[Ceiling]
+    results: list[KernelResult]
+    provenance: Provenance
+
+
+class TransformStep(StrictModel):
+    """One ledger entry: what was done to the weights, with content hashes before and after."""
+
+    transform: Name
+    parameters: dict[Name, int | float | str | bool | None]
+    before_sha256: Sha256
+    after_sha256: Sha256
+    calibration_sha256: Sha256 | None = None
+
+
+class TensorRecipe(StrictModel):
+    """How the checker regenerates tensors too large for the bundle."""
+
+    workload: Name
+    steps: list[TransformStep]
+    tensors: dict[Text, Sha256] = Field(description="per-tensor sha256 over dtype, shape and bytes")
+
+
+class Ledger(StrictModel):
+    """`ledger.json`: the provenance of the quantized weights."""
+
+    reference_sha256: Sha256
+    steps: list[TransformStep]
+    tensors: dict[Text, Sha256]
+    tensors_file: Name | None = Field(default=None, description="in the bundle when <= 16 MB")
+    graph_sha256: Sha256 = Field(description="of the architecture: config fields and tensor shapes")
+
+
+class Row(StrictModel):
+    """One flat, paste-able result row: what `--format json|csv|md` prints."""
+
+    run_id: Name
+    track: Track
+    workload: Name
+    scenario: Scenario
+    kernel: Kernel
+    executed_path: Text
+    transform: Text
+    profile: Profile
+    device: Name
+    valid: bool
+    invalid_reasons: list[Text]
+    warnings: list[Text]
+    samples: Count
+    duration_s: NonNegative
+    latency_p50_ms: NonNegative | None
+    latency_p90_ms: NonNegative | None
+    latency_p90_raw_ms: NonNegative | None
+    ttft_p90_ms: NonNegative | None
+    tpot_p90_ms: NonNegative | None
+    samples_per_s: NonNegative | None
+    tokens_per_s: NonNegative | None
+    energy: Energy
+    accuracy: Fraction | None
+    accuracy_reference: Fraction | None
+    accuracy_ratio: NonNegative | None
+    accuracy_passed: bool | None
+    call_nll: NonNegative | None
+    weight_bytes: Count
+    peak_memory_bytes: Count | None
+    percent_of_bandwidth: NonNegative | None
+    percent_of_compute: NonNegative | None
+    speedup: NonNegative | None
+    speedup_ci95: tuple[NonNegative, NonNegative] | None
+
+
+def rows(record: Record) -> list[Row]:
+    """Flatten a record into one row per kernel."""
+    shared = {
+        "run_id": record.run_id,
+        "track": record.track,
+        "workload": record.workload.name,
+        "scenario": record.scenario,
+        "profile": record.profile,
+        "device": record.host.device,
+    }
+    place = ("percent_of_bandwidth", "percent_of_compute")
+    flat = []
+    for result in record.results:
+        own = {n: getattr(result, n) for n in Row.model_fields if n not in shared and n not in place}
+        own |= {name: getattr(result.roofline, name) for name in place}
+        flat.append(Row(**shared, **own))
+    return flat
