@@ -1,0 +1,179 @@
+// Checks arguments, turns exceptions into error numbers, calls the room that does the work.
+#include "doors.h"
+
+#include <cstring>
+#include <limits>
+#include <mutex>
+#include <new>
+#include <system_error>
+
+#include "ceilings.h"
+#include "dispatch.h"
+#include "huge_buffer.h"
+#include "pack.h"
+#include "pool.h"
+#include "w4_linear.h"
+
+namespace {
+
+using edgebench::Family;
+using edgebench::HugeBuffer;
+using edgebench::PackedW4;
+
+constexpr int kAbiVersion = 1;
+constexpr int64_t kMaxSide = int64_t{1} << 30;  // of n, k and m: products of two fit easily
+
+template <typename Body>
+int guarded(Body body) {
+  try {
+    return body();
+  } catch (const std::bad_alloc&) {
+    return EB_MEMORY;
+  } catch (const std::system_error&) {
+    return EB_THREADS;
+  } catch (...) {
+    return EB_INTERNAL;
+  }
+}
+
+bool is_side(int64_t side) { return side >= 1 && side <= kMaxSide; }
+
+int linear(Family family, const void* handle, int64_t m, const float* x, float* y) {
+  if (handle == nullptr || x == nullptr || y == nullptr) return EB_NULL;
+  const auto& weights = *static_cast<const PackedW4*>(handle);
+  const int64_t most = std::numeric_limits<int64_t>::max() / 64;
+  if (!is_side(m) || m > most / weights.n / weights.k) return EB_SHAPE;
+  return guarded([&] {
+    edgebench::w4_linear(weights, family, m, x, y);
+    return EB_OK;
+  });
+}
+
+struct CeilingBuffer {
+  HugeBuffer bytes;
+};
+
+}  // namespace
+
+EB_DOOR int eb_abi_version(void) { return kAbiVersion; }
+
+EB_DOOR const char* eb_isa_name(int index) {
+  int count = 0;
+  const edgebench::Isa* const table = edgebench::isas(&count);
+  return index >= 0 && index < count ? table[index].name : nullptr;
+}
+
+EB_DOOR int eb_isa_supported(int index) {
+  int count = 0;
+  const edgebench::Isa* const table = edgebench::isas(&count);
+  return index >= 0 && index < count && table[index].is_supported();
+}
+
+EB_DOOR const char* eb_isa(void) { return edgebench::current_isa().name; }
+
+EB_DOOR int eb_force_isa(int index) {
+  const std::lock_guard<std::mutex> lock(edgebench::pool().mutex());
+  return edgebench::force_isa(index) ? EB_OK : EB_ISA;
+}
+
+EB_DOOR int eb_prefetch(void) { return edgebench::prefetch_bytes(); }
+
+EB_DOOR int eb_set_prefetch(int bytes) {
+  constexpr int kFarthest = 1 << 20;
+  if (bytes < 0 || bytes > kFarthest) return EB_SHAPE;
+  edgebench::set_prefetch_bytes(bytes);
+  return EB_OK;
+}
+
+EB_DOOR int eb_set_threads(int threads) {
+  if (threads < 1 || threads > edgebench::kMaxThreads) return EB_THREADS;
+  return guarded([&] {
+    edgebench::Pool& pool = edgebench::pool();
+    const std::lock_guard<std::mutex> lock(pool.mutex());
+    pool.set_threads(threads);
+    return EB_OK;
+  });
+}
+
+EB_DOOR int eb_threads(void) { return edgebench::configured_threads(); }
+
+EB_DOOR int eb_w4_pack(const uint8_t* qweight, const uint16_t* scale, const uint8_t* zero,
+                       int64_t n, int64_t k, int64_t group, void** handle) {
+  if (qweight == nullptr || scale == nullptr || zero == nullptr || handle == nullptr)
+    return EB_NULL;
+  if (!is_side(n) || !is_side(k) || k % 2 != 0) return EB_SHAPE;
+  const bool is_fixed = group == 32 || group == 64 || group == 128;
+  if ((!is_fixed && group != k) || k % group != 0) return EB_GROUP;
+  return guarded([&] {
+    auto* const packed = new PackedW4();
+    edgebench::PackError error = edgebench::PackError::kNone;
+    try {
+      error = edgebench::pack_w4(qweight, scale, zero, n, k, group, packed);
+    } catch (...) {
+      delete packed;
+      throw;
+    }
+    if (error == edgebench::PackError::kNone) {
+      *handle = packed;
+      return EB_OK;
+    }
+    delete packed;
+    return error == edgebench::PackError::kScale ? EB_SCALE : EB_ZERO;
+  });
+}
+
+EB_DOOR void eb_w4_free(void* handle) { delete static_cast<PackedW4*>(handle); }
+
+EB_DOOR int eb_w4_bytes(const void* handle, const uint8_t** bytes, size_t* size) {
+  if (handle == nullptr || bytes == nullptr || size == nullptr) return EB_NULL;
+  const auto& packed = *static_cast<const PackedW4*>(handle);
+  *bytes = packed.bytes.data();
+  *size = packed.bytes.size();
+  return EB_OK;
+}
+
+EB_DOOR int eb_w4a16_linear(const void* handle, int64_t m, const float* x, float* y) {
+  return linear(edgebench::kA16, handle, m, x, y);
+}
+
+EB_DOOR int eb_w4a8_linear(const void* handle, int64_t m, const float* x, float* y) {
+  return linear(edgebench::kA8, handle, m, x, y);
+}
+
+EB_DOOR int eb_ceiling_buffer(size_t size, void** buffer) {
+  if (buffer == nullptr) return EB_NULL;
+  constexpr size_t kUnit = size_t{2} << 20;
+  if (size < kUnit || size % kUnit != 0) return EB_SHAPE;
+  return guarded([&] {
+    auto* const owner = new CeilingBuffer{HugeBuffer(size)};
+    memset(owner->bytes.data(), 1, size);  // real pages: untouched ones all read the zero page
+    *buffer = owner;
+    return EB_OK;
+  });
+}
+
+EB_DOOR void eb_ceiling_buffer_free(void* buffer) { delete static_cast<CeilingBuffer*>(buffer); }
+
+EB_DOOR int eb_ceiling(int ceiling, const void* buffer, int64_t budget_ns, double* per_second,
+                       const char** instruction) {
+  if (per_second == nullptr || instruction == nullptr) return EB_NULL;
+  if (budget_ns < 1) return EB_SHAPE;
+  const edgebench::CpuOps& ops = *edgebench::current_isa().ops;
+  return guarded([&] {
+    if (ceiling == EB_READ_BANDWIDTH) {
+      if (buffer == nullptr) return EB_NULL;
+      const HugeBuffer& bytes = static_cast<const CeilingBuffer*>(buffer)->bytes;
+      *instruction = ops.read_instruction;
+      *per_second = edgebench::read_bandwidth(bytes.data(), bytes.size(), budget_ns);
+      return EB_OK;
+    }
+    const edgebench::Peak* peak = nullptr;
+    if (ceiling == EB_INT8) peak = &ops.int8;
+    if (ceiling == EB_BF16) peak = edgebench::bf16_peak();
+    if (ceiling == EB_FP32) peak = &ops.fp32;
+    if (peak == nullptr) return EB_UNAVAILABLE;
+    *instruction = peak->instruction;
+    *per_second = edgebench::arithmetic_peak(*peak, budget_ns);
+    return EB_OK;
+  });
+}

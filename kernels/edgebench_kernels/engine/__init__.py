@@ -1,0 +1,36 @@
+"""The decode engine: Llama-family inference with pluggable linears, the same for fp16 and INT4."""
+
+from edgebench_kernels.engine.arithmetic import PathChoice, RegimeChoice, RegimeTiming
+from edgebench_kernels.engine.build import build_fp16, build_int4
+from edgebench_kernels.engine.config import LlamaConfig, parse_config, read_config
+from edgebench_kernels.engine.fuse import fused_linears
+from edgebench_kernels.engine.linear_fp16 import Fp16Linear
+from edgebench_kernels.engine.linear_int4 import pack_int4
+from edgebench_kernels.engine.model import Engine
+from edgebench_kernels.engine.regimes import probe
+from edgebench_kernels.engine.weights import (
+    LlamaWeights,
+    linear_shapes,
+    load_reference,
+    weights_from_tensors,
+)
+
+__all__ = [
+    "Engine",
+    "Fp16Linear",
+    "LlamaConfig",
+    "LlamaWeights",
+    "PathChoice",
+    "RegimeChoice",
+    "RegimeTiming",
+    "build_fp16",
+    "build_int4",
+    "fused_linears",
+    "linear_shapes",
+    "load_reference",
+    "pack_int4",
+    "parse_config",
+    "probe",
+    "read_config",
+    "weights_from_tensors",
+]

@@ -1,0 +1,142 @@
+"""Reference weights from a Hugging Face directory: safetensors only, every shape checked.
+
+Nothing is unpickled. Tensors are views into the memory-mapped file until a linear copies them into
+the layout that it executes, so an untouched fp16 tensor costs no private memory.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from edgebench_kernels.engine.config import LlamaConfig, read_config
+
+EMBEDDING = "model.embed_tokens.weight"
+FINAL_NORM = "model.norm.weight"
+LM_HEAD = "lm_head.weight"
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LlamaWeights:
+    """A checkpoint: its shape and its fp16 tensors under their Hugging Face names."""
+
+    config: LlamaConfig
+    tensors: Mapping[str, Tensor]
+
+    def linears(self) -> dict[str, Tensor]:
+        """The weights that are multiplied (and quantized): name -> fp16 [N, K], execution order.
+
+        `lm_head.weight` is always among them; for a tied checkpoint it is the embedding's tensor.
+        """
+        return {name: self.linear(name) for name in linear_shapes(self.config)}
+
+    def linear(self, name: str) -> Tensor:
+        """One linear's weight, fp16 [N, K]."""
+        is_shared = name == LM_HEAD and self.config.is_tied
+        return self.tensors[EMBEDDING if is_shared else name]
+
+
+def linear_shapes(config: LlamaConfig) -> dict[str, tuple[int, int]]:
+    """Hugging Face name -> (N, K) of every linear, lm_head included, in execution order."""
+    hidden, inner = config.hidden_size, config.intermediate_size
+    shapes: dict[str, tuple[int, int]] = {}
+    for layer in range(config.layers):
+        prefix = f"model.layers.{layer}."
+        shapes[prefix + "self_attn.q_proj.weight"] = (config.query_size, hidden)
+        shapes[prefix + "self_attn.k_proj.weight"] = (config.kv_size, hidden)
+        shapes[prefix + "self_attn.v_proj.weight"] = (config.kv_size, hidden)
+        shapes[prefix + "self_attn.o_proj.weight"] = (hidden, config.query_size)
+        shapes[prefix + "mlp.gate_proj.weight"] = (inner, hidden)
+        shapes[prefix + "mlp.up_proj.weight"] = (inner, hidden)
+        shapes[prefix + "mlp.down_proj.weight"] = (hidden, inner)
+    shapes[LM_HEAD] = (config.vocab_size, hidden)
+    return shapes
+
+
+def tensor_shapes(config: LlamaConfig) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of every tensor that a checkpoint must hold."""
+    shapes: dict[str, tuple[int, ...]] = {EMBEDDING: (config.vocab_size, config.hidden_size)}
+    shapes.update(linear_shapes(config))
+    if config.is_tied:
+        del shapes[LM_HEAD]
+    for layer in range(config.layers):
+        for norm in ("input_layernorm", "post_attention_layernorm"):
+            shapes[f"model.layers.{layer}.{norm}.weight"] = (config.hidden_size,)
+    shapes[FINAL_NORM] = (config.hidden_size,)
+    return shapes
+
+
+def load_reference(directory: Path) -> LlamaWeights:
+    """Load `config.json` and `model.safetensors` (or its shards) from a Hugging Face directory.
+
+    bf16 and fp32 checkpoints are rounded to fp16, the reference's storage. Raises ValueError naming
+    the file or the tensor that is missing, truncated, misshapen or not a finite fp16 number.
+    """
+    config = read_config(directory / "config.json")
+    return weights_from_tensors(config, _read_tensors(directory))
+
+
+def weights_from_tensors(config: LlamaConfig, tensors: Mapping[str, Tensor]) -> LlamaWeights:
+    """Check tensors (of a file or made in memory) against the config and hold them as fp16."""
+    checked: dict[str, Tensor] = {}
+    for name, shape in tensor_shapes(config).items():
+        tensor = tensors.get(name)
+        if tensor is None:
+            raise ValueError(f"[engine] tensor {name} is missing from the checkpoint")
+        if tuple(tensor.shape) != shape:
+            raise ValueError(
+                f"[engine] tensor {name} must have shape {list(shape)} by config.json, "
+                f"got {list(tensor.shape)}"
+            )
+        checked[name] = _as_fp16(name, tensor)
+    return LlamaWeights(config=config, tensors=checked)
+
+
+def _as_fp16(name: str, tensor: Tensor) -> Tensor:
+    if tensor.dtype not in _FLOATS:
+        raise ValueError(f"[engine] tensor {name} must be fp16, bf16 or fp32, got {tensor.dtype}")
+    half = tensor.to(torch.float16).contiguous()
+    # NaN and inf survive a sum; a sum in fp32 of finite fp16 values cannot overflow.
+    if not bool(torch.isfinite(half.sum(dtype=torch.float32))):
+        raise ValueError(f"[engine] tensor {name} holds values that are not finite in fp16")
+    return half
+
+
+def _read_tensors(directory: Path) -> dict[str, Tensor]:
+    tensors: dict[str, Tensor] = {}
+    for path in _weight_files(directory):
+        try:
+            with safe_open(path, framework="pt") as stored:
+                for name in stored.keys():  # noqa: SIM118 (safe_open is not a mapping)
+                    tensors[name] = stored.get_tensor(name)
+        except (SafetensorError, OSError) as err:
+            raise ValueError(f"[engine] {path} is not a whole safetensors file: {err}") from err
+    return tensors
+
+
+def _weight_files(directory: Path) -> list[Path]:
+    single = directory / "model.safetensors"
+    index = directory / "model.safetensors.index.json"
+    if single.is_file():
+        return [single]
+    if not index.is_file():
+        raise ValueError(
+            f"[engine] no model.safetensors in {directory}; only safetensors are read, "
+            "never pickled weights"
+        )
+    try:
+        shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        paths = [directory / shard for shard in shards]
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as err:
+        raise ValueError(f"[engine] {index} is not a safetensors index: {err!r}") from err
+    for path in paths:
+        if path.parent != directory or not path.is_file():
+            raise ValueError(f"[engine] {index} names {path.name!r}, not a file beside it")
+    return paths
