@@ -1,0 +1,202 @@
+"""Finds the noise c at which round-to-nearest hurts a widened model as much as it hurts real ones.
+
+Run `python -m edgebench_workloads.tune MODEL_DIRECTORY --variant 300m --report tune.json`. For each
+c tried it widens the model in memory, layer by layer, quantizes every linear layer (`lm_head` too)
+in groups of 128, and measures the teacher-forced negative log-likelihood of the calls of
+calibration pairs: nats per call token, end of sequence included. It never sees the scored set, and
+writes nothing but the report; put the c it prints into `task.toml`, then run `pin`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from edgebench_workloads.assistant.dataset import calibration_pairs
+from edgebench_workloads.assistant.tokenizer import call_ids, load_tokenizer, prompt_ids
+from edgebench_workloads.catalog import find
+from edgebench_workloads.streams import SCHEMES, Examples, Streams
+from edgebench_workloads.task import NllWindow
+from edgebench_workloads.widen import WidenPlan
+
+LARGEST_STEP = 2.0  # c changes by at most this factor from one trial to the next
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """What one plan costs: nats per call token of each scheme, and its relative increase."""
+
+    noise: float
+    outlier_factor: int
+    nll: dict[str, float]
+    increase: dict[str, float]
+    standard_error: dict[str, float]  # of the increase, over pairs
+    seconds: float
+
+
+def encode(directory: Path, size: int) -> Examples:
+    """The first calibration pairs as a model sees them while it is taught."""
+    tokenizer = load_tokenizer(directory)
+    columns: tuple[list[int], ...] = ([], [], [], [])
+    for row, pair in enumerate(calibration_pairs()[:size]):
+        prompt, call = prompt_ids(tokenizer, pair.command), call_ids(tokenizer, pair.call)
+        ids = (prompt + call)[:-1]
+        columns[0].extend(ids)
+        columns[1].extend([row] * len(ids))
+        columns[2].extend(range(len(ids)))
+        columns[3].extend([-1] * (len(prompt) - 1) + call)
+    ids_, row_, position, target = map(torch.tensor, columns)
+    return Examples(ids=ids_, row=row_, position=position, target=target)
+
+
+def compare(
+    base: npt.NDArray[np.float64], found: dict[str, npt.NDArray[np.float64]], at: Examples
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Relative increase of each scheme over `base`, and its standard error over pairs."""
+    row = at.row[at.target >= 0].numpy()
+    own = np.bincount(row, weights=base)
+    increase, error = {}, {}
+    for key, nats in found.items():
+        ratio = nats.sum() / base.sum()
+        residual = np.bincount(row, weights=nats) - ratio * own  # delta method for a ratio
+        increase[key] = float(ratio - 1)
+        error[key] = float(residual.std(ddof=1) * math.sqrt(len(own)) / own.sum())
+    return increase, error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """What every trial shares: the small model, the pairs, and its score on them."""
+
+    directory: Path
+    plan: WidenPlan
+    examples: Examples
+    base: npt.NDArray[np.float64]  # nats of each call token
+
+    def trial(self, noise: float, schemes: Sequence[str]) -> Trial:
+        """Measure one c and print its line."""
+        start = time.monotonic()
+        plan = replace(self.plan, noise=noise)
+        found = Streams(self.directory, plan, schemes).nll(self.examples)
+        increase, error = compare(self.base, found, self.examples)
+        trial = Trial(
+            noise=noise,
+            outlier_factor=plan.outlier_factor,
+            nll={key: float(nats.mean()) for key, nats in found.items()},
+            increase=increase,
+            standard_error=error,
+            seconds=round(time.monotonic() - start, 1),
+        )
+        print(_line(trial), flush=True)
+        return trial
+
+
+def search_noise(
+    increase_at: Callable[[float], float], window: NllWindow, start: float, most: int
+) -> float:
+    """The c, of at most `most` tried, whose increase is nearest the middle of the window.
+
+    A secant search on the logarithms; ends once the increase lies in the middle half.
+    """
+    ceiling = window.maximum if window.maximum is not None else 2 * window.minimum
+    target, quarter = (window.minimum + ceiling) / 2, (ceiling - window.minimum) / 4
+    noise, slope = start, 3.0  # the increase grows about like c^3 near the target
+    tried: list[tuple[float, float]] = []
+    for _ in range(most):
+        tried.append((noise, increase_at(noise)))
+        last = tried[-1][1]
+        if abs(last - target) <= quarter:
+            break
+        if len(tried) > 1:
+            slope = _slope(tried[-2], tried[-1], slope)
+        step = (target / max(last, 1e-4)) ** (1 / slope)
+        noise = round(noise * min(max(step, 1 / LARGEST_STEP), LARGEST_STEP), 3)
+    return min(tried, key=lambda pair: abs(pair[1] - target))[0]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Search, confirm with every scheme, report; returns 1 where a window is missed."""
+    options = _parse(arguments)
+    torch.set_num_threads(options.threads)
+    variant = find(f"assistant@{options.variant}").variant
+    assert variant is not None
+    plan = WidenPlan(
+        replicas=options.replicas or variant.replicas,
+        noise=variant.noise,
+        outlier_factor=options.outlier_factor or variant.outlier_factor,
+        outlier_channels=variant.outlier_channels,
+        seed=variant.seed,
+    )
+    examples = encode(options.model, options.pairs)
+    base = Streams(options.model, None, ["fp16"]).nll(examples)["fp16"]
+    print(f"small fp16 model: {base.mean():.5f} nats per call token", flush=True)
+    bench = Bench(directory=options.model, plan=plan, examples=examples, base=base)
+    trials: list[Trial] = []
+
+    def increase_at(noise: float) -> float:
+        trials.append(bench.trial(noise, ["int4"]))
+        return trials[-1].increase["int4"]
+
+    start = options.noise or variant.noise
+    noise = search_noise(increase_at, variant.nll_increase.int4_g128, start, options.trials)
+    trials.append(final := bench.trial(noise, list(SCHEMES)))
+    met = {
+        "int4": variant.nll_increase.int4_g128.holds(final.increase["int4"]),
+        "int3": variant.nll_increase.int3_g128.holds(final.increase["int3"]),
+    }
+    print(f"noise = {final.noise}, outlier_factor = {final.outlier_factor}: windows met {met}")
+    report: dict[str, Any] = {
+        "variant": options.variant,
+        "plan": asdict(replace(plan, noise=final.noise)),
+        "pairs": options.pairs,
+        "small_nll": float(base.mean()),
+        "windows_met": met,
+        "trials": [asdict(trial) for trial in trials],
+    }
+    options.report.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    return 0 if all(met.values()) else 1
+
+
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model", type=Path, help="the small model's Hugging Face directory")
+    parser.add_argument("--variant", default="300m", help="whose windows and start values to take")
+    parser.add_argument("--report", type=Path, required=True, help="where the JSON report goes")
+    parser.add_argument("--pairs", type=int, default=128, help="calibration pairs")
+    parser.add_argument("--trials", type=int, default=4, help="most values of c to try")
+    parser.add_argument("--noise", type=float, help="first c; default: task.toml's")
+    parser.add_argument("--outlier-factor", type=int, help="default: task.toml's")
+    parser.add_argument("--replicas", type=int, help="default: task.toml's; fewer is quicker")
+    parser.add_argument("--threads", type=int, default=2)
+    return parser.parse_args(arguments)
+
+
+def _line(trial: Trial) -> str:
+    cells = (
+        f"{key} {trial.nll[key]:.5f} ({trial.increase[key]:+.1%} ± {trial.standard_error[key]:.1%})"
+        for key in trial.nll
+    )
+    return f"c={trial.noise:<6g} f={trial.outlier_factor}  {'  '.join(cells)}  {trial.seconds} s"
+
+
+def _slope(before: tuple[float, float], after: tuple[float, float], fallback: float) -> float:
+    """d log(increase) / d log(c), kept within what a search survives."""
+    if before[1] <= 0 or after[1] <= 0 or before[0] == after[0]:
+        return fallback
+    slope = math.log(after[1] / before[1]) / math.log(after[0] / before[0])
+    return min(max(slope, 1.0), 10.0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
