@@ -26,10 +26,11 @@ Scenario = Literal["single-stream", "offline"]
 Profile = Literal["quick", "standard", "official"]
 Kernel = Literal["fp16", "int4"]
 Mode = Literal["performance", "accuracy"]
+CeilingName = Literal["read_bandwidth", "int8", "bf16", "fp32"]
 
 
 class StrictModel(BaseModel):
-    """A value that crosses a file boundary: immutable, unknown keys refused, NaN and inf refused."""
+    """What crosses a file boundary: immutable; unknown keys, NaN and infinity are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
@@ -45,7 +46,9 @@ class SampleRow(StrictModel):
     issued_ns: Count
     first_token_ns: Count
     completed_ns: Count
-    output_ids: list[Count] = Field(max_length=4096, description="token ids, end-of-sequence included")
+    output_ids: list[Count] = Field(
+        max_length=4096, description="token ids, end-of-sequence included"
+    )
 
 
 class NllRow(StrictModel):
@@ -60,11 +63,13 @@ class NllRow(StrictModel):
 class CeilingRow(StrictModel):
     """One line of `ceilings.jsonl`: one repeat of one ceiling, interleaved through the run."""
 
-    ceiling: Literal["read_bandwidth", "int8", "bf16", "fp32"]
-    instruction: Name
+    ceiling: CeilingName
+    instruction: Text
     threads: Annotated[int, Field(ge=1)]
     taken_ns: Count
-    value: Annotated[float, Field(gt=0.0)] = Field(description="bytes/s, or arithmetic op/s (2 per multiply-add)")
+    value: Annotated[float, Field(gt=0.0)] = Field(
+        description="bytes/s, or arithmetic op/s (2 per multiply-add)"
+    )
 
 
 class Energy(StrictModel):
@@ -94,8 +99,8 @@ class KernelResult(StrictModel):
     """What one kernel reached in one scenario."""
 
     kernel: Kernel
-    executed_path: Text = Field(description="what really ran, e.g. 'w4a16/avx512_vnni prefill=w4a8'")
-    transform: Text = Field(description="'none' for the reference, else the spec, e.g. 'rtn:group=128'")
+    executed_path: Text = Field(description="what really ran, e.g. 'w4a16/avx512_vnni'")
+    transform: Text = Field(description="'none' for the reference, else e.g. 'rtn:group=64'")
     valid: bool
     invalid_reasons: list[Text] = []
     warnings: list[Text] = []
@@ -155,8 +160,8 @@ class Host(StrictModel):
 class Ceiling(StrictModel):
     """The median of the repeats of one ceiling."""
 
-    ceiling: Literal["read_bandwidth", "int8", "bf16", "fp32"]
-    instruction: Name
+    ceiling: CeilingName
+    instruction: Text
     median: Annotated[float, Field(gt=0.0)]
     repeats: Count
 
@@ -269,7 +274,8 @@ def rows(record: Record) -> list[Row]:
     place = ("percent_of_bandwidth", "percent_of_compute")
     flat = []
     for result in record.results:
-        own = {n: getattr(result, n) for n in Row.model_fields if n not in shared and n not in place}
+        names = [name for name in Row.model_fields if name not in shared and name not in place]
+        own = {name: getattr(result, name) for name in names}
         own |= {name: getattr(result.roofline, name) for name in place}
-        flat.append(Row(**shared, **own))
+        flat.append(Row.model_validate({**shared, **own}))
     return flat

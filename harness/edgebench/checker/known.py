@@ -1,0 +1,69 @@
+"""What this installation knows of a workload: read from the catalog, every hash verified."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from safetensors import safe_open
+
+from edgebench.answers import AnswerKey
+from edgebench.checker.subject import KnownWorkload, Shape
+from edgebench.errors import SpecError
+from edgebench.prepare import EOS_ID, WEIGHTS_FILE, encode_pairs, graph_sha256, harness_error
+from edgebench.transform.quantized import SUFFIX, ReferenceLinears, open_reference
+from edgebench_workloads.catalog import WORKLOADS
+from edgebench_workloads.errors import WorkloadError
+
+Lookup = Callable[[str], KnownWorkload]
+
+
+def known_workload(name: str) -> KnownWorkload:
+    """Return what the catalog says of a workload; generates a widened model on first use.
+
+    Raises SpecError for an unknown name, AssetError where our own files are missing or altered.
+    """
+    if name not in WORKLOADS:
+        raise SpecError(f"[check] expected a workload of the catalog, got {name!r}")
+    workload = WORKLOADS[name]
+    try:
+        directory = workload.reference_directory()
+        scored, calibration = workload.scored(), workload.calibration()
+    except WorkloadError as err:
+        raise harness_error(err) from err
+    tokenizer, prompts, calls = encode_pairs(directory, scored)
+    reference = open_reference(directory / WEIGHTS_FILE, workload.reference_sha256)
+    inputs = {pair.command for pair in scored} | {pair.call for pair in scored}
+    return KnownWorkload(
+        name=name,
+        closed_only=workload.closed_only,
+        task_sha256=workload.task_sha256,
+        reference_sha256=workload.reference_sha256,
+        scored_sha256=workload.task.data.scored_sha256,
+        calibration_sha256=workload.task.data.calibration_sha256,
+        graph_sha256=graph_sha256(directory),
+        prompt_tokens=[len(prompt) for prompt in prompts],
+        call_tokens=[len(call) for call in calls],
+        calibration_overlap=sum(
+            pair.command in inputs or pair.call in inputs for pair in calibration
+        ),
+        answers=AnswerKey(
+            decoder=tokenizer,
+            eos_id=EOS_ID,
+            expected=[pair.call for pair in scored],
+            is_correct=workload.is_correct,
+        ),
+        eos_id=EOS_ID,
+        vocabulary=tokenizer.get_vocab_size(),
+        max_new_tokens=workload.task.max_new_tokens,
+        reference=reference,
+        shapes=_shapes(reference),
+    )
+
+
+def _shapes(reference: ReferenceLinears) -> dict[str, Shape]:
+    shapes = {}
+    with safe_open(reference.path, framework="numpy") as file:
+        for name in reference.names:
+            n, k = file.get_slice(name + SUFFIX).get_shape()
+            shapes[name] = (n, k)
+    return shapes

@@ -1,0 +1,92 @@
+"""Roofline: ceilings are medians of repeats, and no kernel beats the machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from edgebench.checker.derivation import equal
+from edgebench.checker.subject import Subject
+from edgebench.derive import derive_ceilings
+from edgebench.errors import MeasurementInvalid
+from edgebench.findings import Finding, finding
+from edgebench.profiles import (
+    BYTES_PER_WEIGHT,
+    MIN_CEILING_REPEATS,
+    ROOFLINE_INVALID_PERCENT,
+    ROOFLINE_WARN_PERCENT,
+)
+from edgebench.record import CeilingRow
+
+
+def check_ceilings(subject: Subject) -> Iterator[Finding]:
+    """R-01: each ceiling is the median of enough repeats of one instruction, through the run."""
+    record = subject.bundle.record
+    expected = {ceiling.ceiling: ceiling for ceiling in derive_ceilings(subject.bundle.ceilings)}
+    published = {ceiling.ceiling: ceiling for ceiling in record.ceilings}
+    if published.keys() != expected.keys() or len(published) != len(record.ceilings):
+        text = f"the ceilings {', '.join(sorted(expected)) or 'of ceilings.jsonl'}, once each"
+        came = ", ".join(ceiling.ceiling for ceiling in record.ceilings)
+        yield finding("R-01", text, came or "none")
+        return
+    needed = {"read_bandwidth"} | {
+        result.roofline.compute_ceiling
+        for result in record.results
+        if result.roofline.compute_ceiling
+    }
+    if missing := sorted(needed - expected.keys()):
+        yield finding("R-01", f"the ceilings {', '.join(sorted(needed))}", f"no {missing[0]}")
+    for name, right in expected.items():
+        own = published[name]
+        same = (own.instruction, own.repeats) == (right.instruction, right.repeats)
+        if not same or not equal(own.median, right.median):
+            yield finding("R-01", f"{name} = {right}", own)
+        rows = [row for row in subject.bundle.ceilings if row.ceiling == name]
+        yield from _check_repeats(subject, name, rows)
+
+
+def _check_repeats(subject: Subject, name: str, rows: list[CeilingRow]) -> Iterator[Finding]:
+    if len(rows) < MIN_CEILING_REPEATS:
+        yield finding("R-01", f"{MIN_CEILING_REPEATS} repeats of {name}", len(rows))
+    ran = sorted({(row.instruction, row.threads) for row in rows})
+    threads = subject.bundle.record.host.threads
+    if len(ran) != 1 or ran[0][1] != threads:
+        yield finding("R-01", f"one instruction on {threads} threads for {name}", ran)
+    performance = [row for row in subject.bundle.samples if row.mode == "performance"]
+    start = min(row.issued_ns for row in performance)
+    middle = (start + max(row.completed_ns for row in performance)) // 2
+    early = sum(row.taken_ns < middle for row in rows)
+    if not 0 < early < len(rows):
+        came = f"{early} before and {len(rows) - early} after it"
+        yield finding("R-01", f"repeats of {name} before and after the run's middle", came)
+
+
+def check_places(subject: Subject) -> Iterator[Finding]:
+    """R-03, R-04: no derived percentage is over the limits."""
+    try:
+        derived = subject.derived
+    except MeasurementInvalid:
+        return  # N-01 says so
+    for result in derived:
+        for name in ("percent_of_bandwidth", "percent_of_compute"):
+            percent = getattr(result.roofline, name)
+            if percent is None or percent <= ROOFLINE_WARN_PERCENT:
+                continue
+            is_invalid = percent > ROOFLINE_INVALID_PERCENT
+            rule, limit = (
+                ("R-03", ROOFLINE_INVALID_PERCENT)
+                if is_invalid
+                else ("R-04", ROOFLINE_WARN_PERCENT)
+            )
+            yield finding(rule, f"{result.kernel} {name} <= {limit:g}", f"{percent:.1f}")
+
+
+def check_weight_bytes(subject: Subject) -> Iterator[Finding]:
+    """R-05: the streamed bytes are those of the reference's linear layers."""
+    weights = sum(n * k for n, k in subject.workload.shapes.values())
+    for result in subject.bundle.record.results:
+        low, high = BYTES_PER_WEIGHT[result.kernel]
+        if not low * weights <= result.weight_bytes <= high * weights:
+            text = (
+                f"{result.kernel} weight_bytes within {low * weights:.0f} to {high * weights:.0f}"
+            )
+            yield finding("R-05", text, result.weight_bytes)

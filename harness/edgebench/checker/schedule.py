@@ -1,0 +1,128 @@
+"""Schedule: time runs forward, the kernels take turns, and the seeds chose the samples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+from edgebench.checker.subject import Subject
+from edgebench.findings import Finding, finding
+from edgebench.interleave import KERNELS
+from edgebench.loadgen import issue_order
+from edgebench.profiles import SAMPLE_INDEX_SEED, SCHEDULE_SEED
+from edgebench.record import Kernel, SampleRow, Seeds
+
+RULEBOOK_SEEDS = Seeds(sample_index=SAMPLE_INDEX_SEED, schedule=SCHEDULE_SEED)
+
+Span = tuple[int, int, str]  # first issue, last completion, name
+BlockKey = tuple[str, Kernel, int]  # mode, kernel, block
+
+
+def _blocks(subject: Subject) -> dict[BlockKey, list[SampleRow]]:
+    blocks: dict[BlockKey, list[SampleRow]] = {}
+    for row in subject.bundle.samples:
+        blocks.setdefault((row.mode, row.kernel, row.block), []).append(row)
+    return blocks
+
+
+def _span(rows: Sequence[SampleRow], name: str) -> Span:
+    return min(row.issued_ns for row in rows), max(row.completed_ns for row in rows), name
+
+
+def check_times(subject: Subject) -> Iterator[Finding]:
+    """D-05: each row's times are in order, and nothing that runs alone overlaps."""
+    for row in subject.bundle.samples:
+        if not row.issued_ns <= row.first_token_ns <= row.completed_ns:
+            came = f"{row.issued_ns}, {row.first_token_ns}, {row.completed_ns}"
+            where = f"{row.kernel} query {row.query}"
+            yield finding("D-05", f"issue <= first token <= completion in {where}", came)
+            return
+    spans = []
+    for (mode, kernel, block), rows in _blocks(subject).items():
+        name = f"{kernel} {mode} block {block}"
+        spans.append(_span(rows, name))
+        if subject.bundle.record.scenario == "single-stream" and mode == "performance":
+            queries = [_span([row], f"{kernel} query {row.query}") for row in rows]
+            yield from _overlaps(queries)
+    yield from _overlaps(spans)
+
+
+def _overlaps(spans: list[Span]) -> Iterator[Finding]:
+    """Report the first pair that overlaps."""
+    for before, after in pairwise(sorted(spans)):
+        if after[0] < before[1]:
+            came = f"an overlap of {(before[1] - after[0]) / 1e6:.3f} ms"
+            yield finding("D-05", f"{after[2]} after {before[2]}", came)
+            return
+
+
+def check_rows(subject: Subject) -> Iterator[Finding]:
+    """D-07: no row twice, no sample from outside the scored set; an accuracy sample once."""
+    size = subject.workload.scored_count
+    is_single = subject.bundle.record.scenario == "single-stream"
+    seen: set[tuple[object, ...]] = set()
+    for row in subject.bundle.samples:
+        where = f"{row.kernel} {row.mode} query {row.query} sample {row.sample}"
+        if row.sample >= size:
+            yield finding("D-07", f"samples below {size}", where)
+            return
+        if row.mode == "accuracy":
+            key: tuple[object, ...] = (row.kernel, row.mode, row.sample)
+        elif is_single:
+            key = (row.kernel, row.mode, row.query)
+        else:
+            key = (row.kernel, row.mode, row.query, row.sample)
+        if key in seen:
+            yield finding("D-07", "every row once", f"{where} twice")
+            return
+        seen.add(key)
+
+
+def check_pairs(subject: Subject) -> Iterator[Finding]:
+    """D-06: both kernels run the same, and who goes first alternates in A B B A order."""
+    queries: dict[Kernel, dict[tuple[int, int], list[int]]] = {kernel: {} for kernel in KERNELS}
+    for row in subject.bundle.samples:
+        if row.mode == "performance":
+            queries[row.kernel].setdefault((row.block, row.query), []).append(row.sample)
+    reference, candidate = (queries[kernel] for kernel in KERNELS)
+    for key in sorted(reference.keys() | candidate.keys()):
+        if sorted(reference.get(key, ())) != sorted(candidate.get(key, ())):
+            expected = f"{' and '.join(KERNELS)} to run the same samples"
+            yield finding("D-06", expected, f"different ones in block {key[0]}, query {key[1]}")
+            return
+    yield from _check_turns(subject)
+
+
+def _check_turns(subject: Subject) -> Iterator[Finding]:
+    spans = {
+        (kernel, block): _span(rows, "")
+        for (mode, kernel, block), rows in _blocks(subject).items()
+        if mode == "performance"
+    }
+    order = [key for key, _ in sorted(spans.items(), key=lambda item: item[1])]
+    expected = [
+        (kernel, block)
+        for block in sorted({block for _, block in spans})
+        for kernel in (KERNELS if block % 2 == 0 else tuple(reversed(KERNELS)))
+    ]
+    for came, due in zip(order, expected, strict=True):
+        if came != due:
+            expected_text = f"{due[0]} block {due[1]} next, in A B B A order"
+            yield finding("D-06", expected_text, f"{came[0]} block {came[1]}")
+            return
+
+
+def check_seeds(subject: Subject) -> Iterator[Finding]:
+    """D-08: the seeds are the rulebook's, and the samples come in the order that they give."""
+    record = subject.bundle.record
+    if record.seeds != RULEBOOK_SEEDS:
+        yield finding("D-08", f"the seeds {RULEBOOK_SEEDS}", record.seeds)
+        return
+    for kernel in subject.kernels:
+        rows = subject.rows(kernel, "performance")
+        rows.sort(key=lambda row: (row.block, row.query))  # stable: a round keeps its order
+        order = issue_order(record.seeds.sample_index, subject.workload.scored_count, distinct=True)
+        for position, (row, due) in enumerate(zip(rows, order, strict=False)):
+            if row.sample != due:
+                yield finding("D-08", f"{kernel} sample {due} at position {position}", row.sample)
+                break

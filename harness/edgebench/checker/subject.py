@@ -1,0 +1,141 @@
+"""The subject of a check: a bundle, what we know of its workload, and what its rows derive to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from edgebench.answers import AnswerKey
+from edgebench.bundle import Bundle
+from edgebench.derive import CaseFacts, KernelFacts, derive_results
+from edgebench.errors import MeasurementInvalid
+from edgebench.profiles import PROFILES, REFERENCE_ACCURACY, Counts
+from edgebench.record import Kernel, KernelResult, SampleRow
+from edgebench.roofline import model_of
+
+Shape = tuple[int, int]
+
+
+class Reference(Protocol):
+    """The reference's linear layers, read one at a time."""
+
+    @property
+    def sha256(self) -> str:
+        """The hash of the file that they come from."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Module paths, sorted."""
+
+    def weight(self, name: str) -> npt.NDArray[np.float16]:
+        """Return one weight, fp16 [N, K]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnownWorkload:
+    """What this installation knows of a workload, from files whose hashes it verified."""
+
+    name: str
+    closed_only: bool
+    task_sha256: str
+    reference_sha256: str
+    scored_sha256: str
+    calibration_sha256: str
+    graph_sha256: str
+    prompt_tokens: Sequence[int] = field(repr=False)
+    call_tokens: Sequence[int] = field(repr=False)
+    """Per scored sample; the call's count includes end-of-sequence."""
+    calibration_overlap: int
+    """How many calibration commands or calls occur in the scored set."""
+    answers: AnswerKey = field(repr=False)
+    eos_id: int
+    vocabulary: int
+    max_new_tokens: int
+    reference: Reference = field(repr=False)
+    shapes: Mapping[str, Shape] = field(repr=False)
+    """(N, K) of every linear layer of the reference."""
+
+    @property
+    def scored_count(self) -> int:
+        """How many samples the scored set holds."""
+        return len(self.prompt_tokens)
+
+    @property
+    def pinned_accuracy(self) -> float | None:
+        """What the reference must reach, by the rulebook; a widened model like its base."""
+        return REFERENCE_ACCURACY.get(self.name.partition("@")[0])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """What every check looks at."""
+
+    bundle: Bundle
+    workload: KnownWorkload
+    tensors_folder: Path | None = None
+    """Where --tensors points: holds the quantized tensors that the bundle does not."""
+
+    @property
+    def counts(self) -> Counts:
+        """What the profile demands of this workload in this scenario."""
+        record = self.bundle.record
+        return PROFILES[record.profile].counts(record.workload.name, record.scenario)
+
+    @property
+    def kernels(self) -> tuple[Kernel, ...]:
+        """The kernels that have a result."""
+        return tuple(result.kernel for result in self.bundle.record.results)
+
+    def rows(self, kernel: Kernel, mode: str) -> list[SampleRow]:
+        """Return one kernel's rows of one mode, as filed."""
+        return [row for row in self.bundle.samples if (row.kernel, row.mode) == (kernel, mode)]
+
+    @cached_property
+    def derived(self) -> list[KernelResult]:
+        """The results that the rows give, in the record's order; the gates must have held.
+
+        Raises MeasurementInvalid where the rows' numbers are absurd.
+        """
+        bundle = self.bundle
+        record = bundle.record
+        case = CaseFacts(
+            track=record.track,
+            workload=record.workload.name,
+            scenario=record.scenario,
+            profile=record.profile,
+            scored_count=self.workload.scored_count,
+            prompt_tokens=self.workload.prompt_tokens,
+            model=model_of(self.workload.shapes),
+            last_level_cache_bytes=record.host.last_level_cache_bytes,
+        )
+        try:
+            return derive_results(
+                case,
+                [facts_of(result) for result in record.results],
+                samples=bundle.samples,
+                nll=bundle.nll,
+                ceilings=bundle.ceilings,
+                is_right=self.workload.answers.is_right,
+            )
+        except (ValueError, ArithmeticError) as err:  # sums over what a double can hold
+            raise MeasurementInvalid(f"[derive] expected sane numbers: {err}") from err
+
+
+def facts_of(result: KernelResult) -> KernelFacts:
+    """Take from a published result what rows cannot say."""
+    return KernelFacts(
+        kernel=result.kernel,
+        executed_path=result.executed_path,
+        transform=result.transform,
+        batch_size=result.batch_size,
+        weight_bytes=result.weight_bytes,
+        peak_memory_bytes=result.peak_memory_bytes,
+        arithmetic=result.roofline.compute_ceiling,
+        energy=result.energy,
+    )

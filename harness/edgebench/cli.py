@@ -1,0 +1,129 @@
+"""The `bench` command: parses, calls one function, echoes; heavy imports stay inside commands."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from edgebench import __version__
+from edgebench.errors import EXIT_INTERRUPTED, BenchError
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+class BenchGroup(click.Group):
+    """Maps EdgeBench's errors to one line on stderr and their exit codes."""
+
+    def main(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Run the command line; never returns."""
+        try:
+            super().main(*args, **{**kwargs, "standalone_mode": False})
+        except click.ClickException as error:
+            error.show()
+            sys.exit(error.exit_code)
+        except BenchError as error:
+            click.echo(f"bench: {error}", err=True)
+            sys.exit(error.exit_code)
+        except (click.Abort, KeyboardInterrupt):
+            click.echo("bench: interrupted; what was measured is kept", err=True)
+            sys.exit(EXIT_INTERRUPTED)
+        except BrokenPipeError:  # `bench list rules | head`
+            sys.stderr.close()
+        sys.exit(0)
+
+
+@click.group(cls=BenchGroup, context_settings=CONTEXT)
+@click.version_option(__version__, prog_name="bench")
+def main() -> None:
+    """Measure what a compressed model gains and loses on this machine.
+
+    Exit codes: 0 ok, 1 our bug, 2 usage, 3 device not ready, 4 run failed or incomplete,
+    5 rules or accuracy not met, 130 interrupted.
+    """
+
+
+@main.command()
+@click.option("--track", default="closed", show_default=True, help="closed or open.")
+@click.option("--device", default="auto", show_default=True, help="See `bench list devices`.")
+@click.option(
+    "--workload", default="assistant,assistant@300m", show_default=True, help="Names with commas."
+)
+@click.option(
+    "--scenario", default="single-stream,offline", show_default=True, help="Names with commas."
+)
+@click.option("--kernel", default="fp16,int4", show_default=True, help="Names with commas.")
+@click.option(
+    "--transform", "--quantizer", default="rtn", show_default=True, help="How to quantize."
+)
+@click.option("--profile", default="quick", show_default=True, help="quick, standard or official.")
+@click.option(
+    "--out",
+    default="submissions",
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="Root of the submission tree.",
+)
+@click.option("--organisation", default="unaffiliated", show_default=True, help="Who submits.")
+@click.option("--format", "form", default="md", show_default=True, help="md, json or csv.")
+@click.option(
+    "--threads", type=click.IntRange(min=1), help="Default: the cores this process may use."
+)
+@click.option(
+    "--budget", type=click.FloatRange(min=0), help="Minutes; default: 6 for quick, else none."
+)
+@click.option("--resume", is_flag=True, help="Go on with an interrupted run of the same request.")
+@click.option("--quiet", is_flag=True, help="No progress on stderr.")
+def run(form: str, quiet: bool, **request: object) -> None:
+    """Measure workloads through the fp16 reference and our INT4 kernels, side by side."""
+    from edgebench.command_run import run_command
+    from edgebench.spec import RunOptions
+
+    options = RunOptions(**request)  # type: ignore[arg-type]  # click made each value's type
+    outcome = run_command(options, form=form, quiet=quiet)
+    click.echo(outcome.text)
+    sys.exit(outcome.exit_code)
+
+
+@main.command(name="list")
+@click.argument("what")
+@click.option("--format", "form", default="md", show_default=True, help="md or json.")
+def list_(what: str, form: str) -> None:
+    """List WHAT there is: workloads, devices, transforms or rules."""
+    from edgebench.listing import list_text
+
+    click.echo(list_text(what, form))
+
+
+@main.command()
+@click.argument("rule")
+def explain(rule: str) -> None:
+    """Explain one RULE: what it asks, why, where it comes from, what to do."""
+    from edgebench.listing import explain_text
+
+    click.echo(explain_text(rule))
+
+
+@main.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--tensors", type=click.Path(path_type=Path), help="Folder with quantized tensors.")
+@click.option("--format", "form", default="md", show_default=True, help="md or json.")
+def check(bundle: Path, tensors: Path | None, form: str) -> None:
+    """Check a BUNDLE against the rules, deriving every published number again."""
+    from edgebench.checker.report import check_command
+
+    text, exit_code = check_command(bundle, tensors=tensors, form=form)
+    click.echo(text)
+    sys.exit(exit_code)
+
+
+@main.command()
+@click.argument("submissions", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the page.")
+def leaderboard(submissions: tuple[Path, ...], out: Path) -> None:
+    """Write a self-contained leaderboard page from trees of SUBMISSIONS."""
+    from edgebench_reports.leaderboard import write_leaderboard
+
+    click.echo(f"leaderboard: {write_leaderboard(submissions, out)}")

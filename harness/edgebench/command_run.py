@@ -1,0 +1,46 @@
+"""The words of `bench run`: from options to a spec, from a campaign to text and an exit code."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edgebench.draft import repeat_command
+from edgebench.errors import unknown_name
+from edgebench.progress import Progress, choose_progress
+from edgebench.record import rows
+from edgebench.rows import FORMATS
+from edgebench.run import Campaign, exit_code, run
+from edgebench.spec import RunOptions, parse_run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What the command line prints on stdout, and its exit code."""
+
+    text: str
+    exit_code: int
+
+
+def run_command(options: RunOptions, *, form: str, quiet: bool) -> Outcome:
+    """Run, and word the outcome: rows on stdout, everything else where progress goes."""
+    if form not in FORMATS:
+        raise unknown_name("run", "format", form, FORMATS)
+    progress = choose_progress(quiet)
+    spec = parse_run(options)
+    try:
+        campaign = run(spec, progress)
+    except BaseException:
+        progress.note(f"to go on: {repeat_command(spec)} --out {spec.out} --resume")
+        raise
+    _close(campaign, progress)
+    flat = [row for record in campaign.records for row in rows(record)]
+    return Outcome(text=FORMATS[form](flat), exit_code=exit_code(campaign))
+
+
+def _close(campaign: Campaign, progress: Progress) -> None:
+    progress.note(f"executed on: {campaign.device.executed_on}")
+    for path in campaign.bundles:
+        progress.note(f"bundle: {path}")
+    for item in campaign.skipped:
+        progress.note(f"not measured: {item.workload} {item.scenario}: {item.reason}")
+    progress.note(f"to repeat: {repeat_command(campaign.spec)}")

@@ -1,0 +1,115 @@
+"""Draft records: everything that a record says before and after, but not by, measuring."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from datetime import datetime, timezone
+
+from edgebench import __version__
+from edgebench.devices import ResolvedDevice
+from edgebench.layout import PROGRESS
+from edgebench.profiles import PROFILES, SAMPLE_INDEX_SEED, SCHEDULE_SEED
+from edgebench.record import (
+    Host,
+    Provenance,
+    Record,
+    Scenario,
+    Seeds,
+    WorkloadIdentity,
+)
+from edgebench.spec import RunSpec
+from edgebench.system import SystemDescription, system_name
+
+
+def utc_now() -> str:
+    """Return the time as ISO 8601, to the second."""
+    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def new_run_id() -> str:
+    """Return an id that sorts by time and that two machines will not share."""
+    return f"{datetime.now(timezone.utc):%Y%m%dT%H%M%SZ}-{os.urandom(3).hex()}"
+
+
+def resumable_run_id(spec: RunSpec) -> str | None:
+    """Return the id of the newest run with an unfinished bundle, else of the newest run."""
+    folder = spec.out / spec.track / spec.organisation / system_name()
+    unfinished = sorted(path.parent.name for path in folder.glob(f"*/*/*/{PROGRESS}"))
+    finished = sorted(path.name for path in folder.glob("*/*/*") if path.is_dir())
+    newest = unfinished or finished
+    return newest[-1] if newest else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Circumstances:
+    """What all records of one run share."""
+
+    run_id: str
+    device: ResolvedDevice
+    system: SystemDescription
+    threads: int
+    other_runs_seen: bool
+
+
+def draft_record(
+    spec: RunSpec, scenario: Scenario, identity: WorkloadIdentity, given: Circumstances
+) -> Record:
+    """Return the record of a scenario before its first measurement."""
+    return Record(
+        schema_version=1,
+        run_id=given.run_id,
+        complete=False,
+        track=spec.track,
+        organisation=spec.organisation,
+        system=given.system.name,
+        workload=identity,
+        scenario=scenario,
+        profile=spec.profile,
+        stamps=list(PROFILES[spec.profile].stamps),
+        seeds=Seeds(sample_index=SAMPLE_INDEX_SEED, schedule=SCHEDULE_SEED),
+        host=Host(
+            device_requested=given.device.requested,
+            device=given.device.name,
+            executed_on=given.device.executed_on,
+            last_level_cache_bytes=given.system.cpu.last_level_cache_bytes,
+            threads=given.threads,
+            other_runs_seen=given.other_runs_seen,
+        ),
+        ceilings=[],
+        results=[],
+        provenance=Provenance(
+            tool_version=__version__,
+            git_commit=given.system.software.git_commit,
+            git_dirty=given.system.software.git_dirty,
+            command=repeat_command(spec),
+            started_utc=utc_now(),
+        ),
+    )
+
+
+def finished_record(record: Record, *, other_runs_seen: bool) -> Record:
+    """Add what is known only at the end."""
+    return record.model_copy(
+        update={
+            "host": record.host.model_copy(update={"other_runs_seen": other_runs_seen}),
+            "provenance": record.provenance.model_copy(update={"finished_utc": utc_now()}),
+        }
+    )
+
+
+def repeat_command(spec: RunSpec) -> str:
+    """Return the command that repeats a run, with every choice written out."""
+    words = [
+        "bench run",
+        f"--track {spec.track}",
+        f"--device {spec.device}",
+        f"--workload {','.join(spec.workloads)}",
+        f"--scenario {','.join(spec.scenarios)}",
+        f"--kernel {','.join(spec.kernels)}",
+        f"--transform {spec.transform}",
+        f"--profile {spec.profile}",
+    ]
+    if spec.threads is not None:
+        words.append(f"--threads {spec.threads}")
+    return " ".join(words)

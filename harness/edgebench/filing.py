@@ -1,0 +1,31 @@
+"""Where a scenario's bundle is filed: a new folder, one to go on with, or one already finished."""
+
+from __future__ import annotations
+
+from edgebench.bundle import Bundle, BundleWriter, find_finished, find_resumable
+from edgebench.prepare import PreparedWorkload
+from edgebench.record import Ledger, Record
+from edgebench.spec import RunSpec
+from edgebench.system import SystemDescription
+from edgebench.transform.quantized import tensors_bytes
+
+
+def existing_record(spec: RunSpec, draft: Record, ledger: Ledger) -> Bundle | None:
+    """Return the bundle that a resumed run had already finished, else None."""
+    if not spec.resume:
+        return None
+    return find_finished(spec.out, draft, ledger=ledger, run_id=draft.run_id)
+
+
+def open_writer(
+    spec: RunSpec, draft: Record, prepared: PreparedWorkload, system: SystemDescription
+) -> BundleWriter:
+    """Go on with an unfinished bundle of the same request when resuming, else begin a new one."""
+    if spec.resume:
+        writer = find_resumable(spec.out, draft, ledger=prepared.ledger)
+        if writer is not None:
+            return writer
+    writer = BundleWriter.create(spec.out, draft, ledger=prepared.ledger, system=system)
+    if prepared.ledger.tensors_file is not None:
+        writer.write_tensors(tensors_bytes(prepared.quantized.tensors))
+    return writer

@@ -1,0 +1,294 @@
+"""Measuring one scenario: kernels alternating in blocks, then their accuracy, into one bundle."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from edgebench import meters
+from edgebench.accuracy import call_nll_rows
+from edgebench.answers import AnswerKey
+from edgebench.bundle import BundleWriter
+from edgebench.derive import CaseFacts, KernelFacts, derive_ceilings, derive_results
+from edgebench.engines import KernelEngine
+from edgebench.interleave import (
+    Hooks,
+    Plan,
+    endless_blocks,
+    finished_blocks,
+    numbered_blocks,
+    plan_blocks,
+    plan_rounds,
+    run_interleaved,
+)
+from edgebench.layout import POWER
+from edgebench.loadgen import Minimum, accuracy_schedule, issue_order, sample_schedule
+from edgebench.memory import peak_memory_bytes, reset_peak
+from edgebench.prepare import PreparedWorkload
+from edgebench.profiles import MIN_CEILING_REPEATS, Counts
+from edgebench.progress import Progress
+from edgebench.record import CeilingName, CeilingRow, Kernel, KernelResult, Mode, Record, SampleRow
+from edgebench.roofline import Model
+from edgebench.scenarios import mode_rows
+from edgebench.sut import EngineSut
+from edgebench.units import NS_PER_S
+
+CEILINGS: tuple[CeilingName, ...] = ("read_bandwidth", "int8", "bf16", "fp32")
+NLL_BATCH = 64
+PROBE_CAUTION = 1.1
+OPEN_ENDED_STRIDE = 4  # blocks between repeats of the ceilings when the end is measured time
+ACCURACY_BLOCK = 250  # samples per block of an accuracy run: where an interrupted one goes on
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScenarioJob:
+    """Everything that measuring one scenario needs."""
+
+    prepared: PreparedWorkload
+    engines: Mapping[Kernel, KernelEngine]
+    model: Model
+    counts: Counts
+    min_block_s: float
+    selection: meters.MeterSelection
+    transform: str
+    threads: int
+    per_query_ns: Mapping[Kernel, int]
+    """Measured by the probe: of a single-stream query, or of an offline sample."""
+
+
+@dataclass(slots=True)
+class _Observed:
+    """What the hooks saw around the blocks."""
+
+    peak_bytes: dict[Kernel, int] = field(default_factory=dict)
+
+
+def sut_of(job_prepared: PreparedWorkload, engine: KernelEngine) -> EngineSut:
+    """Put a kernel's engine behind the load generator."""
+    return EngineSut(
+        name=f"{engine.kernel} ({engine.executed_path})",
+        engine=engine.engine,
+        prompts=job_prepared.prompts,
+        batch_size=engine.batch_size,
+        max_new_tokens=job_prepared.workload.task.max_new_tokens,
+        eos_id=job_prepared.eos_id,
+    )
+
+
+def performance_plan(job: ScenarioJob, record: Record) -> Plan:
+    """Cut the scenario into blocks; every kernel's block holds the same samples."""
+    population, counts = len(job.prepared.pairs), job.counts
+    minimum = Minimum(queries=counts.min_queries, duration_ns=int(counts.min_duration_s * NS_PER_S))
+    seed = record.seeds.sample_index
+    # A probe that read too slow would make blocks too short for a power meter.
+    fast_ns = min(job.per_query_ns.values()) / PROBE_CAUTION
+    per_round = counts.samples_per_round or population
+    if counts.min_duration_s > 0:
+        order = issue_order(seed, population, distinct=True)
+        in_block = max(1, math.ceil(job.min_block_s * NS_PER_S / fast_ns))
+        size = per_round if record.scenario == "offline" else in_block
+        return Plan(scenario=record.scenario, blocks=endless_blocks(size, order), minimum=minimum)
+    if record.scenario == "offline":
+        spans = plan_rounds(counts.min_queries, per_round)
+    else:
+        spans = plan_blocks(counts.min_queries, fast_ns, job.min_block_s * NS_PER_S)
+    schedule = sample_schedule(seed, population, spans[-1].stop, distinct=True)
+    return Plan(scenario=record.scenario, blocks=numbered_blocks(spans, schedule))
+
+
+def accuracy_plan(job: ScenarioJob, record: Record) -> Plan:
+    """Every scored sample once, in order, by the same code path as the performance run."""
+    population = len(job.prepared.pairs)
+    step = population if record.scenario == "offline" else ACCURACY_BLOCK
+    spans = [range(i, min(i + step, population)) for i in range(0, population, step)]
+    blocks = numbered_blocks(spans, accuracy_schedule(population))
+    return Plan(scenario=record.scenario, mode="accuracy", blocks=blocks)
+
+
+def measure_scenario(job: ScenarioJob, writer: BundleWriter, progress: Progress) -> Record:
+    """Measure, score and derive one scenario; returns the record, complete but not yet finished.
+
+    Raises RunFailed, StorageError or KeyboardInterrupt; whole blocks are on disk by then.
+    """
+    record = writer.record
+    label = f"{record.workload.name} {record.scenario}"
+    observed = _Observed()
+    with meters.PowerLog(job.selection.working, writer.path / POWER) as power:
+        _run_plan(job, writer, performance_plan, observed, progress, label)
+    if job.counts.scored_on == "scored-set":
+        _run_plan(job, writer, accuracy_plan, _Observed(), progress, f"{label} accuracy")
+    _score_likelihood(job, writer, progress, label)
+    _fill_ceilings(job, writer)
+    results = _derive(job, writer, observed, tuple(power.failures.items()))
+    return record.model_copy(
+        update={"results": results, "ceilings": derive_ceilings(writer.ceilings)}
+    )
+
+
+def _run_plan(
+    job: ScenarioJob,
+    writer: BundleWriter,
+    make_plan: Callable[[ScenarioJob, Record], Plan],
+    observed: _Observed,
+    progress: Progress,
+    label: str,
+) -> None:
+    plan = make_plan(job, writer.record)
+    suts = {kernel: sut_of(job.prepared, engine) for kernel, engine in job.engines.items()}
+    # Blocks may be an endless iterator, so what a resumed run has already is found in a second one.
+    done = finished_blocks(writer.samples, make_plan(job, writer.record).blocks, plan.mode)
+    pending: list[SampleRow] = []
+    hooks = Hooks(before=lambda *_: _before_block(), after=_peak_hook(observed))
+    total = len(plan.blocks) * len(suts) if isinstance(plan.blocks, Sequence) else None
+    if plan.mode == "performance":
+        _measure_ceilings(job, writer)
+    with progress.stage(label) as update:
+        blocks = run_interleaved(plan, suts, pending.append, hooks=hooks, already_done=done)
+        for finished, block in enumerate(blocks, start=1):
+            if not block.resumed:
+                writer.append_samples(pending)
+                pending.clear()
+            update(finished, total if total is not None else finished + 1)
+            if plan.mode == "performance" and _is_ceiling_due(finished, total):
+                _measure_ceilings(job, writer)
+
+
+def _before_block() -> None:
+    reset_peak()
+
+
+def _peak_hook(observed: _Observed) -> Callable[[Kernel, int], None]:
+    def after(kernel: Kernel, block: int) -> None:
+        peak = peak_memory_bytes()
+        if peak is not None:
+            observed.peak_bytes[kernel] = max(peak, observed.peak_bytes.get(kernel, 0))
+
+    return after
+
+
+def _is_ceiling_due(finished: int, total: int | None) -> bool:
+    """Spread the repeats over the run: at its quarters, or every so often when its end is open."""
+    if total is None:
+        return finished % OPEN_ENDED_STRIDE == 0
+    quarters = MIN_CEILING_REPEATS - 1
+    return finished * quarters // total > (finished - 1) * quarters // total
+
+
+def _measure_ceilings(job: ScenarioJob, writer: BundleWriter) -> None:
+    """Repeat every ceiling once, between blocks."""
+    from edgebench_kernels import ceilings, native
+
+    rows = []
+    for name in CEILINGS:
+        try:
+            sample = ceilings.measure(name, job.threads)
+        except native.Unavailable:
+            continue
+        rows.append(
+            CeilingRow(
+                ceiling=name,
+                instruction=sample.instruction,
+                threads=sample.threads,
+                taken_ns=time.monotonic_ns(),
+                value=sample.value,
+            )
+        )
+    writer.append_ceilings(rows)
+
+
+def _fill_ceilings(job: ScenarioJob, writer: BundleWriter) -> None:
+    """Repeat the ceilings until each has its repeats: short runs have few blocks to go between."""
+    for _ in range(MIN_CEILING_REPEATS):
+        counted = [sum(row.ceiling == name for row in writer.ceilings) for name in CEILINGS]
+        if min((count for count in counted if count), default=0) >= MIN_CEILING_REPEATS:
+            return
+        _measure_ceilings(job, writer)
+
+
+def _score_likelihood(
+    job: ScenarioJob, writer: BundleWriter, progress: Progress, label: str
+) -> None:
+    wanted = job.counts.nll_samples or len(job.prepared.pairs)
+    for kernel, engine in job.engines.items():
+        if sum(row.kernel == kernel for row in writer.nll) >= wanted:
+            continue
+        with progress.stage(f"{label} likelihood {kernel}") as update:
+            rows = call_nll_rows(
+                kernel,
+                engine.engine,
+                job.prepared.prompts[:wanted],
+                job.prepared.calls[:wanted],
+                NLL_BATCH,
+                update,
+            )
+            writer.append_nll(list(rows))
+
+
+def answer_key(prepared: PreparedWorkload) -> AnswerKey:
+    """Return the judge of this workload's outputs."""
+    return AnswerKey(
+        decoder=prepared.tokenizer,
+        eos_id=prepared.eos_id,
+        expected=[pair.call for pair in prepared.pairs],
+        is_correct=prepared.workload.is_correct,
+    )
+
+
+def _derive(
+    job: ScenarioJob,
+    writer: BundleWriter,
+    observed: _Observed,
+    meter_failures: tuple[tuple[str, str], ...],
+) -> list[KernelResult]:
+    record = writer.record
+    case = CaseFacts(
+        track=record.track,
+        workload=record.workload.name,
+        scenario=record.scenario,
+        profile=record.profile,
+        scored_count=len(job.prepared.pairs),
+        prompt_tokens=[len(prompt) for prompt in job.prepared.prompts],
+        model=job.model,
+        last_level_cache_bytes=record.host.last_level_cache_bytes,
+    )
+    facts = [
+        KernelFacts(
+            kernel=kernel,
+            executed_path=engine.executed_path,
+            transform="none" if kernel == "fp16" else job.transform,
+            batch_size=engine.batch_size,
+            weight_bytes=engine.weight_bytes,
+            peak_memory_bytes=observed.peak_bytes.get(kernel),
+            arithmetic=engine.arithmetic,
+            energy=meters.integrate(
+                writer.path / POWER,
+                block_windows(writer.samples, kernel),
+                meter=job.selection.primary.meter if job.selection.primary else None,
+                domain=job.selection.primary.domain if job.selection.primary else None,
+                reason=job.selection.reason,
+            ),
+            warnings=tuple(f"meter {name} failed: {why}" for name, why in meter_failures),
+        )
+        for kernel, engine in job.engines.items()
+    ]
+    return derive_results(
+        case,
+        facts,
+        samples=writer.samples,
+        nll=writer.nll,
+        ceilings=writer.ceilings,
+        is_right=answer_key(job.prepared).is_right,
+    )
+
+
+def block_windows(
+    rows: Sequence[SampleRow], kernel: Kernel, mode: Mode = "performance"
+) -> list[tuple[int, int]]:
+    """Return (start_ns, end_ns) of every block that a kernel ran."""
+    windows: dict[int, tuple[int, int]] = {}
+    for row in mode_rows(rows, kernel, mode):
+        start, end = windows.get(row.block, (row.issued_ns, row.completed_ns))
+        windows[row.block] = (min(start, row.issued_ns), max(end, row.completed_ns))
+    return sorted(windows.values())

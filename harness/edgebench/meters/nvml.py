@@ -1,0 +1,135 @@
+"""NVML: the energy counter and power of one NVIDIA GPU, through nvidia-ml-py.
+
+On a Jetson the library loads, counts one device and refuses every power call, so a probe is a
+reading, never `nvmlInit()`. The library is imported only here, and only when a probe is made.
+Source: https://docs.nvidia.com/deploy/nvml-api/group__nvmlDeviceQueries.html
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from edgebench import machine
+from edgebench.meters.protocol import Domain, Probe
+
+UPDATE_S = 0.1  # the counter moves about every 100 ms: ML.ENERGY, "Measuring GPU Energy"
+LIMIT_FACTOR = 2.0  # boards overshoot an enforced limit for milliseconds, not twofold for 100 ms
+INSTANT_POWER = 186  # NVML_FI_DEV_POWER_INSTANT
+SHADOW = (
+    "the old package 'pynvml' hides nvidia-ml-py; "
+    "pip uninstall pynvml && pip install --force-reinstall nvidia-ml-py"
+)
+
+
+def load_nvml(root: Path = machine.ROOT) -> tuple[Any, str]:
+    """Import nvidia-ml-py; return (module, "") or (None, why it cannot be used)."""
+    has_driver = machine.inspect(root).nvidia_driver is not None
+    try:
+        nvml: Any = importlib.import_module("pynvml")
+    except ImportError:
+        if has_driver:
+            return None, "nvidia-ml-py is not installed; pip install 'edgebench[nvidia]'"
+        return None, "no NVIDIA driver"
+    if not hasattr(nvml, "_nvmlGetFunctionPointer"):  # the old package hides its privates
+        return None, SHADOW
+    return nvml, ""
+
+
+class NvmlMeter:
+    """Reads one GPU board: its energy counter and its power."""
+
+    name = "nvml"
+
+    def __init__(self, root: Path = machine.ROOT, *, index: int = 0, nvml: Any = None) -> None:
+        self._root = root
+        self._index = index
+        self._nvml = nvml
+        self._readers: dict[str, Callable[[], float]] = {}
+
+    def probe(self) -> Probe:
+        """Read the counter and the power once, whatever the library claims to support."""
+        self._readers = {}
+        if self._nvml is None:
+            self._nvml, reason = load_nvml(self._root)
+            if self._nvml is None:
+                return Probe(meter=self.name, ok=False, reason=reason)
+        try:
+            self._nvml.nvmlInit()
+            handle = self._nvml.nvmlDeviceGetHandleByIndex(self._index)
+            if self._is_partitioned(handle):
+                return Probe(
+                    meter=self.name, ok=False, reason="MIG is on: NVML meters the whole GPU"
+                )
+            limit_W = self._limit_W(handle)
+        except self._nvml.NVMLError as err:
+            absent = machine.inspect(self._root).nvidia_driver is None
+            reason = f"{err} (no NVIDIA driver found)" if absent else str(err)
+            return Probe(meter=self.name, ok=False, reason=reason)
+        domains, missing = self._domains(handle, limit_W)
+        return Probe(
+            meter=self.name,
+            ok=bool(domains),
+            reason="; ".join(missing),
+            domains=tuple(domains),
+            primary=domains[0].name if domains else None,
+        )
+
+    def read(self) -> dict[str, float]:
+        """Return the counter in mJ and the power in mW; a refused call is left out."""
+        values = {name: self._attempt(reader) for name, reader in self._readers.items()}
+        return {name: value for name, value in values.items() if value is not None}
+
+    def _attempt(self, reader: Callable[[], float]) -> float | None:
+        try:
+            return reader()
+        except self._nvml.NVMLError:
+            return None
+
+    def _domains(self, handle: Any, limit_W: float | None) -> tuple[list[Domain], list[str]]:
+        """Try each source of a number; the counter comes first because it misses nothing."""
+        board = f"gpu{self._index}"
+        readers: tuple[tuple[str, str, Callable[[], float]], ...] = (
+            ("energy", "mJ", lambda: int(self._nvml.nvmlDeviceGetTotalEnergyConsumption(handle))),
+            ("power_instant", "mW", lambda: self._instant_mW(handle)),
+            ("power", "mW", lambda: int(self._nvml.nvmlDeviceGetPowerUsage(handle))),
+        )
+        domains, missing = [], []
+        for what, unit, reader in readers:
+            try:
+                reader()
+            except self._nvml.NVMLError as err:
+                missing.append(f"{what}: {err}")
+                continue
+            self._readers[f"{board}.{what}"] = reader
+            domains.append(
+                Domain(
+                    name=f"{board}.{what}",
+                    covers="GPU board (the whole module on Grace-Hopper)",
+                    kind="counter" if unit == "mJ" else "power",
+                    unit=unit,
+                    update_s=UPDATE_S,
+                    limit_W=limit_W,
+                )
+            )
+        return domains, missing
+
+    def _instant_mW(self, handle: Any) -> float:
+        value = self._nvml.nvmlDeviceGetFieldValues(handle, [INSTANT_POWER])[0]
+        if value.nvmlReturn != 0:
+            raise self._nvml.NVMLError(value.nvmlReturn)
+        return int(value.value.uiVal)
+
+    def _limit_W(self, handle: Any) -> float | None:
+        try:
+            return LIMIT_FACTOR * int(self._nvml.nvmlDeviceGetEnforcedPowerLimit(handle)) / 1000
+        except self._nvml.NVMLError:
+            return None
+
+    def _is_partitioned(self, handle: Any) -> bool:
+        try:
+            return bool(self._nvml.nvmlDeviceGetMigMode(handle)[0])
+        except self._nvml.NVMLError:
+            return False

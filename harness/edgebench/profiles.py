@@ -1,0 +1,160 @@
+"""The numbers of the rulebook: what each profile demands, each with its source on the line.
+
+A profile demands counts per (size class, scenario). The size class of an embedded workload is
+`embedded`; a widened one (`assistant@300m`) or one brought by the user is `large`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from edgebench.record import Kernel, Scenario, Track
+from edgebench.record import Profile as ProfileName
+
+SizeClass = Literal["embedded", "large"]
+ScoredOn = Literal["scored-set", "performance-outputs"]
+
+# Seeds: the v6.1 round's, so that nobody chose them for us.
+SAMPLE_INDEX_SEED = 2747215439041700203  # MLPerf Inference v6.1 mlperf.conf sample_index_rng_seed
+SCHEDULE_SEED = 16159082839903944936  # MLPerf Inference v6.1 mlperf.conf schedule_rng_seed
+
+# Statistics.
+LATENCY_PERCENTILE = 0.90  # MLPerf inference_rules.adoc, SingleStream metric
+EARLY_STOPPING_CONFIDENCE = 0.99  # MLPerf inference_rules.adoc, early stopping, c = 0.99, d = 0
+MIN_QUERIES_FOR_P90 = 64  # smallest n with t* >= 1 at p = .9, c = .99: LoadGen early_stopping.cc
+MIN_ROUNDS = 6  # DESIGN §6: the smallest count whose paired interval at 95 % exists
+MIN_BLOCK_S = 2.0  # DESIGN §6: long enough for a 10 Hz power meter to see 20 samples
+OFFICIAL_DURATION_S = 600.0  # MLPerf inference_rules.adoc: every scenario runs 10 minutes at least
+DURATION_STAMP = "NON-COMPLIANT-DURATION"  # DESIGN §6; shorter than OFFICIAL_DURATION_S
+
+# Quality.
+ACCURACY_TARGET = 0.99  # MLPerf inference_rules.adoc: 99 % of the reference
+HIGH_ACCURACY_TARGET = 0.999  # MLPerf inference_rules.adoc: the 99.9 % variants
+LENGTH_CORRIDOR = (0.90, 1.10)  # MLPerf generative models: 90-110 % of the reference's tokens
+REFERENCE_ACCURACY: Mapping[str, float] = {
+    "assistant": 0.97,  # the workload's promise: fp16 reaches 97 % exact match on the scored set
+}
+PINNED_SLACK = 0.005  # ours: 5 answers of 1,000 may flip with the order of additions on a machine
+PINNED_SIGMAS = 3.0  # ours: three binomial standard deviations where a subset was scored
+OUTPUT_MISMATCH_LIMIT = 0.01  # ours: outputs that may differ between modes by rounding order alone
+
+# Weights.
+NEAREST_CODE_SLACK_STEPS = 0.02  # research/compression.md §4.2: fp16 ties, 0.02 of a step
+MAX_CODE = 15  # DESIGN §7: unsigned 4 bits
+CLOSED_TRANSFORMS = frozenset({"rtn"})  # post-training quantizers that the checker can verify
+CLOSED_BITS = 4  # the kernel is called int4
+TENSORS_IN_BUNDLE_BYTES = 16 * 1024 * 1024  # DESIGN §5: tensors up to 16 MB are in the bundle
+
+# Roofline.
+MIN_CEILING_REPEATS = 5  # DESIGN §6: the ceiling is the median of >= 5 repeats
+ROOFLINE_WARN_PERCENT = 100.0  # DESIGN §6: 100-115 % warns
+ROOFLINE_INVALID_PERCENT = 115.0  # DESIGN §6: over 115 % invalidates
+CACHE_MULTIPLE = 4  # DESIGN §6: null when the weights fit in 4x the last-level cache
+BYTES_PER_WEIGHT: Mapping[Kernel, tuple[float, float]] = {
+    "int4": (0.5, 0.75),  # ours: the codes alone; with scales, zero points and padding of a layout
+    "fp16": (2.0, 4.4),  # ours: stored in fp16; streamed as fp32 where that is faster, and padded
+}
+
+# Arithmetic of the checker.
+RELATIVE_TOLERANCE = 1e-9  # ours: one derivation runs twice; only the JSON round trip differs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """What one (profile, size class, scenario) demands of every kernel."""
+
+    min_queries: int
+    min_duration_s: float
+    samples_per_round: int | None
+    """None: every round issues the whole scored set; always None in single-stream."""
+    scored_on: ScoredOn
+    nll_samples: int | None
+    """How many samples the call's likelihood covers; None: the whole scored set."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProfileRules:
+    """One profile: its stamps and its counts; every profile alternates blocks of `min_block_s`."""
+
+    name: ProfileName
+    stamps: tuple[str, ...]
+    min_block_s: float
+    counts_by_case: Mapping[tuple[SizeClass, Scenario], Counts]
+
+    def counts(self, workload: str, scenario: Scenario) -> Counts:
+        """Return what this profile demands of one workload in one scenario."""
+        return self.counts_by_case[size_class(workload), scenario]
+
+
+def size_class(workload: str) -> SizeClass:
+    """Tell a widened (`name@size`) or brought (`llm`) workload from an embedded one."""
+    return "large" if "@" in workload or workload == "llm" else "embedded"
+
+
+def is_widened(workload: str) -> bool:
+    """Whether the workload's model is a function-preserving expansion of an embedded one."""
+    return "@" in workload
+
+
+def accuracy_targets(track: Track) -> tuple[float, float] | None:
+    """Return the (gate, high-accuracy) ratios; None in the open track, which reports only."""
+    return (ACCURACY_TARGET, HIGH_ACCURACY_TARGET) if track == "closed" else None
+
+
+def _single(queries: int, duration_s: float, scored_on: ScoredOn, nll: int | None) -> Counts:
+    return Counts(
+        min_queries=queries,
+        min_duration_s=duration_s,
+        samples_per_round=None,
+        scored_on=scored_on,
+        nll_samples=nll,
+    )
+
+
+def _offline(size: int | None, duration_s: float, scored_on: ScoredOn, nll: int | None) -> Counts:
+    return Counts(
+        min_queries=MIN_ROUNDS,
+        min_duration_s=duration_s,
+        samples_per_round=size,
+        scored_on=scored_on,
+        nll_samples=nll,
+    )
+
+
+PROFILES: Mapping[ProfileName, ProfileRules] = {
+    "quick": ProfileRules(
+        name="quick",
+        stamps=(DURATION_STAMP,),
+        min_block_s=MIN_BLOCK_S,
+        counts_by_case={  # the main job's counts: a first leaderboard within 6 minutes on 2 cores
+            ("embedded", "single-stream"): _single(512, 0.0, "scored-set", None),
+            ("embedded", "offline"): _offline(None, 0.0, "scored-set", None),
+            ("large", "single-stream"): _single(128, 0.0, "performance-outputs", 64),
+            ("large", "offline"): _offline(64, 0.0, "performance-outputs", 64),
+        },
+    ),
+    "standard": ProfileRules(
+        name="standard",
+        stamps=(DURATION_STAMP,),  # 60 s is a tenth of MLPerf's minimum, so it is stamped too
+        min_block_s=MIN_BLOCK_S,
+        counts_by_case={  # 1,024 queries: MLPerf v0.5-v1.1 mlperf.conf SingleStream.min_query_count
+            ("embedded", "single-stream"): _single(1024, 60.0, "scored-set", None),
+            ("embedded", "offline"): _offline(None, 60.0, "scored-set", None),
+            ("large", "single-stream"): _single(1024, 60.0, "scored-set", None),
+            ("large", "offline"): _offline(None, 60.0, "scored-set", None),
+        },
+    ),
+    "official": ProfileRules(
+        name="official",
+        stamps=(),
+        min_block_s=MIN_BLOCK_S,
+        counts_by_case={  # offline: inference_rules.adoc asks for min(24,576, data set) samples
+            ("embedded", "single-stream"): _single(1024, OFFICIAL_DURATION_S, "scored-set", None),
+            ("embedded", "offline"): _offline(None, OFFICIAL_DURATION_S, "scored-set", None),
+            ("large", "single-stream"): _single(1024, OFFICIAL_DURATION_S, "scored-set", None),
+            ("large", "offline"): _offline(None, OFFICIAL_DURATION_S, "scored-set", None),
+        },
+    ),
+}

@@ -1,0 +1,97 @@
+"""Result rows as text: one paste-able Markdown table, CSV or a JSON array."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+
+from edgebench.record import Row
+
+DASH = "–"  # not measured
+
+
+def _number(value: float | None, form: str = "{:.3g}") -> str:
+    return DASH if value is None else form.format(value)
+
+
+def _percent(value: float | None) -> str:
+    return _number(value, "{:.0f} %")
+
+
+def _fraction(value: float | None) -> str:
+    return DASH if value is None else f"{100 * value:.1f} %"
+
+
+def _speedup(row: Row) -> str:
+    if row.speedup is None:
+        return DASH
+    if row.speedup_ci95 is None:
+        return f"{row.speedup:.2f}x"
+    low, high = row.speedup_ci95
+    return f"{row.speedup:.2f}x [{low:.2f}, {high:.2f}]"
+
+
+def _energy(row: Row) -> str:
+    return DASH if row.energy.joules is None else f"{row.energy.joules / row.samples:.3g} J"
+
+
+def _verdict(row: Row) -> str:
+    if not row.valid:
+        return "INVALID"
+    return "valid" if row.accuracy_passed is not False else "accuracy missed"
+
+
+COLUMNS: Mapping[str, Callable[[Row], str]] = {
+    "workload": lambda row: row.workload,
+    "scenario": lambda row: row.scenario,
+    "kernel": lambda row: row.kernel,
+    "p90 ms": lambda row: _number(row.latency_p90_ms),
+    "TTFT p90 ms": lambda row: _number(row.ttft_p90_ms),
+    "TPOT p90 ms": lambda row: _number(row.tpot_p90_ms),
+    "samples/s": lambda row: _number(row.samples_per_s),
+    "tokens/s": lambda row: _number(row.tokens_per_s),
+    "speedup [95 % CI]": _speedup,
+    "exact match": lambda row: _fraction(row.accuracy),
+    "call NLL": lambda row: _number(row.call_nll, "{:.4f}"),
+    "J/sample": _energy,
+    "% bandwidth": lambda row: _percent(row.percent_of_bandwidth),
+    "% compute": lambda row: _percent(row.percent_of_compute),
+    "executed": lambda row: row.executed_path,
+    "verdict": _verdict,
+}
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """Return a Markdown table, one row per (workload, scenario, kernel)."""
+    lines = ["| " + " | ".join(COLUMNS) + " |", "|" + " --- |" * len(COLUMNS)]
+    for row in rows:
+        cells = (cell(row).replace("|", "\\|") for cell in COLUMNS.values())
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def as_json(rows: Sequence[Row]) -> str:
+    """Return a JSON array of rows; what was not measured is null."""
+    return json.dumps([row.model_dump(mode="json") for row in rows], indent=2, allow_nan=False)
+
+
+def as_csv(rows: Sequence[Row]) -> str:
+    """Return CSV with one column per key; lists and energy are JSON, not measured is empty."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(Row.model_fields)
+    for row in rows:
+        values = row.model_dump(mode="json").values()
+        writer.writerow(
+            json.dumps(value) if isinstance(value, dict | list) else value for value in values
+        )
+    return out.getvalue()
+
+
+FORMATS: Mapping[str, Callable[[Sequence[Row]], str]] = {
+    "md": markdown,
+    "json": as_json,
+    "csv": as_csv,
+}

@@ -1,0 +1,212 @@
+"""`bench run`: measures every scenario that fits into the time, and files a bundle for each."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edgebench import meters
+from edgebench.devices import ResolvedDevice, resolve
+from edgebench.draft import (
+    Circumstances,
+    draft_record,
+    finished_record,
+    new_run_id,
+    resumable_run_id,
+)
+from edgebench.engines import WorkloadEngines
+from edgebench.errors import EXIT_OK, DeviceUnavailable, RuleViolation, RunFailed, SpecError
+from edgebench.estimate import memory_shortage, probe_ns, scenario_s
+from edgebench.filing import existing_record, open_writer
+from edgebench.lock import MachineLock
+from edgebench.measure import ScenarioJob, measure_scenario
+from edgebench.prepare import PreparedWorkload, harness_error, prepare
+from edgebench.profiles import PROFILES
+from edgebench.progress import Progress
+from edgebench.record import Record, Scenario
+from edgebench.spec import RunSpec
+from edgebench.system import SystemDescription, describe_system, usable_cores
+from edgebench.units import format_duration
+from edgebench_workloads.catalog import WORKLOADS
+from edgebench_workloads.errors import WorkloadError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Skipped:
+    """A scenario that was not measured, and why."""
+
+    workload: str
+    scenario: str
+    reason: str
+
+
+@dataclass(slots=True, kw_only=True)
+class Campaign:
+    """One `bench run` as it goes: what is fixed, and what came of it so far."""
+
+    spec: RunSpec
+    run_id: str
+    device: ResolvedDevice
+    system: SystemDescription
+    selection: meters.MeterSelection
+    threads: int
+    lock: MachineLock
+    progress: Progress
+    started_s: float
+    records: list[Record] = field(default_factory=list)
+    bundles: list[Path] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+
+    def elapsed_s(self) -> float:
+        """Seconds since the command began."""
+        return time.monotonic() - self.started_s
+
+    def skip(self, workload: str, scenario: str, reason: str) -> None:
+        """Leave a scenario out, and say so."""
+        self.skipped.append(Skipped(workload=workload, scenario=scenario, reason=reason))
+        self.progress.note(f"skipped {workload} {scenario}: {reason}")
+
+
+def run(spec: RunSpec, progress: Progress) -> Campaign:
+    """Measure what the spec asks for.
+
+    Raises DeviceUnavailable, RunFailed, StorageError; KeyboardInterrupt passes, and what was
+    measured is on disk by then.
+    """
+    started_s = time.monotonic()
+    device = resolve(spec.device)
+    with MachineLock() as lock:
+        campaign = Campaign(
+            spec=spec,
+            run_id=(resumable_run_id(spec) if spec.resume else None) or new_run_id(),
+            device=device,
+            system=describe_system(),
+            selection=meters.select(device),
+            threads=spec.threads or usable_cores(),
+            lock=lock,
+            progress=progress,
+            started_s=started_s,
+        )
+        _announce(campaign)
+        _set_threads(campaign.threads)
+        for name in spec.workloads:
+            _run_workload(campaign, name)
+    return campaign
+
+
+def exit_code(campaign: Campaign) -> int:
+    """0 when everything measured counts, 4 when nothing was measured, 5 when a rule was missed."""
+    results = [result for record in campaign.records for result in record.results]
+    if not results:
+        return RunFailed.exit_code
+    met = all(result.valid and result.accuracy_passed is not False for result in results)
+    return EXIT_OK if met else RuleViolation.exit_code
+
+
+def _announce(campaign: Campaign) -> None:
+    note = campaign.progress.note
+    note(f"{campaign.device.name}: {campaign.device.executed_on}, {campaign.threads} threads")
+    for text in campaign.device.notes:
+        note(text)
+    if campaign.selection.primary is None:
+        note(f"energy: unmeasured ({campaign.selection.reason})")
+    else:
+        note(f"energy: {campaign.selection.primary.meter} {campaign.selection.primary.domain}")
+    if campaign.lock.other_runs_seen:
+        note("another EdgeBench run is on this machine; both records say so")
+
+
+def _set_threads(threads: int) -> None:
+    import torch
+
+    from edgebench_kernels import native
+
+    torch.set_num_threads(threads)
+    try:
+        native.set_threads(threads)
+    except native.NativeLibraryMissing as error:
+        raise DeviceUnavailable(str(error)) from error
+    except ValueError as error:
+        raise SpecError(str(error)) from error
+
+
+def _run_workload(campaign: Campaign, name: str) -> None:
+    try:
+        needed_bytes = WORKLOADS[name].reference_size_bytes
+    except WorkloadError as error:
+        raise harness_error(error) from error
+    shortage = memory_shortage(needed_bytes, campaign.system)
+    if shortage is not None:
+        for scenario in campaign.spec.scenarios:
+            campaign.skip(name, scenario, shortage)
+        return
+    prepared = prepare(name, campaign.spec.transform, campaign.progress)
+    engines: WorkloadEngines | None = None
+    for scenario, draft in _pending(campaign, prepared):
+        if engines is None:
+            with campaign.progress.stage(f"{name}: packing and probing") as update:
+                engines = WorkloadEngines(prepared, campaign.spec.kernels)
+                update(1, 1)
+        _run_scenario(campaign, prepared, engines, scenario, draft)
+
+
+def _pending(campaign: Campaign, prepared: PreparedWorkload) -> Iterator[tuple[Scenario, Record]]:
+    """Yield the scenarios to measure; a resumed run takes over what it had finished."""
+    for scenario in campaign.spec.scenarios:
+        given = Circumstances(
+            run_id=campaign.run_id,
+            device=campaign.device,
+            system=campaign.system,
+            threads=campaign.threads,
+            other_runs_seen=campaign.lock.other_runs_seen,
+        )
+        draft = draft_record(campaign.spec, scenario, prepared.identity, given)
+        existing = existing_record(campaign.spec, draft, prepared.ledger)
+        if existing is None:
+            yield scenario, draft
+            continue
+        campaign.progress.note(f"{draft.workload.name} {scenario}: finished before")
+        campaign.records.append(existing.record)
+        campaign.bundles.append(existing.path)
+
+
+def _run_scenario(
+    campaign: Campaign,
+    prepared: PreparedWorkload,
+    engines: WorkloadEngines,
+    scenario: Scenario,
+    draft: Record,
+) -> None:
+    spec, name = campaign.spec, prepared.workload.name
+    profile = PROFILES[spec.profile]
+    counts = profile.counts(name, scenario)
+    kernels = {kernel: engines.for_scenario(kernel, scenario) for kernel in spec.kernels}
+    per_query_ns = {kernel: probe_ns(prepared, engine) for kernel, engine in kernels.items()}
+    expected_s = scenario_s(scenario, counts, len(prepared.pairs), per_query_ns)
+    if spec.budget_s is not None and campaign.elapsed_s() + expected_s > spec.budget_s:
+        campaign.skip(
+            name,
+            scenario,
+            f"it would take {format_duration(expected_s)} and "
+            f"{format_duration(spec.budget_s - campaign.elapsed_s())} of the budget are left; "
+            "raise it with --budget",
+        )
+        return
+    job = ScenarioJob(
+        prepared=prepared,
+        engines=kernels,
+        model=engines.model,
+        counts=counts,
+        min_block_s=profile.min_block_s,
+        selection=campaign.selection,
+        transform=str(spec.transform),
+        threads=campaign.threads,
+        per_query_ns=per_query_ns,
+    )
+    writer = open_writer(spec, draft, prepared, campaign.system)
+    record = measure_scenario(job, writer, campaign.progress)
+    record = finished_record(record, other_runs_seen=campaign.lock.check())
+    campaign.bundles.append(writer.finish(record))
+    campaign.records.append(writer.record)

@@ -1,0 +1,130 @@
+"""The run specification: what the user asked for, in exact types, every name checked."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast, get_args
+
+from edgebench.errors import SpecError, unknown_name
+from edgebench.record import Kernel, Profile, Scenario, Track
+from edgebench.transform import TransformSpec, parse_transform
+from edgebench_workloads.catalog import WORKLOADS
+
+SCENARIO_ALIASES: Mapping[str, Scenario] = {
+    "single": "single-stream",
+    "singlestream": "single-stream",
+}
+DEFAULT_WORKLOADS = "assistant,assistant@300m"
+BUDGETS_S: Mapping[Profile, float | None] = {
+    "quick": 360.0,  # a first leaderboard within six minutes
+    "standard": None,
+    "official": None,
+}
+FOLDER_NAME = r"[A-Za-z0-9][A-Za-z0-9@._-]{0,99}"  # record.Name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSpec:
+    """One `bench run`: the product of workloads x scenarios, each with its kernels side by side."""
+
+    track: Track
+    device: str
+    """As typed; `devices.resolve` checks it against the table and the machine."""
+    workloads: tuple[str, ...]
+    scenarios: tuple[Scenario, ...]
+    kernels: tuple[Kernel, ...]
+    transform: TransformSpec
+    profile: Profile
+    out: Path
+    organisation: str
+    resume: bool
+    threads: int | None
+    budget_s: float | None
+    """Scenarios that would not fit into this much time are skipped with a reason."""
+
+
+def split_names(value: str) -> tuple[str, ...]:
+    """Split a comma-separated option, keeping the order and dropping repeats."""
+    names = dict.fromkeys(part.strip() for part in value.split(",") if part.strip())
+    if not names:
+        raise SpecError(f"[run] expected one name or several with commas, got {value!r}")
+    return tuple(names)
+
+
+def _known(what: str, names: Iterable[str], known: Iterable[str]) -> tuple[str, ...]:
+    table = tuple(known)
+    for name in names:
+        if name not in table:
+            raise unknown_name("run", what, name, table)
+    return tuple(names)
+
+
+def _one(what: str, name: str, known: Iterable[str]) -> str:
+    return _known(what, (name,), known)[0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """The options of one `bench run` as they were typed; names are not checked yet."""
+
+    track: str = "closed"
+    device: str = "auto"
+    workload: str = DEFAULT_WORKLOADS
+    scenario: str = "single-stream,offline"
+    kernel: str = "fp16,int4"
+    transform: str = "rtn"
+    profile: str = "quick"
+    out: Path = Path("submissions")
+    organisation: str = "unaffiliated"
+    resume: bool = False
+    threads: int | None = None
+    budget: float | None = None
+    """Minutes; None is the profile's own."""
+
+
+def parse_run(options: RunOptions) -> RunSpec:
+    """Check every name of a `bench run` and build its spec; SpecError names the nearest match."""
+    workloads = _known("workload", split_names(options.workload), WORKLOADS)
+    scenarios = tuple(SCENARIO_ALIASES.get(name, name) for name in split_names(options.scenario))
+    kernels = _known("kernel", split_names(options.kernel), get_args(Kernel))
+    if "fp16" not in kernels:
+        raise SpecError(
+            "[run] expected the reference fp16 among the kernels, because every ratio needs it, "
+            f"got {options.kernel!r}; use --kernel fp16,int4"
+        )
+    if re.fullmatch(FOLDER_NAME, options.organisation) is None:
+        raise SpecError(
+            "[run] expected organisation to be a folder name of letters, digits, '.', '_' and '-', "
+            f"got {options.organisation!r}"
+        )
+    profile = cast(Profile, _one("profile", options.profile, get_args(Profile)))
+    minutes = options.budget
+    spec = RunSpec(
+        track=cast(Track, _one("track", options.track, get_args(Track))),
+        device=options.device,
+        workloads=workloads,
+        scenarios=cast("tuple[Scenario, ...]", _known("scenario", scenarios, get_args(Scenario))),
+        kernels=cast("tuple[Kernel, ...]", kernels),
+        transform=parse_transform(options.transform),
+        profile=profile,
+        out=options.out,
+        organisation=options.organisation,
+        resume=options.resume,
+        threads=options.threads,
+        budget_s=BUDGETS_S[profile] if minutes is None else 60.0 * minutes,
+    )
+    _check_track(spec)
+    return spec
+
+
+def _check_track(spec: RunSpec) -> None:
+    if spec.track == "open":
+        closed_only = [name for name in spec.workloads if WORKLOADS[name].closed_only]
+        if closed_only:
+            raise SpecError(
+                f"[run] expected workloads of the open track, got {', '.join(closed_only)}: a "
+                "widened model is redundant by construction, so it runs in the closed track only"
+            )

@@ -1,0 +1,41 @@
+"""Round to nearest: every group of weights gets the 4-bit grid that spans it; no data is used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from edgebench.errors import SpecError
+from edgebench.record import TransformStep
+from edgebench.transform.quantized import QuantizedModel, ReferenceLinears, model_sha256
+from edgebench_kernels.formats import choose_group
+from edgebench_kernels.quantize import quantize_rtn
+
+PARAMETERS: Mapping[str, type] = {"group": int, "symmetric": bool}
+GROUPS = (32, 64, 128)
+DEFAULT_GROUP = 128  # docs/design.md, section 7: else the largest of 64 and 32 that divides K
+
+
+def apply(
+    reference: ReferenceLinears,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+    group: int = DEFAULT_GROUP,
+    symmetric: bool = False,
+) -> QuantizedModel:
+    """Quantize every linear layer; where the group does not divide K, a smaller one is taken."""
+    if group not in GROUPS:
+        raise SpecError(f"[rtn] expected group to be one of {GROUPS}, got {group}")
+    tensors = {}
+    for done, name in enumerate(reference.names):
+        weight = reference.weight(name)
+        fitting = group if weight.shape[1] % group == 0 else choose_group(weight.shape[1])
+        tensors[name] = quantize_rtn(weight, fitting, symmetric=symmetric)
+        if progress is not None:
+            progress(done + 1, len(reference.names))
+    step = TransformStep(
+        transform="rtn",
+        parameters={"bits": 4, "group": group, "symmetric": symmetric},
+        before_sha256=reference.sha256,
+        after_sha256=model_sha256(tensors),
+    )
+    return QuantizedModel(tensors=tensors, steps=(step,))

@@ -1,0 +1,16 @@
+"""Every rule of the rulebook is applied by a check and broken by a test."""
+
+from __future__ import annotations
+
+from edgebench.checker import CHECKS, READING
+from edgebench.rules import RULES
+from tests.harness.checker import test_hostile, test_rules_answered, test_rules_measured
+
+
+def test_every_rule_is_applied() -> None:
+    assert {rule for item in CHECKS for rule in item.rules} | set(READING) == set(RULES)
+
+
+def test_every_rule_is_broken() -> None:
+    cases = (*test_rules_measured.CASES, *test_rules_answered.CASES, *test_hostile.HOSTILE)
+    assert {case[0] for case in cases} == set(RULES)

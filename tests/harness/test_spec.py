@@ -1,0 +1,81 @@
+"""The run specification: every name checked, the nearest suggested, contradictions refused."""
+
+import pytest
+
+from edgebench.errors import SpecError
+from edgebench.spec import RunOptions, parse_run, split_names
+from edgebench.transform import parse_transform
+
+
+def test_defaults_make_a_spec() -> None:
+    spec = parse_run(RunOptions())
+    assert spec.workloads == ("assistant", "assistant@300m")
+    assert spec.scenarios == ("single-stream", "offline")
+    assert spec.kernels == ("fp16", "int4")
+
+
+@pytest.mark.parametrize(
+    ("option", "came", "nearest"),
+    [
+        ("track", "clsed", "closed"),
+        ("workload", "asistant", "assistant"),
+        ("scenario", "offlin", "offline"),
+        ("kernel", "fp16,int5", "int4"),
+        ("profile", "quik", "quick"),
+        ("transform", "rnt", "rtn"),
+    ],
+)
+def test_unknown_name_suggests_the_nearest(option: str, came: str, nearest: str) -> None:
+    with pytest.raises(SpecError, match=f"did you mean '{nearest}'"):
+        parse_run(RunOptions(**{option: came}))
+
+
+def test_single_is_single_stream() -> None:
+    assert parse_run(RunOptions(scenario="single")).scenarios == ("single-stream",)
+
+
+def test_reference_must_be_among_the_kernels() -> None:
+    with pytest.raises(SpecError, match="reference fp16"):
+        parse_run(RunOptions(kernel="int4"))
+
+
+def test_widened_workload_is_refused_in_the_open_track() -> None:
+    with pytest.raises(SpecError, match="assistant@300m: a widened model"):
+        parse_run(RunOptions(track="open", workload="assistant@300m"))
+
+
+def test_organisation_must_be_a_folder_name() -> None:
+    with pytest.raises(SpecError, match="organisation"):
+        parse_run(RunOptions(organisation="../elsewhere"))
+
+
+def test_split_names_keeps_order_and_drops_repeats() -> None:
+    assert split_names("b, a,b") == ("b", "a")
+    with pytest.raises(SpecError, match="got ' , '"):
+        split_names(" , ")
+
+
+def test_transform_reads_its_parameters() -> None:
+    spec = parse_transform("rtn:group=64,symmetric=true")
+    assert spec.parameters == {"group": 64, "symmetric": True}
+    assert str(spec) == "rtn:group=64,symmetric=true"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("rtn:grup=64", "did you mean 'group'"),
+        ("rtn:group", "expected key=value"),
+        ("rtn:group=big", "to be a int"),
+        ("rtn:symmetric=1", "to be a bool"),
+    ],
+)
+def test_transform_refuses_what_it_does_not_know(text: str, message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        parse_transform(text)
+
+
+def test_budget_is_the_profiles_own_unless_given() -> None:
+    assert parse_run(RunOptions()).budget_s == 360
+    assert parse_run(RunOptions(profile="official")).budget_s is None
+    assert parse_run(RunOptions(profile="official", budget=2)).budget_s == 120
