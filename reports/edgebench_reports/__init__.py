@@ -1,0 +1,1 @@
+"""EdgeBench's pages: leaderboards made of checked bundles, with torch nowhere in sight."""

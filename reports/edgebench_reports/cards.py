@@ -1,0 +1,100 @@
+"""Headline cards: for each group that is ranked together, what INT4 gained and what it lost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from edgebench.units import DASH, format_fraction, format_ms, format_number, format_percent
+from edgebench_reports.entries import SCENARIOS, Entry
+from edgebench_reports.tables import interval_text
+
+MAX_CARDS = 12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bar:
+    """One kernel's figure, drawn as a share of the larger one."""
+
+    kernel: str
+    text: str
+    percent: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Card:
+    """The first of a group beside its own reference."""
+
+    workload: str
+    scenario: str
+    label: str
+    speedup: str
+    interval: str
+    measure: str
+    bars: tuple[Bar, ...]
+    accuracy: str
+    ratio: str
+    place: str
+    system: str
+    link: str
+
+
+def make_cards(entries: Sequence[Entry]) -> list[Card]:
+    """Return a card for the first of each ranked group, single-stream before offline."""
+    first = [entry for entry in entries if entry.rank == 1]
+    first.sort(key=lambda e: (e.record.workload.name, SCENARIOS.index(e.record.scenario), e.group))
+    return [_card(entry) for entry in first[:MAX_CARDS]]
+
+
+def _card(entry: Entry) -> Card:
+    record, result = entry.record, entry.result
+    measure, bars = _bars(entry)
+    return Card(
+        workload=record.workload.name,
+        scenario=record.scenario,
+        label=f"{record.track} · {record.profile} · {record.host.device}",
+        speedup=DASH if result.speedup is None else f"{result.speedup:.2f}×",
+        interval=interval_text(result.speedup_ci95),
+        measure=measure,
+        bars=bars,
+        accuracy=format_fraction(result.accuracy),
+        ratio=format_fraction(result.accuracy_ratio),
+        place=_place(entry),
+        system=record.system,
+        link=f"#{entry.submission.anchor}",
+    )
+
+
+def _bars(entry: Entry) -> tuple[str, tuple[Bar, ...]]:
+    pair = [(r.kernel, r) for r in (entry.reference, entry.result) if r is not None]
+    if entry.record.scenario == "single-stream":
+        measure = "p90 latency, shorter is faster"
+        values = [(kernel, result.latency_p90_ms) for kernel, result in pair]
+        texts = [format_ms(value) for _, value in values]
+    else:
+        measure = "samples per second, longer is faster"
+        values = [(kernel, result.samples_per_s) for kernel, result in pair]
+        texts = [format_number(value) for _, value in values]
+    largest = max((value for _, value in values if value), default=1.0)
+    return measure, tuple(
+        Bar(kernel=kernel, text=text, percent=round(100 * (value or 0.0) / largest, 1))
+        for (kernel, value), text in zip(values, texts, strict=True)
+    )
+
+
+def _place(entry: Entry) -> str:
+    """Say how near the ceiling that bounds the scenario INT4 came."""
+    place = entry.result.roofline
+    memory = format_percent(place.percent_of_bandwidth, 0), "of the measured bandwidth"
+    arithmetic = format_percent(place.percent_of_compute, 0), "of the measured compute peak"
+    known = [
+        f"{percent} {what}"
+        for (percent, what), value in (
+            (memory, place.percent_of_bandwidth),
+            (arithmetic, place.percent_of_compute),
+        )
+        if value is not None
+    ]
+    if not known:
+        return "no place on the roofline"
+    return known[0] if entry.record.scenario == "single-stream" else known[-1]

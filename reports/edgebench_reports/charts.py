@@ -1,0 +1,116 @@
+"""The charts' shared ground: colours, axes, and what a panel is on the page."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import altair as alt
+import vl_convert
+
+Values = list[dict[str, Any]]
+
+# Readable on white and on near-black alike; the two kernels also differ in brightness.
+KERNEL_COLOURS = {"fp16": "#8a94a0", "int4": "#e8590c"}
+ROOF_COLOURS = {
+    "read bandwidth": "#1c7ed6",
+    "int8": "#2f9e44",
+    "bf16": "#9c36b5",
+    "fp32": "#5c7cfa",
+}
+SCENARIO_SHAPES = {"single-stream": "circle", "offline": "square"}
+STILL_COLOUR = "#7a828c"
+STILL_WIDTH = 420
+STILL_MAX_POINTS = 300
+LABELS_MAX_POINTS = 10  # more labels than this overlap
+HEIGHT = 260
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Panel:
+    """One chart: its title, what it shows in words, its Vega-Lite, and a picture of it."""
+
+    title: str
+    summary: str
+    spec: dict[str, Any]
+    still: str | None
+    """A data: URL for readers without JavaScript; None where it would be too large."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chart:
+    """A heading, an explanation and one panel or several."""
+
+    name: str
+    heading: str
+    caption: str
+    panels: tuple[Panel, ...]
+    remarks: tuple[str, ...] = ()
+
+
+def chart_of(values: Values) -> alt.Chart:
+    """Return an empty chart of some rows."""
+    return alt.Chart(alt.InlineData(values=values))
+
+
+def log_axis(field: str, title: str, channel: type[alt.X] | type[alt.Y]) -> alt.X | alt.Y:
+    """Return a logarithmic axis that says plain numbers."""
+    axis = alt.Axis(format="~s", tickCount=5)
+    scale = alt.Scale(type="log", nice=False, padding=24)
+    return channel(f"{field}:Q", scale=scale, title=title, axis=axis)
+
+
+def colour(field: str) -> alt.Color:
+    """Return the one colour scale, so that layers of kernels and of roofs can share it."""
+    colours = {**KERNEL_COLOURS, **ROOF_COLOURS}
+    scale = alt.Scale(domain=list(colours), range=list(colours.values()))
+    return alt.Color(f"{field}:N", scale=scale, legend=None)
+
+
+def points(values: Values, x: alt.X, y: alt.Y, tooltip: Sequence[alt.Tooltip]) -> alt.Chart:
+    """Return the kernels' marks: colour says the kernel, shape the scenario."""
+    shapes = alt.Scale(domain=list(SCENARIO_SHAPES), range=list(SCENARIO_SHAPES.values()))
+    return (
+        chart_of(values)
+        .mark_point(size=110, filled=True, opacity=0.95)
+        .encode(
+            x=x,
+            y=y,
+            color=colour("kernel"),
+            shape=alt.Shape("scenario:N", scale=shapes, legend=None),
+            tooltip=list(tooltip),
+        )
+    )
+
+
+def labels(values: Values, x: alt.X, y: alt.Y, field: str) -> alt.Chart:
+    """Return texts above points."""
+    mark = chart_of(values).mark_text(dy=-13, fontSize=11, fontWeight=600, color=STILL_COLOUR)
+    return mark.encode(x=x, y=y, text=alt.Text(f"{field}:N"))
+
+
+def panel(title: str, summary: str, layers: alt.LayerChart, count: int) -> Panel:
+    """Finish a panel: it fills its place on the page; its picture has a fixed size."""
+    plain = layers.properties(
+        width="container",
+        height=HEIGHT,
+        description=f"{title}. {summary}",
+        background="transparent",
+    ).configure_view(stroke=None)
+    spec = plain.to_dict()
+    return Panel(
+        title=title,
+        summary=summary,
+        spec=spec,
+        still=_still(spec) if count <= STILL_MAX_POINTS else None,
+    )
+
+
+def _still(spec: dict[str, Any]) -> str:
+    line = {"labelColor": STILL_COLOUR, "titleColor": STILL_COLOUR, "domainColor": STILL_COLOUR,
+            "tickColor": STILL_COLOUR, "gridColor": "#8884"}  # fmt: skip
+    config = {**spec.get("config", {}), "axis": line}
+    svg = vl_convert.vegalite_to_svg({**spec, "width": STILL_WIDTH, "config": config})
+    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()

@@ -1,0 +1,119 @@
+"""Leaderboard entries: one per (bundle, kernel), ranked only against what it may be compared with."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pydantic import JsonValue
+
+from edgebench import layout
+from edgebench.record import Ceiling, KernelResult, Record, Scenario
+
+SCENARIOS: tuple[Scenario, ...] = ("single-stream", "offline")
+
+Group = tuple[str, str, str, str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """One bundle that the checker accepts."""
+
+    record: Record
+    system: Mapping[str, JsonValue] = field(default_factory=dict, repr=False)
+    warnings: tuple[str, ...] = ()
+    """What the checker says of it without refusing it."""
+
+    @property
+    def anchor(self) -> str:
+        """Where a page describes the run: the same for the same bundle, whatever else is shown."""
+        place = "/".join(layout.parts(self.record))
+        return f"run-{hashlib.sha256(place.encode()).hexdigest()[:12]}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One kernel of one bundle; rank is None for the reference and for what may not be ranked."""
+
+    submission: Submission
+    result: KernelResult
+    rank: int | None = None
+
+    @property
+    def record(self) -> Record:
+        """The record that the result stands in."""
+        return self.submission.record
+
+    @property
+    def group(self) -> Group:
+        """What must be equal for two entries to be ranked together."""
+        record = self.record
+        return (
+            record.track,
+            record.workload.name,
+            record.scenario,
+            record.profile,
+            record.host.device,
+        )
+
+    @property
+    def reference(self) -> KernelResult | None:
+        """The fp16 result of the same run."""
+        return next((r for r in self.record.results if r.kernel == "fp16"), None)
+
+    def ceiling(self, name: str) -> Ceiling | None:
+        """Return one ceiling measured in this run."""
+        return next((c for c in self.record.ceilings if c.ceiling == name), None)
+
+
+def verdict(entry: Entry) -> str:
+    """Say in words whether an entry counts; only `valid` ones are ranked."""
+    result = entry.result
+    if not result.valid:
+        return "INVALID"
+    if result.kernel == "fp16":
+        return "reference"
+    if result.accuracy is None:
+        return "no accuracy"
+    if result.accuracy_passed is False or (
+        entry.record.track == "closed" and result.accuracy_passed is None
+    ):
+        return "accuracy missed"
+    return "valid"
+
+
+def _slowness(entry: Entry) -> float:
+    """The ranking's figure, smaller is better: p90 latency, or seconds per sample offline."""
+    if entry.record.scenario == "single-stream":
+        latency = entry.result.latency_p90_ms
+        return math.inf if latency is None else latency
+    rate = entry.result.samples_per_s
+    return 1.0 / rate if rate else math.inf
+
+
+def rank_entries(submissions: Iterable[Submission]) -> list[Entry]:
+    """Return every entry, group by group, the fastest first; valid INT4 entries get a rank."""
+    groups: dict[Group, list[Entry]] = defaultdict(list)
+    for submission in submissions:
+        for result in submission.record.results:
+            entry = Entry(submission=submission, result=result)
+            groups[entry.group].append(entry)
+    ranked: list[Entry] = []
+    for group in sorted(groups):
+        place = 0
+        for entry in sorted(groups[group], key=lambda e: (_slowness(e), e.submission.anchor)):
+            rank = None
+            if verdict(entry) == "valid" and math.isfinite(_slowness(entry)):
+                place += 1
+                rank = place
+            ranked.append(Entry(submission=entry.submission, result=entry.result, rank=rank))
+    return ranked
+
+
+def disclosures(entries: Sequence[Entry]) -> list[tuple[str, str]]:
+    """Return (workload, what is artificial about it), each text once."""
+    found = {(e.record.workload.name, e.record.workload.disclosure) for e in entries}
+    return sorted((name, text) for name, text in found if text)
