@@ -1,0 +1,133 @@
+"""Bad input: one clear line, the right exit code, nothing lost."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import ROOT, Said, bench
+
+pytestmark = [pytest.mark.e2e, pytest.mark.torch, pytest.mark.native]
+
+QUICKEST = ("run", "--workload", "assistant", "--scenario", "offline", "--budget", "30")
+
+
+def one_line(said: Said) -> str:
+    """Return the error line, which must be the only one of its kind."""
+    (line,) = (line for line in said.err.splitlines() if line.startswith("bench: "))
+    assert "Traceback" not in said.err
+    return line
+
+
+@pytest.mark.parametrize(
+    ("option", "came", "nearest"),
+    [
+        ("--track", "closd", "closed"),
+        ("--workload", "assistent", "assistant"),
+        ("--device", "orim", "orin"),
+        ("--kernel", "fp16,in4", "int4"),
+        ("--scenario", "offlin", "offline"),
+        ("--profile", "officiall", "official"),
+        ("--format", "jsn", "json"),
+    ],
+)
+def test_unknown_name_is_usage(tmp_path: Path, option: str, came: str, nearest: str) -> None:
+    said = bench("run", option, came, cwd=tmp_path)
+    assert said.code == 2
+    assert f"did you mean '{nearest}'" in one_line(said)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_device_that_this_machine_is_not(tmp_path: Path) -> None:
+    said = bench("run", "--device", "orin", cwd=tmp_path)
+    if said.code == 0:
+        pytest.skip("this machine is an Orin")
+    assert said.code == 3
+    assert "found" in one_line(said)
+
+
+def _copied_workloads(tmp_path: Path) -> Path:
+    """Copy the workloads, so that a test may damage them."""
+    root = tmp_path / "copy"
+    shutil.copytree(ROOT / "workloads", root)
+    return root
+
+
+def _run_with(root: Path, tmp_path: Path) -> Said:
+    path = os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])
+    return bench(*QUICKEST, cwd=tmp_path, PYTHONPATH=path)
+
+
+def _flip(file: Path) -> None:
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+
+
+def _truncate(file: Path) -> None:
+    os.truncate(file, file.stat().st_size - 1000)
+
+
+@pytest.mark.parametrize(
+    ("damage", "word"),
+    [(_flip, "altered"), (_truncate, "truncated"), (Path.unlink, "missing")],
+)
+def test_damaged_weights_are_named(tmp_path: Path, damage: object, word: str) -> None:
+    root = _copied_workloads(tmp_path)
+    damage(root / "edgebench_workloads" / "assistant" / "model" / "model.safetensors")  # type: ignore[operator]
+    said = _run_with(root, tmp_path)
+    assert said.code == 4
+    line = one_line(said)
+    assert "model.safetensors" in line
+    assert "sha256" in line
+    assert word in line
+
+
+def test_unknown_key_in_a_task_file(tmp_path: Path) -> None:
+    root = _copied_workloads(tmp_path)
+    task = root / "edgebench_workloads" / "assistant" / "task.toml"
+    task.write_text("max_new_token = 3\n" + task.read_text())
+    said = _run_with(root, tmp_path)
+    assert said.code == 2
+    assert "max_new_tokens" in one_line(said)
+
+
+def test_unwritable_output(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    said = bench(*QUICKEST, "--out", "file/below", cwd=tmp_path)
+    assert said.code == 4
+    assert "[storage]" in one_line(said)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
+def test_full_disk_leaves_no_complete_bundle(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=3100k", "tmpfs", str(disk)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if mounted.returncode:
+        pytest.skip(f"this machine lets nobody mount a tmpfs: {mounted.stderr.strip()}")
+    try:
+        said = bench(*QUICKEST, "--out", "disk/submissions", cwd=tmp_path)
+        assert said.code == 4
+        assert "full disk" in one_line(said)
+        for record in disk.rglob("record.json"):
+            assert bench("check", record.parent, cwd=tmp_path).code == 5
+            assert not (record.parent / "SHA256SUMS").exists()
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+@pytest.mark.parametrize("isa", ["sclar", "neon2"])
+def test_unknown_isa(tmp_path: Path, isa: str) -> None:
+    said = bench(*QUICKEST, cwd=tmp_path, EDGEBENCH_ISA=isa)
+    assert said.code == 2
+    assert "EDGEBENCH_ISA" in one_line(said)
