@@ -6,8 +6,8 @@ import time
 from collections.abc import Mapping
 
 from edgebench.engines import KernelEngine
+from edgebench.job import sut_of
 from edgebench.loadgen import run_offline, run_single_stream
-from edgebench.measure import sut_of
 from edgebench.prepare import PreparedWorkload
 from edgebench.profiles import Counts
 from edgebench.record import Kernel, Scenario

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,51 +10,31 @@ from edgebench import meters
 from edgebench.accuracy import call_nll_rows
 from edgebench.answers import AnswerKey
 from edgebench.bundle import BundleWriter
-from edgebench.derive import CaseFacts, KernelFacts, derive_ceilings, derive_results
-from edgebench.engines import KernelEngine
+from edgebench.derive import (
+    CaseFacts,
+    KernelFacts,
+    block_windows,
+    derive_ceilings,
+    derive_results,
+)
 from edgebench.interleave import (
+    BlockKey,
     Hooks,
     Plan,
-    endless_blocks,
     finished_blocks,
-    numbered_blocks,
-    plan_blocks,
-    plan_rounds,
     run_interleaved,
 )
-from edgebench.layout import POWER
-from edgebench.loadgen import Minimum, accuracy_schedule, issue_order, sample_schedule
+from edgebench.job import ScenarioJob, sut_of
 from edgebench.memory import peak_memory_bytes, reset_peak
+from edgebench.plans import accuracy_plan, performance_plan
 from edgebench.prepare import PreparedWorkload
-from edgebench.profiles import MIN_CEILING_REPEATS, Counts
+from edgebench.profiles import MIN_CEILING_REPEATS
 from edgebench.progress import Progress
-from edgebench.record import CeilingName, CeilingRow, Kernel, KernelResult, Mode, Record, SampleRow
-from edgebench.roofline import Model
-from edgebench.scenarios import mode_rows
-from edgebench.sut import EngineSut
-from edgebench.units import NS_PER_S
+from edgebench.record import CeilingName, CeilingRow, Kernel, KernelResult, Record, SampleRow
 
 CEILINGS: tuple[CeilingName, ...] = ("read_bandwidth", "int8", "bf16", "fp32")
 NLL_BATCH = 64
-PROBE_CAUTION = 1.1
 OPEN_ENDED_STRIDE = 4  # blocks between repeats of the ceilings when the end is measured time
-ACCURACY_BLOCK = 250  # samples per block of an accuracy run: where an interrupted one goes on
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScenarioJob:
-    """Everything that measuring one scenario needs."""
-
-    prepared: PreparedWorkload
-    engines: Mapping[Kernel, KernelEngine]
-    model: Model
-    counts: Counts
-    min_block_s: float
-    selection: meters.MeterSelection
-    transform: str
-    threads: int
-    per_query_ns: Mapping[Kernel, int]
-    """Measured by the probe: of a single-stream query, or of an offline sample."""
 
 
 @dataclass(slots=True)
@@ -63,48 +42,6 @@ class _Observed:
     """What the hooks saw around the blocks."""
 
     peak_bytes: dict[Kernel, int] = field(default_factory=dict)
-
-
-def sut_of(job_prepared: PreparedWorkload, engine: KernelEngine) -> EngineSut:
-    """Put a kernel's engine behind the load generator."""
-    return EngineSut(
-        name=f"{engine.kernel} ({engine.executed_path})",
-        engine=engine.engine,
-        prompts=job_prepared.prompts,
-        batch_size=engine.batch_size,
-        max_new_tokens=job_prepared.workload.task.max_new_tokens,
-        eos_id=job_prepared.eos_id,
-    )
-
-
-def performance_plan(job: ScenarioJob, record: Record) -> Plan:
-    """Cut the scenario into blocks; every kernel's block holds the same samples."""
-    population, counts = len(job.prepared.pairs), job.counts
-    minimum = Minimum(queries=counts.min_queries, duration_ns=int(counts.min_duration_s * NS_PER_S))
-    seed = record.seeds.sample_index
-    # A probe that read too slow would make blocks too short for a power meter.
-    fast_ns = min(job.per_query_ns.values()) / PROBE_CAUTION
-    per_round = counts.samples_per_round or population
-    if counts.min_duration_s > 0:
-        order = issue_order(seed, population, distinct=True)
-        in_block = max(1, math.ceil(job.min_block_s * NS_PER_S / fast_ns))
-        size = per_round if record.scenario == "offline" else in_block
-        return Plan(scenario=record.scenario, blocks=endless_blocks(size, order), minimum=minimum)
-    if record.scenario == "offline":
-        spans = plan_rounds(counts.min_queries, per_round)
-    else:
-        spans = plan_blocks(counts.min_queries, fast_ns, job.min_block_s * NS_PER_S)
-    schedule = sample_schedule(seed, population, spans[-1].stop, distinct=True)
-    return Plan(scenario=record.scenario, blocks=numbered_blocks(spans, schedule))
-
-
-def accuracy_plan(job: ScenarioJob, record: Record) -> Plan:
-    """Every scored sample once, in order, by the same code path as the performance run."""
-    population = len(job.prepared.pairs)
-    step = population if record.scenario == "offline" else ACCURACY_BLOCK
-    spans = [range(i, min(i + step, population)) for i in range(0, population, step)]
-    blocks = numbered_blocks(spans, accuracy_schedule(population))
-    return Plan(scenario=record.scenario, mode="accuracy", blocks=blocks)
 
 
 def measure_scenario(job: ScenarioJob, writer: BundleWriter, progress: Progress) -> Record:
@@ -115,7 +52,7 @@ def measure_scenario(job: ScenarioJob, writer: BundleWriter, progress: Progress)
     record = writer.record
     label = f"{record.workload.name} {record.scenario}"
     observed = _Observed()
-    with meters.PowerLog(job.selection.working, writer.path / POWER) as power:
+    with meters.PowerLog(job.selection.working, writer.power_path) as power:
         _run_plan(job, writer, performance_plan, observed, progress, label)
     if job.counts.scored_on == "scored-set":
         _run_plan(job, writer, accuracy_plan, _Observed(), progress, f"{label} accuracy")
@@ -130,29 +67,41 @@ def measure_scenario(job: ScenarioJob, writer: BundleWriter, progress: Progress)
 def _run_plan(
     job: ScenarioJob,
     writer: BundleWriter,
-    make_plan: Callable[[ScenarioJob, Record], Plan],
+    make_plan: Callable[[ScenarioJob, Record, Sequence[SampleRow]], Plan],
     observed: _Observed,
     progress: Progress,
     label: str,
 ) -> None:
-    plan = make_plan(job, writer.record)
+    plan = make_plan(job, writer.record, writer.samples)
     suts = {kernel: sut_of(job.prepared, engine) for kernel, engine in job.engines.items()}
     # Blocks may be an endless iterator, so what a resumed run has already is found in a second one.
-    done = finished_blocks(writer.samples, make_plan(job, writer.record).blocks, plan.mode)
+    blocks = make_plan(job, writer.record, writer.samples).blocks
+    done = finished_blocks(writer.samples, blocks, plan.mode)
+    _drop_unfinished(writer, plan, done)
     pending: list[SampleRow] = []
     hooks = Hooks(before=lambda *_: _before_block(), after=_peak_hook(observed))
     total = len(plan.blocks) * len(suts) if isinstance(plan.blocks, Sequence) else None
     if plan.mode == "performance":
         _measure_ceilings(job, writer)
     with progress.stage(label) as update:
-        blocks = run_interleaved(plan, suts, pending.append, hooks=hooks, already_done=done)
-        for finished, block in enumerate(blocks, start=1):
+        steps = run_interleaved(plan, suts, pending.append, hooks=hooks, already_done=done)
+        for finished, block in enumerate(steps, start=1):
             if not block.resumed:
                 writer.append_samples(pending)
                 pending.clear()
             update(finished, total if total is not None else finished + 1)
             if plan.mode == "performance" and _is_ceiling_due(finished, total):
                 _measure_ceilings(job, writer)
+
+
+def _drop_unfinished(
+    writer: BundleWriter, plan: Plan, done: Mapping[BlockKey, Sequence[SampleRow]]
+) -> None:
+    """Let go of rows that this attempt will measure again."""
+    kept = [row for row in writer.samples if row.mode != plan.mode]
+    kept += [row for rows in done.values() for row in rows]
+    if len(kept) != len(writer.samples):
+        writer.replace_samples(kept)
 
 
 def _before_block() -> None:
@@ -263,7 +212,7 @@ def _derive(
             peak_memory_bytes=observed.peak_bytes.get(kernel),
             arithmetic=engine.arithmetic,
             energy=meters.integrate(
-                writer.path / POWER,
+                writer.power_path,
                 block_windows(writer.samples, kernel),
                 meter=job.selection.primary.meter if job.selection.primary else None,
                 domain=job.selection.primary.domain if job.selection.primary else None,
@@ -281,14 +230,3 @@ def _derive(
         ceilings=writer.ceilings,
         is_right=answer_key(job.prepared).is_right,
     )
-
-
-def block_windows(
-    rows: Sequence[SampleRow], kernel: Kernel, mode: Mode = "performance"
-) -> list[tuple[int, int]]:
-    """Return (start_ns, end_ns) of every block that a kernel ran."""
-    windows: dict[int, tuple[int, int]] = {}
-    for row in mode_rows(rows, kernel, mode):
-        start, end = windows.get(row.block, (row.issued_ns, row.completed_ns))
-        windows[row.block] = (min(start, row.issued_ns), max(end, row.completed_ns))
-    return sorted(windows.values())

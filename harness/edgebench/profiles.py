@@ -24,10 +24,10 @@ SCHEDULE_SEED = 16159082839903944936  # MLPerf Inference v6.1 mlperf.conf schedu
 LATENCY_PERCENTILE = 0.90  # MLPerf inference_rules.adoc, SingleStream metric
 EARLY_STOPPING_CONFIDENCE = 0.99  # MLPerf inference_rules.adoc, early stopping, c = 0.99, d = 0
 MIN_QUERIES_FOR_P90 = 64  # smallest n with t* >= 1 at p = .9, c = .99: LoadGen early_stopping.cc
-MIN_ROUNDS = 6  # DESIGN §6: the smallest count whose paired interval at 95 % exists
-MIN_BLOCK_S = 2.0  # DESIGN §6: long enough for a 10 Hz power meter to see 20 samples
+MIN_ROUNDS = 6  # docs/design.md §6: the smallest count whose paired interval at 95 % exists
+MIN_BLOCK_S = 2.0  # docs/design.md §6: long enough for a 10 Hz power meter to see 20 samples
 OFFICIAL_DURATION_S = 600.0  # MLPerf inference_rules.adoc: every scenario runs 10 minutes at least
-DURATION_STAMP = "NON-COMPLIANT-DURATION"  # DESIGN §6; shorter than OFFICIAL_DURATION_S
+DURATION_STAMP = "NON-COMPLIANT-DURATION"  # docs/design.md §6; shorter than OFFICIAL_DURATION_S
 
 # Quality.
 ACCURACY_TARGET = 0.99  # MLPerf inference_rules.adoc: 99 % of the reference
@@ -41,17 +41,19 @@ PINNED_SIGMAS = 3.0  # ours: three binomial standard deviations where a subset w
 OUTPUT_MISMATCH_LIMIT = 0.01  # ours: outputs that may differ between modes by rounding order alone
 
 # Weights.
-NEAREST_CODE_SLACK_STEPS = 0.02  # research/compression.md §4.2: fp16 ties, 0.02 of a step
-MAX_CODE = 15  # DESIGN §7: unsigned 4 bits
+NEAREST_CODE_SLACK_STEPS = 0.02  # ours: room for ties of the fp16 scale
+MAX_CODE = 15  # docs/design.md §7: unsigned 4 bits
 CLOSED_TRANSFORMS = frozenset({"rtn"})  # post-training quantizers that the checker can verify
 CLOSED_BITS = 4  # the kernel is called int4
-TENSORS_IN_BUNDLE_BYTES = 16 * 1024 * 1024  # DESIGN §5: tensors up to 16 MB are in the bundle
+TENSORS_IN_BUNDLE_BYTES = (
+    16 * 1024 * 1024
+)  # docs/design.md §5: tensors up to 16 MB are in the bundle
 
 # Roofline.
-MIN_CEILING_REPEATS = 5  # DESIGN §6: the ceiling is the median of >= 5 repeats
-ROOFLINE_WARN_PERCENT = 100.0  # DESIGN §6: 100-115 % warns
-ROOFLINE_INVALID_PERCENT = 115.0  # DESIGN §6: over 115 % invalidates
-CACHE_MULTIPLE = 4  # DESIGN §6: null when the weights fit in 4x the last-level cache
+MIN_CEILING_REPEATS = 5  # docs/design.md §6: the ceiling is the median of >= 5 repeats
+ROOFLINE_WARN_PERCENT = 100.0  # docs/design.md §6: 100-115 % warns
+ROOFLINE_INVALID_PERCENT = 115.0  # docs/design.md §6: over 115 % invalidates
+CACHE_MULTIPLE = 4  # docs/design.md §6: null when the weights fit in 4x the last-level cache
 BYTES_PER_WEIGHT: Mapping[Kernel, tuple[float, float]] = {
     "int4": (0.5, 0.75),  # ours: the codes alone; with scales, zero points and padding of a layout
     "fp16": (2.0, 4.4),  # ours: stored in fp16; streamed as fp32 where that is faster, and padded

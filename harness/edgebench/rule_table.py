@@ -32,7 +32,7 @@ RULE_TABLE = (
         text="A bundle holds the files of the layout and nothing else: no links, no folders, no "
         "name that leaves the folder, no file over its size limit, no more rows than the limit.",
         why="A bundle comes from a stranger; reading it must be safe.",
-        source="DESIGN §5",
+        source="docs/design.md §5",
         what_to_do="remove what does not belong, or make the bundle again with bench run",
     ),
     Rule(
@@ -49,7 +49,7 @@ RULE_TABLE = (
         title="Checksums cover every file",
         text="SHA256SUMS lists every other file exactly once, each with its sha256.",
         why="A flipped bit or an edited row must be noticed.",
-        source="DESIGN §5",
+        source="docs/design.md §5",
         what_to_do="copy the bundle again from where it was measured",
     ),
     Rule(
@@ -66,7 +66,7 @@ RULE_TABLE = (
         title="The run is complete",
         text="The record says complete and SHA256SUMS exists.",
         why="Half a run must never pass for a whole one.",
-        source="DESIGN §9",
+        source="docs/design.md §9",
         what_to_do="finish it with bench run --resume",
     ),
     Rule(
@@ -74,7 +74,7 @@ RULE_TABLE = (
         title="Both kernels, once each",
         text="The record holds one result for fp16 and one for int4, and every row belongs to one.",
         why="A ratio needs its reference, measured in the same run.",
-        source="DESIGN §6",
+        source="docs/design.md §6",
         what_to_do="run with --kernel fp16,int4",
     ),
     Rule(
@@ -83,7 +83,7 @@ RULE_TABLE = (
         text="A result that the rules make invalid says valid: false with reasons; a valid one has "
         "no reasons.",
         why="The record is shown where nobody runs the checker.",
-        source="DESIGN §5",
+        source="docs/design.md §5",
         what_to_do="make the bundle again with bench run",
     ),
     Rule(
@@ -102,7 +102,7 @@ RULE_TABLE = (
         text="Single-stream: median paired latency ratio; offline: median ratio of samples/s over "
         "paired rounds; each with its 95 % interval; none for fp16.",
         why="Only paired blocks of one run cancel the machine's drift.",
-        source="DESIGN §6",
+        source="docs/design.md §6",
         what_to_do="do not edit record.json; run again",
     ),
     Rule(
@@ -137,7 +137,7 @@ RULE_TABLE = (
         text=f"Within a block at least one kernel runs {p.MIN_BLOCK_S:.0f} s; single-stream's last "
         "block may be shorter.",
         why="Shorter blocks measure the switch, and a power meter sees too few samples.",
-        source="DESIGN §6",
+        source="docs/design.md §6",
         what_to_do="let the load generator choose the block",
         severity="warning",
     ),
@@ -147,7 +147,7 @@ RULE_TABLE = (
         text=f"A profile shorter than {p.OFFICIAL_DURATION_S:.0f} s carries {p.DURATION_STAMP}; "
         "the stamps are exactly the profile's.",
         why="A quick number must not pass for an official one.",
-        source="DESIGN §6",
+        source="docs/design.md §6",
         what_to_do="do not remove the stamp",
     ),
     Rule(
@@ -165,7 +165,7 @@ RULE_TABLE = (
         text="Both kernels run every performance query with the same samples, and the kernel that "
         "goes first alternates from block to block.",
         why="Drift then falls on both kernels alike.",
-        source="DESIGN §6",
+        source="docs/design.md §6",
         what_to_do="run again; finish an interrupted run with --resume",
     ),
     Rule(
@@ -190,7 +190,7 @@ RULE_TABLE = (
         title="Other runs on the machine are disclosed",
         text="No other EdgeBench run held the machine's lock.",
         why="Two runs at once slow each other.",
-        source="DESIGN §6",
+        source="docs/design.md §6",
         what_to_do="run again with the machine to yourself",
         severity="warning",
     ),
@@ -200,7 +200,7 @@ RULE_TABLE = (
         text="The output ids are decoded with the workload's tokenizer and compared with the "
         "answers; each distinct sample counts once; the fraction must be equal.",
         why="No published number is taken on trust.",
-        source="DESIGN §5",
+        source="docs/design.md §5",
         what_to_do="do not edit record.json; run again",
     ),
     Rule(
@@ -218,7 +218,7 @@ RULE_TABLE = (
         text="The fp16 accuracy is not below the task's by more than "
         f"{p.PINNED_SLACK} (and {p.PINNED_SIGMAS:.0f} binomial deviations on a subset).",
         why="A weak reference makes any gate easy.",
-        source="DESIGN §4",
+        source="docs/design.md §4",
         what_to_do="check the weights and the build; run again",
     ),
     Rule(
@@ -246,7 +246,7 @@ RULE_TABLE = (
         text="call_nll = sum(nll) / sum(tokens) over nll.jsonl; both kernels cover the same "
         "samples, each once, with the task's token counts.",
         why="Exact match alone cannot see four bits.",
-        source="DESIGN §4",
+        source="docs/design.md §4",
         what_to_do="do not edit record.json; run again",
     ),
     Rule(
@@ -319,7 +319,7 @@ RULE_TABLE = (
         "the submitted model; tensors that are not in the bundle regenerate from the recipe or "
         "come with --tensors.",
         why="What is checked must be what ran.",
-        source="DESIGN §5",
+        source="docs/design.md §5",
         what_to_do="submit the tensors that ran",
     ),
     Rule(
@@ -335,7 +335,7 @@ RULE_TABLE = (
         title="Widened workloads run closed only",
         text="A workload with @size is refused in the open track.",
         why="Its replicas are redundant by construction: pruning them would be free.",
-        source="DESIGN §4",
+        source="docs/design.md §4",
         what_to_do="use the embedded workload in the open track",
     ),
     Rule(
@@ -344,7 +344,7 @@ RULE_TABLE = (
         text=f"Each ceiling is the median of at least {p.MIN_CEILING_REPEATS} repeats of one named "
         "instruction with the threads that ran, taken before and after the run's middle.",
         why="One lucky or unlucky repeat moves every percentage.",
-        source="DESIGN §6",
+        source="docs/design.md §6",
         what_to_do="run again",
     ),
     Rule(
@@ -353,7 +353,7 @@ RULE_TABLE = (
         text="Both percentages are derived again and must be equal; null where the weights fit in "
         f"{p.CACHE_MULTIPLE}x the last-level cache, with the reason.",
         why="No published number is taken on trust.",
-        source="DESIGN §6",
+        source="docs/design.md §6",
         what_to_do="do not edit record.json; run again",
     ),
     Rule(
@@ -361,7 +361,7 @@ RULE_TABLE = (
         title="No kernel beats the machine",
         text=f"No percentage is over {p.ROOFLINE_INVALID_PERCENT:.0f} %.",
         why="Faster than the measured machine means that something was not computed.",
-        source="DESIGN §6",
+        source="docs/design.md §6",
         what_to_do="find what was skipped, or measure the ceilings on a quiet machine",
     ),
     Rule(
@@ -369,7 +369,7 @@ RULE_TABLE = (
         title="At the ceiling",
         text=f"No percentage is over {p.ROOFLINE_WARN_PERCENT:.0f} %.",
         why="A little over is the noise of the ceiling; a reader should know.",
-        source="DESIGN §6",
+        source="docs/design.md §6",
         what_to_do="measure the ceilings on a quiet machine",
         severity="warning",
     ),
@@ -381,7 +381,7 @@ RULE_TABLE = (
         f"between {p.BYTES_PER_WEIGHT['fp16'][0]:g} and {p.BYTES_PER_WEIGHT['fp16'][1]:g} for "
         "fp16.",
         why="Bytes per token are the roofline's numerator.",
-        source="DESIGN §6",
+        source="docs/design.md §6",
         what_to_do="run again; do not edit record.json",
     ),
     Rule(
@@ -390,7 +390,7 @@ RULE_TABLE = (
         text="Joules, mean power and coverage are integrated again over each kernel's own blocks "
         "and must be equal.",
         why="No published number is taken on trust.",
-        source="DESIGN §8",
+        source="docs/design.md §8",
         what_to_do="do not edit record.json; run again",
     ),
     Rule(
@@ -399,7 +399,7 @@ RULE_TABLE = (
         text="Unmeasured energy has null joules, power and coverage, and a reason; measured energy "
         "names its meter and domain.",
         why="A zero would win every efficiency table.",
-        source="DESIGN §8",
+        source="docs/design.md §8",
         what_to_do="do not fill in numbers by hand",
     ),
 )

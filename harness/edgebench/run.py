@@ -20,8 +20,9 @@ from edgebench.engines import WorkloadEngines
 from edgebench.errors import EXIT_OK, DeviceUnavailable, RuleViolation, RunFailed, SpecError
 from edgebench.estimate import memory_shortage, probe_ns, scenario_s
 from edgebench.filing import existing_record, open_writer
+from edgebench.job import ScenarioJob
 from edgebench.lock import MachineLock
-from edgebench.measure import ScenarioJob, measure_scenario
+from edgebench.measure import measure_scenario
 from edgebench.prepare import PreparedWorkload, harness_error, prepare
 from edgebench.profiles import PROFILES
 from edgebench.progress import Progress

@@ -90,10 +90,10 @@ def parse_run(options: RunOptions) -> RunSpec:
     workloads = _known("workload", split_names(options.workload), WORKLOADS)
     scenarios = tuple(SCENARIO_ALIASES.get(name, name) for name in split_names(options.scenario))
     kernels = _known("kernel", split_names(options.kernel), get_args(Kernel))
-    if "fp16" not in kernels:
+    if set(kernels) != set(get_args(Kernel)):
         raise SpecError(
-            "[run] expected the reference fp16 among the kernels, because every ratio needs it, "
-            f"got {options.kernel!r}; use --kernel fp16,int4"
+            "[run] expected the reference fp16 and a kernel to compare with it, because a bundle "
+            f"holds both, got {options.kernel!r}; use --kernel fp16,int4"
         )
     if re.fullmatch(FOLDER_NAME, options.organisation) is None:
         raise SpecError(

@@ -127,4 +127,18 @@ def test_probe_takes_the_fastest_and_drops_the_slow(tied, monkeypatch) -> None:
     # 13 linears: fp16 is cut after the first and dropped at its second visit.
     assert calls["fp16"] == 3 * 2
     assert {t.arithmetic for t in choice.timings if t.is_extrapolated} == {"fp16", "fp32"}
+    assert choice.unsettled == ()
     assert choice.timings_ns["1"]["fp16"] == pytest.approx(60_000_000 * 13, rel=1)
+
+
+def test_a_machine_too_busy_to_choose_is_noticed(tied, monkeypatch) -> None:
+    now = [0]
+
+    def multiply(linear, x):
+        now[0] += 2 * regimes.BUDGET_NS
+        return x
+
+    monkeypatch.setattr(regimes.time, "perf_counter_ns", lambda: now[0])
+    monkeypatch.setattr(Fp16Linear, "__call__", multiply)
+    assert probe(load_reference(tied)).unsettled == ("1", "2-16", ">16")
+    assert RegimeChoice.uniform("fp16").unsettled == ()

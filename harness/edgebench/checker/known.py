@@ -9,8 +9,9 @@ from safetensors import safe_open
 from edgebench.answers import AnswerKey
 from edgebench.checker.subject import KnownWorkload, Shape
 from edgebench.errors import SpecError
-from edgebench.prepare import EOS_ID, WEIGHTS_FILE, encode_pairs, graph_sha256, harness_error
+from edgebench.prepare import WEIGHTS_FILE, encode_pairs, graph_sha256, harness_error
 from edgebench.transform.quantized import SUFFIX, ReferenceLinears, open_reference
+from edgebench_workloads.assistant.tokenizer import EOS as EOS_ID
 from edgebench_workloads.catalog import WORKLOADS
 from edgebench_workloads.errors import WorkloadError
 

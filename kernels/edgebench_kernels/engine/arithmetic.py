@@ -58,6 +58,12 @@ class RegimeChoice:
         return f"{self.single}@1 {self.few}@2-16 {self.many}@>16"
 
     @property
+    def unsettled(self) -> tuple[Regime, ...]:
+        """Regimes in which no arithmetic finished a pass: the machine was too busy to choose."""
+        finished = {timing.regime for timing in self.timings if not timing.is_extrapolated}
+        return tuple(regime for regime in self.timings_ns if regime not in finished)
+
+    @property
     def timings_ns(self) -> dict[Regime, dict[Arithmetic, int]]:
         """Regime -> arithmetic -> measured time."""
         table: dict[Regime, dict[Arithmetic, int]] = {}

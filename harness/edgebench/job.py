@@ -1,0 +1,42 @@
+"""A scenario job: everything that measuring one scenario needs, gathered before it begins."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from edgebench import meters
+from edgebench.engines import KernelEngine
+from edgebench.prepare import PreparedWorkload
+from edgebench.profiles import Counts
+from edgebench.record import Kernel
+from edgebench.roofline import Model
+from edgebench.sut import EngineSut
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScenarioJob:
+    """Everything that measuring one scenario needs."""
+
+    prepared: PreparedWorkload
+    engines: Mapping[Kernel, KernelEngine]
+    model: Model
+    counts: Counts
+    min_block_s: float
+    selection: meters.MeterSelection
+    transform: str
+    threads: int
+    per_query_ns: Mapping[Kernel, int]
+    """Measured by the probe: of a single-stream query, or of an offline sample."""
+
+
+def sut_of(prepared: PreparedWorkload, engine: KernelEngine) -> EngineSut:
+    """Put a kernel's engine behind the load generator."""
+    return EngineSut(
+        name=f"{engine.kernel} ({engine.executed_path})",
+        engine=engine.engine,
+        prompts=prepared.prompts,
+        batch_size=engine.batch_size,
+        max_new_tokens=prepared.workload.task.max_new_tokens,
+        eos_id=prepared.eos_id,
+    )

@@ -1,0 +1,54 @@
+"""Plans: which samples run in which block, for the performance run and the accuracy run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from edgebench.interleave import Plan, endless_blocks, numbered_blocks, plan_blocks, plan_rounds
+from edgebench.job import ScenarioJob
+from edgebench.loadgen import Minimum, accuracy_schedule, issue_order, sample_schedule
+from edgebench.record import Record, SampleRow
+from edgebench.scenarios import mode_rows
+from edgebench.units import NS_PER_S
+
+PROBE_CAUTION = 1.1  # a probe that read too slow would make blocks too short for a power meter
+ACCURACY_BLOCK = 250  # samples per block of an accuracy run: where an interrupted one goes on
+
+
+def queries_per_block(job: ScenarioJob, rows: Sequence[SampleRow]) -> int:
+    """Return how many single-stream queries a block holds: as begun, else enough to last.
+
+    A resumed run keeps the blocks of its first attempt, whatever the probe says now.
+    """
+    begun = sum(row.block == 0 and row.kernel == "fp16" for row in rows)
+    fast_ns = min(job.per_query_ns.values()) / PROBE_CAUTION
+    return begun or max(1, math.ceil(job.min_block_s * NS_PER_S / fast_ns))
+
+
+def performance_plan(job: ScenarioJob, record: Record, rows: Sequence[SampleRow]) -> Plan:
+    """Cut the scenario into blocks; every kernel's block holds the same samples."""
+    population, counts = len(job.prepared.pairs), job.counts
+    minimum = Minimum(queries=counts.min_queries, duration_ns=int(counts.min_duration_s * NS_PER_S))
+    seed = record.seeds.sample_index
+    in_block = queries_per_block(job, mode_rows(rows, "fp16", "performance"))
+    per_round = counts.samples_per_round or population
+    if counts.min_duration_s > 0:
+        order = issue_order(seed, population, distinct=True)
+        size = per_round if record.scenario == "offline" else in_block
+        return Plan(scenario=record.scenario, blocks=endless_blocks(size, order), minimum=minimum)
+    if record.scenario == "offline":
+        spans = plan_rounds(counts.min_queries, per_round)
+    else:
+        spans = plan_blocks(counts.min_queries, per_query_ns_fast=1, min_block_ns=in_block)
+    schedule = sample_schedule(seed, population, spans[-1].stop, distinct=True)
+    return Plan(scenario=record.scenario, blocks=numbered_blocks(spans, schedule))
+
+
+def accuracy_plan(job: ScenarioJob, record: Record, rows: Sequence[SampleRow]) -> Plan:
+    """Every scored sample once, in order, by the same code path as the performance run."""
+    population = len(job.prepared.pairs)
+    step = population if record.scenario == "offline" else ACCURACY_BLOCK
+    spans = [range(i, min(i + step, population)) for i in range(0, population, step)]
+    blocks = numbered_blocks(spans, accuracy_schedule(population))
+    return Plan(scenario=record.scenario, mode="accuracy", blocks=blocks)
