@@ -54,7 +54,8 @@ def main() -> None:
         native.set_threads(arguments.threads)
     print(
         f"isa {native.isa()}, {native.threads()} threads, "
-        f"prefetch {native.prefetch_bytes()} bytes, load average {os.getloadavg()[0]:.2f}; n = {arguments.rounds} rounds"
+        f"prefetch {native.prefetch_bytes()} bytes, n = {arguments.rounds} rounds, "
+        f"load average {os.getloadavg()[0]:.2f}"
     )
     print("| N x K | M | path | median ms | IQR ms | GB/s | of read BW | GOP/s | of int8 peak |")
     print("|---|---|---|---|---|---|---|---|---|")

@@ -8,7 +8,7 @@ namespace {
 
 bool always() { return true; }
 
-#if defined(__x86_64__)
+#if defined(EDGEBENCH_HAVE_AVX2)
 bool has_avx2() {
   return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
          __builtin_cpu_supports("f16c");
@@ -57,7 +57,7 @@ int default_prefetch() {
   uint32_t eax = 1, ebx = 0, ecx = 0, edx = 0;
   asm volatile("cpuid" : "+a"(eax), "=b"(ebx), "+c"(ecx), "=d"(edx));
   const uint32_t family = (eax >> 8 & 0xf) + ((eax >> 8 & 0xf) == 0xf ? eax >> 20 & 0xff : 0);
-  if (family == kZen5Family) return 8192;
+  if (__builtin_cpu_is("amd") && family == kZen5Family) return 8192;
 #endif
   return 0;
 }

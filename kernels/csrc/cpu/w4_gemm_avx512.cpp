@@ -19,7 +19,7 @@
 //
 // The idea: the next packed block is prefetched while this one computes (16 tokens: 0.39 -> 0.71 of
 // the
-//   peak in the prototype), and dot products are one-instruction asm (see dot_bytes).
+//   peak on Zen 4), and dot products are one-instruction asm (see dot_bytes).
 // Sources: own design; u8 x s8 offset as in oneDNN's and XNNPACK's int8 GEMMs.
 #include "avx512.h"
 #include "w4_avx512.h"

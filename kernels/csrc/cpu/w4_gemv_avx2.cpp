@@ -12,7 +12,7 @@
 // L1. Roofline: a16 costs about 450 instructions per 1 KB: 8-10 bytes a cycle and core at IPC 4,
 // above what
 //   one core of a desktop or server gets from DRAM. Bound: read bandwidth; see kernels/README.md.
-// Tried in the prototype and lost: two passes over the whole block row (0.65-0.83 of bandwidth).
+// Tried on Zen 4 and lost: two passes over the whole block row (0.65-0.83 of bandwidth).
 #include "avx2.h"
 #include "w4_avx2.h"
 

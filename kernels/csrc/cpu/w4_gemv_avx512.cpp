@@ -21,7 +21,7 @@
 //
 // The idea: nothing but the weights is read from memory, in address order, by one stream a thread.
 //   How far to prefetch depends on the core (dispatch.cpp): Zen 4 wants none, Zen 5 8 KB.
-//   Tried in the prototype and lost: several streams (0.5-0.7 of bandwidth), 4 KB pages
+//   Tried on Zen 4 and lost: several streams (0.5-0.7 of bandwidth), 4 KB pages
 //   (0.74-0.90).
 // Sources: own design; unpacking idea from TinyChat (Lin et al., MLSys 2024, section 4).
 #include "avx512.h"
