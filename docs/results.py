@@ -1,4 +1,4 @@
-"""Writes the README's table of results from the repository's own submissions: no number is typed."""
+"""Writes the README table of results from the repository's own submissions: no number is typed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ ROOT = Path(__file__).parent.parent
 BEGIN = "<!-- results: written by `python docs/results.py` from submissions/ -->"
 END = "<!-- end of results -->"
 HEADINGS = (
-    "workload", "scenario", "kernel", "p90 latency ms", "TPOT p90 ms", "samples/s", "speedup [95 % interval]",
+    "workload", "scenario", "kernel", "p90 latency ms", "TPOT p90 ms", "samples/s",
+    "speedup [95 % interval]",
     "exact match", "call NLL", "% of bandwidth", "% of compute", "weights MB",
 )  # fmt: skip
 
@@ -57,7 +58,8 @@ def results_markdown(submissions: Path) -> str:
         newest[record.system, record.workload.name, record.scenario] = record
     lines: list[str] = []
     for system in sorted({key[0] for key in newest}):
-        records = [record for key, record in sorted(newest.items(), reverse=True) if key[0] == system]
+        records = [record for key, record in newest.items() if key[0] == system]
+        records.sort(key=lambda record: record.scenario, reverse=True)  # single-stream first
         records.sort(key=lambda record: record.workload.name)
         threads = records[0].host.threads
         lines += [f"`{system}`, {threads} threads, profile `{records[0].profile}`:", ""]

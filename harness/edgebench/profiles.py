@@ -34,7 +34,7 @@ ACCURACY_TARGET = 0.99  # MLPerf inference_rules.adoc: 99 % of the reference
 HIGH_ACCURACY_TARGET = 0.999  # MLPerf inference_rules.adoc: the 99.9 % variants
 LENGTH_CORRIDOR = (0.90, 1.10)  # MLPerf generative models: 90-110 % of the reference's tokens
 REFERENCE_ACCURACY: Mapping[str, float] = {
-    "assistant": 0.97,  # the workload's promise: fp16 reaches 97 % exact match on the scored set
+    "assistant": 0.995,  # measured once on the scored set: workloads/.../assistant/README.md
 }
 PINNED_SLACK = 0.005  # ours: 5 answers of 1,000 may flip with the order of additions on a machine
 PINNED_SIGMAS = 3.0  # ours: three binomial standard deviations where a subset was scored
@@ -45,9 +45,7 @@ NEAREST_CODE_SLACK_STEPS = 0.02  # ours: room for ties of the fp16 scale
 MAX_CODE = 15  # docs/design.md §7: unsigned 4 bits
 CLOSED_TRANSFORMS = frozenset({"rtn"})  # post-training quantizers that the checker can verify
 CLOSED_BITS = 4  # the kernel is called int4
-TENSORS_IN_BUNDLE_BYTES = (
-    16 * 1024 * 1024
-)  # docs/design.md §5: tensors up to 16 MB are in the bundle
+TENSORS_IN_BUNDLE_BYTES = 16 << 20  # docs/design.md §5: up to 16 MB of tensors are in the bundle
 
 # Roofline.
 MIN_CEILING_REPEATS = 5  # docs/design.md §6: the ceiling is the median of >= 5 repeats

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgebench.units import DASH, format_fraction, format_ms, format_number, format_percent
+from edgebench.units import DASH, format_fraction, format_ms, format_number
 from edgebench_reports.entries import SCENARIOS, Entry
 from edgebench_reports.tables import interval_text
 
@@ -83,18 +83,14 @@ def _bars(entry: Entry) -> tuple[str, tuple[Bar, ...]]:
 
 
 def _place(entry: Entry) -> str:
-    """Say how near the ceiling that bounds the scenario INT4 came."""
+    """Say how near INT4 came to the ceiling that bounds the scenario, or why that is unknown."""
     place = entry.result.roofline
-    memory = format_percent(place.percent_of_bandwidth, 0), "of the measured bandwidth"
-    arithmetic = format_percent(place.percent_of_compute, 0), "of the measured compute peak"
-    known = [
-        f"{percent} {what}"
-        for (percent, what), value in (
-            (memory, place.percent_of_bandwidth),
-            (arithmetic, place.percent_of_compute),
-        )
-        if value is not None
-    ]
-    if not known:
-        return "no place on the roofline"
-    return known[0] if entry.record.scenario == "single-stream" else known[-1]
+    if entry.record.scenario == "single-stream":
+        percent, what = place.percent_of_bandwidth, "bandwidth"
+    else:
+        percent, what = place.percent_of_compute, "compute"
+    if percent is not None:
+        return f"{percent:.0f} % of the measured {what}"
+    reasons = (place.reason or "").split("; ")
+    said = next((r.partition(": ")[2] for r in reasons if r.startswith(f"{what}: ")), "not derived")
+    return f"% of {what}: {said}"

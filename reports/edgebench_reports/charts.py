@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import altair as alt
 import vl_convert
@@ -24,7 +24,7 @@ SCENARIO_SHAPES = {"single-stream": "circle", "offline": "square"}
 STILL_COLOUR = "#7a828c"
 STILL_WIDTH = 420
 STILL_MAX_POINTS = 300
-LABELS_MAX_POINTS = 10  # more labels than this overlap
+LABELS_MAX_POINTS = 12  # more labels than this overlap
 HEIGHT = 260
 
 
@@ -55,9 +55,12 @@ def chart_of(values: Values) -> alt.Chart:
     return alt.Chart(alt.InlineData(values=values))
 
 
-def log_axis(field: str, title: str, channel: type[alt.X] | type[alt.Y]) -> alt.X | alt.Y:
+Axis = TypeVar("Axis", alt.X, alt.Y)
+
+
+def log_axis(field: str, title: str, channel: type[Axis]) -> Axis:
     """Return a logarithmic axis that says plain numbers."""
-    axis = alt.Axis(format="~s", tickCount=5)
+    axis = alt.Axis(format="~s", tickCount=5, grid=False)
     scale = alt.Scale(type="log", nice=False, padding=24)
     return channel(f"{field}:Q", scale=scale, title=title, axis=axis)
 
@@ -72,7 +75,7 @@ def colour(field: str) -> alt.Color:
 def points(values: Values, x: alt.X, y: alt.Y, tooltip: Sequence[alt.Tooltip]) -> alt.Chart:
     """Return the kernels' marks: colour says the kernel, shape the scenario."""
     shapes = alt.Scale(domain=list(SCENARIO_SHAPES), range=list(SCENARIO_SHAPES.values()))
-    return (
+    marks: alt.Chart = (
         chart_of(values)
         .mark_point(size=110, filled=True, opacity=0.95)
         .encode(
@@ -83,12 +86,14 @@ def points(values: Values, x: alt.X, y: alt.Y, tooltip: Sequence[alt.Tooltip]) -
             tooltip=list(tooltip),
         )
     )
+    return marks
 
 
-def labels(values: Values, x: alt.X, y: alt.Y, field: str) -> alt.Chart:
-    """Return texts above points."""
-    mark = chart_of(values).mark_text(dy=-13, fontSize=11, fontWeight=600, color=STILL_COLOUR)
-    return mark.encode(x=x, y=y, text=alt.Text(f"{field}:N"))
+def labels(values: Values, x: alt.X, y: alt.Y, field: str, dy: int) -> alt.Chart:
+    """Return texts so many pixels below points."""
+    mark = chart_of(values).mark_text(dy=dy, fontSize=11, fontWeight=600, color=STILL_COLOUR)
+    texts: alt.Chart = mark.encode(x=x, y=y, text=alt.Text(f"{field}:N"))
+    return texts
 
 
 def panel(title: str, summary: str, layers: alt.LayerChart, count: int) -> Panel:

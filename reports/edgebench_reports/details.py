@@ -123,7 +123,7 @@ def _kernel_facts(result: KernelResult) -> Iterator[Fact]:
 
 
 def _energy_text(energy: Energy) -> str:
-    parts = [energy.status]
+    parts: list[str] = [energy.status]
     if energy.joules is not None:
         parts.append(f"{format_number(energy.joules)} J")
     if energy.mean_power_W is not None:

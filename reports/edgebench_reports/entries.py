@@ -1,4 +1,4 @@
-"""Leaderboard entries: one per (bundle, kernel), ranked only against what it may be compared with."""
+"""Leaderboard entries: one per (bundle, kernel), ranked only against what is comparable."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pydantic import JsonValue
 
@@ -94,8 +94,12 @@ def _slowness(entry: Entry) -> float:
     return 1.0 / rate if rate else math.inf
 
 
+def _may_rank(entry: Entry) -> bool:
+    return verdict(entry) == "valid" and math.isfinite(_slowness(entry))
+
+
 def rank_entries(submissions: Iterable[Submission]) -> list[Entry]:
-    """Return every entry, group by group, the fastest first; valid INT4 entries get a rank."""
+    """Return every entry, group by group: the ranked ones first, then the rest, fastest first."""
     groups: dict[Group, list[Entry]] = defaultdict(list)
     for submission in submissions:
         for result in submission.record.results:
@@ -103,13 +107,10 @@ def rank_entries(submissions: Iterable[Submission]) -> list[Entry]:
             groups[entry.group].append(entry)
     ranked: list[Entry] = []
     for group in sorted(groups):
-        place = 0
-        for entry in sorted(groups[group], key=lambda e: (_slowness(e), e.submission.anchor)):
-            rank = None
-            if verdict(entry) == "valid" and math.isfinite(_slowness(entry)):
-                place += 1
-                rank = place
-            ranked.append(Entry(submission=entry.submission, result=entry.result, rank=rank))
+        own = sorted(groups[group], key=lambda e: (_slowness(e), e.submission.anchor))
+        worthy = [entry for entry in own if _may_rank(entry)]
+        ranked += [replace(entry, rank=place) for place, entry in enumerate(worthy, start=1)]
+        ranked += [entry for entry in own if not _may_rank(entry)]
     return ranked
 
 

@@ -24,7 +24,7 @@ from edgebench_reports.charts import (
 )
 from edgebench_reports.entries import Entry
 
-MARGIN = 4.0  # how far the axes go beyond the outermost mark
+MARGINS = (4.0, 14.0)  # how far the roofs go beyond the outermost mark; labels stand at the right
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,8 +79,8 @@ def roofline(entries: Sequence[Entry]) -> Chart | None:
     return Chart(
         name="roofline",
         heading="Roofline",
-        caption="Lines are the ceilings that the newest run measured on the device itself, marks are "
-        "what the kernels reached under the ceilings of their own run. A mark stands at the "
+        caption="Lines are the ceilings that the newest run measured on the device itself, marks "
+        "are what the kernels reached under the ceilings of their own run. A mark stands at the "
         "percentage of the roof above it: bandwidth on the slope, arithmetic on the flat.",
         panels=tuple(panels),
         remarks=tuple(dict.fromkeys(remarks)),
@@ -131,12 +131,12 @@ def _panel(system: str, marks: Sequence[tuple[Entry, Mark]]) -> Panel:
     peaks = [c.median for c in newest.ceilings if c.ceiling != "read_bandwidth"]
     ridges = [peak / bandwidth for peak in peaks] if bandwidth else []
     reach = [mark.intensity for _, mark in marks] + ridges
-    low, high = min(reach) / MARGIN, max(reach) * MARGIN
+    low, high = min(reach) / MARGINS[0], max(reach) * MARGINS[1]
     x = log_axis("intensity", "operations per byte of weights", alt.X)
     y = log_axis("rate", "operations per second", alt.Y)
     layers = _roof_layers(_roofs(newest, low, high), x, y) + points(values, x, y, _tooltip())
     if len(values) <= LABELS_MAX_POINTS:
-        layers += labels([v for v in values if v["kernel"] == "int4"], x, y, "workload")
+        layers += labels([v for v in values if v["kernel"] == "int4"], x, y, "workload", 17)
     summary = f"{len(values)} kernels under {len(newest.ceilings)} ceilings measured in the run."
     return panel(system, summary, layers, len(values))
 
@@ -148,7 +148,7 @@ def _roof_layers(roofs: Values, x: alt.X, y: alt.Y) -> alt.LayerChart:
     right = chart_of(flat).mark_text(align="right", fontSize=11, dy=-7)
     left = chart_of(slope).mark_text(align="left", fontSize=11, dx=14, dy=4)
     shown = {"x": x, "y": y, "color": colour("roof"), "text": alt.Text("label:N")}
-    return alt.layer(lines, right.encode(**shown), left.encode(**shown))
+    return alt.LayerChart(layer=[lines, right.encode(**shown), left.encode(**shown)])
 
 
 def _tooltip() -> list[alt.Tooltip]:

@@ -82,6 +82,6 @@ def _panel(workload: str, values: Values, field: str, titles: tuple[str, str]) -
     line = chart_of(values).mark_line(opacity=0.5, color=STILL_COLOUR)
     layers = line.encode(x=x, y=y, detail="pair:N") + points(values, x, y, tooltip)
     if len(values) <= LABELS_MAX_POINTS:
-        layers += labels(values, x, y, "speedup")
+        layers += labels(values, x, y, "speedup", -13)
     summary = f"{len(values)} points of {title} against output tokens per second."
     return panel(f"{workload}: {title.partition(',')[0]}", summary, layers, len(values))

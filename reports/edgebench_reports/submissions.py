@@ -85,4 +85,5 @@ def _judge(root: Path, path: Path, lookup: Lookup) -> Submission | Refused:
     except BundleError as err:
         return Refused(path=_shown(root, path), findings=(str(err),))
     warnings = tuple(str(found) for found in findings)
-    return Submission(record=bundle.record, system=bundle.system, warnings=warnings)
+    system = bundle.system.model_dump(mode="json")
+    return Submission(record=bundle.record, system=system, warnings=warnings)

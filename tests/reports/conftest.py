@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,7 +21,8 @@ ATTACK = (
 )
 DISCLOSURE = (
     "The assistant, widened by an exactly function-preserving expansion: its weights outgrow the "
-    "caches while its answers stay the trained model's. Replicas 8, noise 0.7, 4 outlier channels x 8."
+    "caches while its answers stay the trained model's."
+    " Replicas 8, noise 0.7, 4 outlier channels x 8."
 )
 UNMEASURED = {"status": "unmeasured", "reason": "no meter can be read: no RAPL, no NVML"}
 
@@ -34,19 +36,27 @@ SPEEDS = {
 WEIGHTS = {"assistant": 5.1e6, "assistant@300m": 3.2e8}
 BANDWIDTH, INT8, BF16, FP32 = 2.14e10, 6.1e11, 3.4e11, 9.2e10
 TOKENS = 15.3
+REFERENCE_PATH = "fp16 as bf16 (M > 16), fp32"
+CACHED = "bandwidth: the weights fit in 4x the last-level cache (36 MB)"
 SHA = "0123456789abcdef" * 4
 
 
 def energy(meter: str, domain: str, joules: float) -> dict[str, Any]:
     """What a meter saw."""
-    return {"status": "measured", "meter": meter, "domain": domain, "joules": joules,
-            "mean_power_W": 21.4, "coverage": 0.99}  # fmt: skip
+    return {
+        "status": "measured",
+        "meter": meter,
+        "domain": domain,
+        "joules": joules,
+        "mean_power_W": 21.4,
+        "coverage": 0.99,
+    }
 
 
 def result(kernel: str, workload: str, scenario: str, speed: float) -> dict[str, Any]:
     """One kernel's result on a machine `speed` times ours."""
     rate, latency = SPEEDS[workload, scenario][kernel]
-    reference_rate = SPEEDS[workload, scenario]["fp16"][0]
+    gain = rate / SPEEDS[workload, scenario]["fp16"][0]
     is_int4, single = kernel == "int4", scenario == "single-stream"
     small, batch = workload == "assistant", 1 if single else 64
     weight_bytes = int(WEIGHTS[workload] * (0.55 if is_int4 else 2))
@@ -55,7 +65,7 @@ def result(kernel: str, workload: str, scenario: str, speed: float) -> dict[str,
     computed = 100 * 2 * WEIGHTS[workload] * rate * (TOKENS + 20) / peak
     return {
         "kernel": kernel,
-        "executed_path": "w4a16/avx512_vnni prefill=w4a8" if is_int4 else "fp16 as bf16 (M > 16), fp32",
+        "executed_path": "w4a16/avx512_vnni prefill=w4a8" if is_int4 else REFERENCE_PATH,
         "transform": "rtn:group=128" if is_int4 else "none",
         "valid": True,
         "samples": 128 if single else 384,
@@ -85,20 +95,28 @@ def result(kernel: str, workload: str, scenario: str, speed: float) -> dict[str,
             "percent_of_bandwidth": streamed,
             "percent_of_compute": computed,
             "compute_ceiling": arithmetic,
-            "reason": "bandwidth: the weights fit in 4x the last-level cache (36 MB)" if small else None,
+            "reason": CACHED if small else None,
         },
-        "speedup": rate / reference_rate if is_int4 else None,
-        "speedup_ci95": [0.97 * rate / reference_rate, 1.03 * rate / reference_rate] if is_int4 else None,
+        "speedup": gain if is_int4 else None,
+        "speedup_ci95": [0.97 * gain, 1.03 * gain] if is_int4 else None,
     }
 
 
 def record_data(
-    workload: str = "assistant", scenario: str = "single-stream", *, speed: float = 1.0, **changes: Any
+    workload: str = "assistant",
+    scenario: str = "single-stream",
+    *,
+    speed: float = 1.0,
+    **changes: Any,
 ) -> dict[str, Any]:
     """Return a record as it would stand in record.json; `changes` replace whole fields."""
     values = {"read_bandwidth": BANDWIDTH, "int8": INT8, "bf16": BF16, "fp32": FP32}
-    instructions = {"read_bandwidth": "vmovntdqa-zmm", "int8": "vpdpbusd-zmm", "bf16": "vdpbf16ps-zmm",
-                    "fp32": "vfmadd-zmm"}  # fmt: skip
+    instructions = {
+        "read_bandwidth": "vmovntdqa-zmm",
+        "int8": "vpdpbusd-zmm",
+        "bf16": "vdpbf16ps-zmm",
+        "fp32": "vfmadd-zmm",
+    }
     record = {
         "schema_version": 1,
         "run_id": "20260102T030405Z-abcdef",
@@ -127,7 +145,12 @@ def record_data(
             "other_runs_seen": False,
         },
         "ceilings": [
-            {"ceiling": name, "instruction": instructions[name], "median": value * speed, "repeats": 9}
+            {
+                "ceiling": name,
+                "instruction": instructions[name],
+                "median": value * speed,
+                "repeats": 9,
+            }
             for name, value in values.items()
         ],
         "results": [result(kernel, workload, scenario, speed) for kernel in ("fp16", "int4")],
@@ -145,17 +168,22 @@ def record_data(
 
 
 SYSTEM = {
-    "cpu": {"model": "Intel(R) Xeon(R) Processor", "cores_usable": 2, "flags": ["avx2", "avx512f"], "turbo": None},
+    "cpu": {
+        "model": "Intel(R) Xeon(R) Processor",
+        "cores_usable": 2,
+        "flags": ["avx2", "avx512f"],
+        "turbo": None,
+    },
     "memory": {"total_bytes": 25_000_000_000},
     "kernel": {"hypervisor": "KVM", "load_average": [0.1, 0.2, 0.3]},
     "gpus": [],
 }
 
 
-def submission(data: Mapping[str, Any], system: Mapping[str, Any] = SYSTEM, **changes: Any) -> Submission:
+def submission(
+    data: Mapping[str, Any], system: Mapping[str, Any] = SYSTEM, **changes: Any
+) -> Submission:
     """Validate a record strictly, as a reader of record.json does."""
-    import json
-
     record = Record.model_validate_json(json.dumps({**data, **changes}))
     return Submission(record=record, system=dict(system))
 
@@ -169,30 +197,65 @@ def edited(data: dict[str, Any], kernel: str, **changes: Any) -> dict[str, Any]:
 def bare(data: dict[str, Any]) -> dict[str, Any]:
     """Return a record with None wherever the schema allows it."""
     optional = (
-        "latency_p50_ms", "latency_p90_ms", "latency_p90_raw_ms", "ttft_p90_ms", "tpot_p90_ms", "samples_per_s",
-        "tokens_per_s", "accuracy", "accuracy_reference", "accuracy_ratio", "accuracy_passed", "call_nll",
-        "mean_output_tokens", "peak_memory_bytes", "speedup", "speedup_ci95",
-    )  # fmt: skip
+        "latency_p50_ms",
+        "latency_p90_ms",
+        "latency_p90_raw_ms",
+        "ttft_p90_ms",
+        "tpot_p90_ms",
+        "samples_per_s",
+        "tokens_per_s",
+        "accuracy",
+        "accuracy_reference",
+        "accuracy_ratio",
+        "accuracy_passed",
+        "call_nll",
+        "mean_output_tokens",
+        "peak_memory_bytes",
+        "speedup",
+        "speedup_ci95",
+    )
     empty: dict[str, Any] = dict.fromkeys(optional)
     empty |= {"energy": {"status": "unmeasured"}, "roofline": {}}
-    return {**data, "ceilings": [], "results": [{**r, **empty} for r in data["results"]],
-            "host": {**data["host"], "last_level_cache_bytes": None},
-            "provenance": {"tool_version": "0.1.0", "command": "bench run", "started_utc": "then"}}  # fmt: skip
+    return {
+        **data,
+        "ceilings": [],
+        "results": [{**r, **empty} for r in data["results"]],
+        "host": {**data["host"], "last_level_cache_bytes": None},
+        "provenance": {"tool_version": "0.1.0", "command": "bench run", "started_utc": "then"},
+    }
 
 
 def hostile(data: dict[str, Any], text: str = ATTACK) -> dict[str, Any]:
     """Return a record with an attack in every free-text field."""
     hot = {"status": "measured", "meter": "rapl", "domain": text, "joules": 9.0, "reason": text}
     results = [
-        {**r, "executed_path": text, "transform": text, "invalid_reasons": [text], "warnings": [text],
-         "energy": hot, "roofline": {**r["roofline"], "reason": text}}
+        {
+            **r,
+            "executed_path": text,
+            "transform": text,
+            "invalid_reasons": [text],
+            "warnings": [text],
+            "energy": hot,
+            "roofline": {**r["roofline"], "reason": text},
+        }
         for r in data["results"]
-    ]  # fmt: skip
-    provenance = {"tool_version": "0.1.0", "git_commit": text, "git_dirty": True, "command": text,
-                  "started_utc": text, "finished_utc": text}  # fmt: skip
-    return {**data, "results": results, "stamps": [text], "provenance": provenance,
-            "workload": {**data["workload"], "disclosure": text},
-            "host": {**data["host"], "executed_on": text}}  # fmt: skip
+    ]
+    provenance = {
+        "tool_version": "0.1.0",
+        "git_commit": text,
+        "git_dirty": True,
+        "command": text,
+        "started_utc": text,
+        "finished_utc": text,
+    }
+    return {
+        **data,
+        "results": results,
+        "stamps": [text],
+        "provenance": provenance,
+        "workload": {**data["workload"], "disclosure": text},
+        "host": {**data["host"], "executed_on": text},
+    }
 
 
 HOSTILE_SYSTEM = {ATTACK: {"nested": [ATTACK, {ATTACK: ATTACK}]}, "cpu": ATTACK}
@@ -203,13 +266,23 @@ def gallery() -> list[Submission]:
     shown = [submission(record_data(*case)) for case in SPEEDS]
     for case in SPEEDS:
         single = case[1] == "single-stream"
-        orin = record_data(*case, speed=2.7, system="Jetson-Orin-12c-neon_dotprod", run_id="20260103T000000Z-0a0a0a",
-                           host={**record_data()["host"], "device": "orin", "device_requested": "orin"})  # fmt: skip
+        orin = record_data(
+            *case,
+            speed=2.7,
+            system="Jetson-Orin-12c-neon_dotprod",
+            run_id="20260103T000000Z-0a0a0a",
+            host={**record_data()["host"], "device": "orin", "device_requested": "orin"},
+        )
         for kernel, joules in (("fp16", 88.0), ("int4", 31.0)):
             orin = edited(orin, kernel, energy=energy("ina", "VDD_IN", joules))
         shown.append(submission(orin))
-        fast = record_data(*case, speed=1.9, system="AMD-EPYC-2c-avx512_vnni", run_id="20260104T000000Z-0b0b0b",
-                           organisation="elsewhere")  # fmt: skip
+        fast = record_data(
+            *case,
+            speed=1.9,
+            system="AMD-EPYC-2c-avx512_vnni",
+            run_id="20260104T000000Z-0b0b0b",
+            organisation="elsewhere",
+        )
         fast = edited(fast, "int4", energy=energy("rapl", "package-0", 12.0 if single else 40.0))
         if case == ("assistant", "single-stream"):
             fast = edited(fast, "int4", accuracy=0.93, accuracy_ratio=0.945, accuracy_passed=False)
@@ -223,8 +296,20 @@ def gallery() -> list[Submission]:
 
 def attack() -> Submission:
     """Return the hostile submission."""
-    data = record_data("assistant", "offline", system="Hostile-1c", run_id="hostile", organisation="mallory")
+    data = record_data(
+        "assistant",
+        "offline",
+        speed=5.0,
+        system="Hostile-1c",
+        run_id="hostile",
+        organisation="mallory",
+    )
     return submission(hostile(data), system=HOSTILE_SYSTEM)
+
+
+def chart_rows(spec: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return every row of data in a Vega-Lite spec; Altair moves a layer's data to `datasets`."""
+    return [row for rows in spec["datasets"].values() for row in rows]
 
 
 @pytest.fixture(scope="session")
@@ -244,6 +329,3 @@ def bundles() -> ModuleType:
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
-
-
-Make = Callable[..., Submission]

@@ -121,9 +121,17 @@ class Streams:
         gate, up = (self.linear(f"{prefix}.{name}_proj", inputs) for name in ("gate", "up"))
         return self.linear(f"{prefix}.down_proj", {k: silu(gate[k]) * up[k] for k in inputs})
 
-    @torch.inference_mode()
     def nll(self, at: Examples) -> dict[str, npt.NDArray[np.float64]]:
         """Nats of every asked token, in the order of the examples, for each stream."""
+        wanted = at.target[at.target >= 0, None]
+        return {
+            key: -log_p.gather(1, wanted)[:, 0].numpy()
+            for key, log_p in self.log_probabilities(at).items()
+        }
+
+    @torch.inference_mode()
+    def log_probabilities(self, at: Examples) -> dict[str, torch.Tensor]:
+        """Log-probabilities of the whole vocabulary where tokens are asked for, float64 [., V]."""
         table = torch.from_numpy(self.weight("model.embed_tokens.weight"))
         x = dict.fromkeys(self.schemes, table[at.ids].float())
         for layer in range(self.config["num_hidden_layers"]):
@@ -136,11 +144,7 @@ class Streams:
             x = {key: x[key] + fed[key] for key in x}
         asked = at.target >= 0
         logits = self.linear("lm_head", self.norm("model.norm", {k: x[k][asked] for k in x}))
-        wanted = at.target[asked, None]
-        return {
-            key: -z.double().log_softmax(-1).gather(1, wanted)[:, 0].numpy()
-            for key, z in logits.items()
-        }
+        return {key: z.double().log_softmax(-1) for key, z in logits.items()}
 
 
 def _rounded(weight: npt.NDArray[np.float16], bits: int | None) -> npt.NDArray[np.float32]:

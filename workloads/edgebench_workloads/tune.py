@@ -2,9 +2,9 @@
 
 Run `python -m edgebench_workloads.tune MODEL_DIRECTORY --variant 300m --report tune.json`. For each
 c tried it widens the model in memory, layer by layer, quantizes every linear layer (`lm_head` too)
-in groups of 128, and measures the teacher-forced negative log-likelihood of the calls of
-calibration pairs: nats per call token, end of sequence included. It never sees the scored set, and
-writes nothing but the report; put the c it prints into `task.toml`, then run `pin`.
+in groups of 128, and measures the calls' teacher-forced negative log-likelihood: nats per call
+token, end of sequence included, over calibration pairs. It never sees the scored set, and writes
+nothing but the report; put the c it prints into `task.toml`, then run `pin`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from edgebench_workloads.assistant.dataset import calibration_pairs
+from edgebench_workloads.assistant.dataset import Pair, calibration_pairs, held_out
 from edgebench_workloads.assistant.tokenizer import call_ids, load_tokenizer, prompt_ids
 from edgebench_workloads.catalog import find
 from edgebench_workloads.streams import SCHEMES, Examples, Streams
@@ -45,11 +45,17 @@ class Trial:
     seconds: float
 
 
-def encode(directory: Path, size: int) -> Examples:
-    """The first calibration pairs as a model sees them while it is taught."""
+def tuning_pairs(size: int) -> list[Pair]:
+    """The calibration pairs, then validation pairs where more are asked for; never scored ones."""
+    pairs = calibration_pairs()[:size]
+    return pairs + (held_out("validation", size - len(pairs)) if size > len(pairs) else [])
+
+
+def encode(directory: Path, pairs: Sequence[Pair]) -> Examples:
+    """Pairs as a model sees them while it is taught."""
     tokenizer = load_tokenizer(directory)
     columns: tuple[list[int], ...] = ([], [], [], [])
-    for row, pair in enumerate(calibration_pairs()[:size]):
+    for row, pair in enumerate(pairs):
         prompt, call = prompt_ids(tokenizer, pair.command), call_ids(tokenizer, pair.call)
         ids = (prompt + call)[:-1]
         columns[0].extend(ids)
@@ -138,7 +144,7 @@ def main(arguments: list[str] | None = None) -> int:
         outlier_channels=variant.outlier_channels,
         seed=variant.seed,
     )
-    examples = encode(options.model, options.pairs)
+    examples = encode(options.model, tuning_pairs(options.pairs))
     base = Streams(options.model, None, ["fp16"]).nll(examples)["fp16"]
     print(f"small fp16 model: {base.mean():.5f} nats per call token", flush=True)
     bench = Bench(directory=options.model, plan=plan, examples=examples, base=base)
@@ -173,7 +179,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("model", type=Path, help="the small model's Hugging Face directory")
     parser.add_argument("--variant", default="300m", help="whose windows and start values to take")
     parser.add_argument("--report", type=Path, required=True, help="where the JSON report goes")
-    parser.add_argument("--pairs", type=int, default=128, help="calibration pairs")
+    parser.add_argument("--pairs", type=int, default=256, help="calibration pairs")
     parser.add_argument("--trials", type=int, default=4, help="most values of c to try")
     parser.add_argument("--noise", type=float, help="first c; default: task.toml's")
     parser.add_argument("--outlier-factor", type=int, help="default: task.toml's")

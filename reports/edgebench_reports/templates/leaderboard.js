@@ -125,6 +125,7 @@ function enliven(DataTable, section) {
   const at = (wanted) => headings.flatMap((heading, column) => (wanted(heading) ? [column] : []));
   const table = new DataTable(element, {
     order: [],
+    titleRow: 0,
     orderCellsTop: true,
     autoWidth: false,
     paging: long,

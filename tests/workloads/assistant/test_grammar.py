@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from itertools import islice
+import re
+from itertools import islice, product
 
 import pytest
 
@@ -43,18 +44,26 @@ def test_the_language_is_large() -> None:
     assert plain_pairs_lower_bound() > 10**7
 
 
+def wordings(sentence: str) -> list[str]:
+    """Every choice of alternatives in a sentence."""
+    parts = [part.split("|") for part in re.split(r"[()]", sentence)]
+    return [" ".join("".join(choice).split()) for choice in product(*parts)]
+
+
 def test_no_sentence_starts_like_a_greeting() -> None:
     """So that a greeting before a sentence makes another command, as the lower bound assumes."""
-    words = [g.split(" ") for g in lexicon.GREETINGS]
-    firsts = {w[0] for w in words} | {
-        b[len(a)] for a in words for b in words if a == b[: len(a)] != b
-    }
+    greetings = lexicon.GREETINGS
+    longer = [b.removeprefix(a).strip() for a in greetings for b in greetings if a != b]
+    starts = tuple(f"{start} " for start in {*greetings, *longer})
     for frame in FRAMES:
-        assert len(set(frame.sentences)) == len(frame.sentences)
-        for sentence in frame.sentences:
-            alternatives = sentence.split(")")[0].lstrip("(").split("|")
-            starts = {a.split(" ")[0] for a in (alternatives if sentence[0] == "(" else [sentence])}
-            assert not starts & firsts, sentence
+        texts = [text for sentence in frame.sentences for text in wordings(sentence)]
+        assert not [text for text in texts if text.startswith(starts)]
+
+
+def test_sentences_of_a_frame_share_no_wording() -> None:
+    for frame in FRAMES:
+        texts = [text for sentence in frame.sentences for text in set(wordings(sentence))]
+        assert len(set(texts)) == len(texts), frame.fn
 
 
 def test_no_command_has_two_calls() -> None:

@@ -49,7 +49,7 @@ class Settings:
 
     out: Path
     seed: int = 2025
-    steps: int = 7500
+    steps: int = 10_000
     batch: int = 96
     peak_rate: float = 1.5e-3
     threads: int = 2
