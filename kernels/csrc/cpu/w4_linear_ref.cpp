@@ -126,7 +126,7 @@ void fp32_loop(int64_t iterations) {
   }
   float total = 0.0f;
   for (float sum : sums) total += sum;
-  asm volatile("" : : "x"(total));  // as if it were used
+  asm volatile("" : : "m"(total));  // as if it were used
 }
 
 }  // namespace
