@@ -126,4 +126,7 @@ def leaderboard(submissions: tuple[Path, ...], out: Path) -> None:
     """Write a self-contained leaderboard page from trees of SUBMISSIONS."""
     from edgebench_reports.leaderboard import write_leaderboard
 
-    click.echo(f"leaderboard: {write_leaderboard(submissions, out)}")
+    from edgebench.progress import choose_progress
+
+    page = write_leaderboard(submissions, out, progress=choose_progress())
+    click.echo(f"leaderboard: {page}")

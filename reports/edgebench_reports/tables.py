@@ -113,6 +113,10 @@ def _rank(entry: Entry) -> Cell:
     return Cell(text=str(entry.rank), value=entry.rank)
 
 
+def _stamped(entry: Entry) -> str:
+    return " · ".join((entry.record.profile, *entry.record.stamps))
+
+
 def _submitter(entry: Entry) -> str:
     return f"{entry.record.organisation} · {entry.record.host.device}"
 
@@ -126,9 +130,12 @@ HEAD: tuple[Column, ...] = (
     Column(heading="rank", is_number=True, cell=_rank,
            meaning="Place among the valid INT4 entries of the same track, workload, scenario, "
                    "profile and device. Energy, power and memory do not enter it."),
-    Column(heading="workload", has_choices=True, cell=_word(lambda e: e.record.workload.name),
-           meaning="The task and its model. name@size is the same model widened by an exactly "
-                   "function-preserving expansion, so that its weights outgrow the caches."),
+    Column(heading="workload", has_choices=True,
+           cell=_word(lambda e: e.record.workload.name, note=_stamped),
+           meaning="The task and its model; below it the profile and its stamps: "
+                   "NON-COMPLIANT-DURATION is shorter than MLPerf's minimum. name@size is the same "
+                   "model widened by an exactly function-preserving expansion, so that its weights "
+                   "outgrow the caches."),
     Column(heading="system", has_choices=True,
            cell=_word(lambda e: e.record.system, note=_submitter),
            meaning="The machine, named by the tool from what it is; below it who submitted the "
@@ -220,12 +227,10 @@ TAIL: tuple[Column, ...] = (
     Column(heading="profile", has_choices=True, cell=_word(lambda e: e.record.profile),
            meaning="How long was measured. A profile is ranked against itself only."),
     Column(heading="verdict", has_choices=True,
-           cell=_word(verdict, tone=lambda e: TONES.get(verdict(e), ""),
-                      note=lambda e: " ".join(e.record.stamps)),
+           cell=_word(verdict, tone=lambda e: TONES.get(verdict(e), "")),
            meaning="valid entries are ranked. reference: fp16. INVALID: a rule of measuring is "
                    "broken, the reasons stand with the run. accuracy missed: under the closed "
-                   "track's gate. Below it the run's stamps: NON-COMPLIANT-DURATION is shorter "
-                   "than MLPerf's minimum."),
+                   "track's gate."),
     Column(heading="run",
            cell=_word(lambda e: e.record.run_id, link=lambda e: f"#{e.submission.anchor}"),
            meaning="The run's id: its command, system, ceilings and warnings are described below."),

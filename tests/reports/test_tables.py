@@ -88,9 +88,9 @@ def test_what_is_equal_in_all_rows_is_hidden_at_first(factory: ModuleType) -> No
     assert "track" in {column.heading for column in table.columns if column.is_shown}
 
 
-def test_stamps_stand_under_the_verdict(factory: ModuleType) -> None:
-    notes = {cell.note for cell in cells(single(factory, factory.record_data()), "verdict")}
-    assert notes == {"NON-COMPLIANT-DURATION"}
+def test_every_row_shows_its_stamps(factory: ModuleType) -> None:
+    notes = {cell.note for cell in cells(single(factory, factory.record_data()), "workload")}
+    assert notes == {"quick · NON-COMPLIANT-DURATION"}
 
 
 def test_a_card_compares_the_first_with_its_own_reference(factory: ModuleType) -> None:
