@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch")
 
 from edgebench_workloads.streams import SCHEMES, Examples, Streams  # noqa: E402
 from edgebench_workloads.task import NllWindow  # noqa: E402
-from edgebench_workloads.tune import compare, search_noise  # noqa: E402
+from edgebench_workloads.tune import Bench, increase, search_noise  # noqa: E402
 from edgebench_workloads.widen import WidenPlan  # noqa: E402
 
 PLAN = WidenPlan(replicas=4, noise=0.5, outlier_factor=8, outlier_channels=2, seed=1)
@@ -43,34 +43,52 @@ def test_nll_is_that_of_transformers(tiny_directory: Path, examples: Examples) -
     expected = torch.nn.functional.cross_entropy(
         logits[asked], examples.target[asked], reduction="none"
     )
-    found = Streams(tiny_directory, None, ["fp16"]).nll(examples)["fp16"]
-    assert np.abs(found - expected.numpy()).max() < 1e-5
+    found = _nll(tiny_directory, None, examples)["fp16"]
+    assert (found - expected).abs().max() < 1e-5
 
 
 def test_widening_keeps_the_nll_and_rounding_does_not(
     tiny_directory: Path, examples: Examples
 ) -> None:
-    small = Streams(tiny_directory, None, ["fp16"]).nll(examples)["fp16"]
-    wide = Streams(tiny_directory, PLAN, list(SCHEMES)).nll(examples)
-    off = {name: np.abs(nats - small).mean() for name, nats in wide.items()}
+    small = _nll(tiny_directory, None, examples)["fp16"]
+    wide = _nll(tiny_directory, PLAN, examples)
+    off = {name: (nats - small).abs().mean() for name, nats in wide.items()}
     assert off["fp16"] < 0.01
     assert off["fp16"] < off["int4"] < off["int3"]
     assert off["w4a8"] != off["int4"]
 
 
-def test_compare_has_the_closed_form() -> None:
+def _nll(directory: Path, plan: WidenPlan | None, at: Examples) -> dict[str, torch.Tensor]:
+    asked = at.target >= 0
+    schemes = ["fp16"] if plan is None else list(SCHEMES)
+    found = Streams(directory, plan, schemes).log_probabilities(at)
+    return {key: -log[range(len(log)), at.target[asked]] for key, log in found.items()}
+
+
+def test_increase_has_the_closed_form() -> None:
     # Two pairs of one token each: nats 1, 3 against 2, 6 is twice as much in both, so no spread.
+    base, row = np.array([1.0, 3.0]), np.array([0, 1])
+    assert increase(base, np.array([2.0, 6.0]), row) == (1.0, 0.0)
+    # Ratio 1.25: residuals 2 - 1.25 and 3 - 3.75, deviation 0.75 sqrt 2, over sum 4, times sqrt 2.
+    found, error = increase(base, np.array([2.0, 3.0]), row)
+    assert (found, error) == (0.25, pytest.approx(0.75 * math.sqrt(2) * math.sqrt(2) / 4))
+
+
+def test_cost_has_the_closed_form(tiny_directory: Path) -> None:
+    # p = (1/2, 1/2), q = (1/4, 3/4): KL = ln 2 - ln 3 / 2, H = ln 2; the calls are tokens 0 and 1.
     at = Examples(
-        ids=torch.zeros(4), row=torch.tensor([0, 0, 1, 1]), position=torch.tensor([0, 1, 0, 1]),
-        target=torch.tensor([-1, 5, -1, 5]),
+        ids=torch.zeros(2), row=torch.tensor([0, 1]), position=torch.zeros(2),
+        target=torch.tensor([0, 1]),
     )  # fmt: skip
-    base = np.array([1.0, 3.0])
-    found = {"double": np.array([2.0, 6.0]), "first": np.array([2.0, 3.0])}
-    increase, error = compare(base, found, at)
-    assert increase == {"double": 1.0, "first": 0.25}
-    assert error["double"] == 0
-    # ratio 1.25: residuals 2 - 1.25 and 3 - 3.75, deviation 0.75 sqrt 2, over sum 4, times sqrt 2.
-    assert error["first"] == pytest.approx(0.75 * math.sqrt(2) * math.sqrt(2) / 4)
+    log_p = torch.full((2, 2), 0.5, dtype=torch.float64).log()
+    log_q = torch.tensor([[0.25, 0.75]] * 2, dtype=torch.float64).log()
+    bench = Bench(directory=tiny_directory, plan=PLAN, examples=at, log_p=log_p)
+    cost = bench.cost(log_q)
+    expected = (math.log(2) - math.log(3) / 2) / math.log(2)
+    assert (cost.expected, cost.expected_error) == (pytest.approx(expected), pytest.approx(0))
+    assert cost.seen == pytest.approx(expected)  # both tokens once: the sample is the expectation
+    assert cost.nll == pytest.approx((math.log(4) + math.log(4 / 3)) / 2)
+    assert bench.cost(log_p).expected == 0
 
 
 @pytest.mark.parametrize("start", [0.1, 0.5, 2.0])

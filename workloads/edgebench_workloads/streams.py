@@ -121,14 +121,6 @@ class Streams:
         gate, up = (self.linear(f"{prefix}.{name}_proj", inputs) for name in ("gate", "up"))
         return self.linear(f"{prefix}.down_proj", {k: silu(gate[k]) * up[k] for k in inputs})
 
-    def nll(self, at: Examples) -> dict[str, npt.NDArray[np.float64]]:
-        """Nats of every asked token, in the order of the examples, for each stream."""
-        wanted = at.target[at.target >= 0, None]
-        return {
-            key: -log_p.gather(1, wanted)[:, 0].numpy()
-            for key, log_p in self.log_probabilities(at).items()
-        }
-
     @torch.inference_mode()
     def log_probabilities(self, at: Examples) -> dict[str, torch.Tensor]:
         """Log-probabilities of the whole vocabulary where tokens are asked for, float64 [., V]."""

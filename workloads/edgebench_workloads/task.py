@@ -67,7 +67,7 @@ class ModelHashes(StrictModel):
 
 
 class NllWindow(StrictModel):
-    """By which fraction a quantizer may raise the negative log-likelihood (0.03 is 3 %)."""
+    """By which fraction a quantizer may raise the call's NLL (0.03 is 3 %)."""
 
     minimum: NonNegative
     maximum: NonNegative | None = None
@@ -84,7 +84,10 @@ class NllWindow(StrictModel):
 
 
 class NllWindows(StrictModel):
-    """What round-to-nearest in groups of 128 (asymmetric) must cost, so 4 bits are not free."""
+    """What round-to-nearest in groups of 128 (asymmetric) must cost, so 4 bits are not free.
+
+    The increase is the expected one, KL(p||q) / H(p), for the reasons that `tune` gives.
+    """
 
     int4_g128: NllWindow
     int3_g128: NllWindow
