@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,17 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
+MOVED = """
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from edgebench_workloads import catalog
+root = Path(sys.argv.pop(1))
+catalog.WORKLOADS.update({n: replace(w, root=root) for n, w in catalog.WORKLOADS.items()})
+from edgebench.cli import main
+main()
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,8 +44,19 @@ class Said:
 
 def bench(*arguments: str | Path, cwd: Path, **environment: str) -> Said:
     """Run `bench` and wait for it."""
+    return _run([sys.executable, "-m", "edgebench"], arguments, cwd, environment)
+
+
+def bench_with_workloads(root: Path, *arguments: str | Path, cwd: Path) -> Said:
+    """Run `bench` with the workloads of another folder, which a test may damage."""
+    return _run([sys.executable, "-c", MOVED, str(root)], arguments, cwd, {})
+
+
+def _run(
+    command: list[str], arguments: Sequence[str | Path], cwd: Path, environment: dict[str, str]
+) -> Said:
     done = subprocess.run(
-        [sys.executable, "-m", "edgebench", *map(str, arguments)],
+        [*command, *map(str, arguments)],
         cwd=cwd,
         env={**os.environ, **environment},
         stdin=subprocess.DEVNULL,

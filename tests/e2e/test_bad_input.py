@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import ROOT, Said, bench
+from tests.e2e.conftest import ROOT, Said, bench, bench_with_workloads
 
 pytestmark = [pytest.mark.e2e, pytest.mark.torch, pytest.mark.native]
 
@@ -51,15 +51,10 @@ def test_a_device_that_this_machine_is_not(tmp_path: Path) -> None:
 
 
 def _copied_workloads(tmp_path: Path) -> Path:
-    """Copy the workloads, so that a test may damage them."""
+    """Copy the workload's files, so that a test may damage them."""
     root = tmp_path / "copy"
-    shutil.copytree(ROOT / "workloads", root)
+    shutil.copytree(ROOT / "workloads" / "edgebench_workloads" / "assistant", root / "assistant")
     return root
-
-
-def _run_with(root: Path, tmp_path: Path) -> Said:
-    path = os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])
-    return bench(*QUICKEST, cwd=tmp_path, PYTHONPATH=path)
 
 
 def _flip(file: Path) -> None:
@@ -78,8 +73,8 @@ def _truncate(file: Path) -> None:
 )
 def test_damaged_weights_are_named(tmp_path: Path, damage: object, word: str) -> None:
     root = _copied_workloads(tmp_path)
-    damage(root / "edgebench_workloads" / "assistant" / "model" / "model.safetensors")  # type: ignore[operator]
-    said = _run_with(root, tmp_path)
+    damage(root / "assistant" / "model" / "model.safetensors")  # type: ignore[operator]
+    said = bench_with_workloads(root, *QUICKEST, cwd=tmp_path)
     assert said.code == 4
     line = one_line(said)
     assert "model.safetensors" in line
@@ -89,9 +84,9 @@ def test_damaged_weights_are_named(tmp_path: Path, damage: object, word: str) ->
 
 def test_unknown_key_in_a_task_file(tmp_path: Path) -> None:
     root = _copied_workloads(tmp_path)
-    task = root / "edgebench_workloads" / "assistant" / "task.toml"
+    task = root / "assistant" / "task.toml"
     task.write_text("max_new_token = 3\n" + task.read_text())
-    said = _run_with(root, tmp_path)
+    said = bench_with_workloads(root, *QUICKEST, cwd=tmp_path)
     assert said.code == 2
     assert "max_new_tokens" in one_line(said)
 
