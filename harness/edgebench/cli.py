@@ -124,9 +124,8 @@ def check(bundle: Path, tensors: Path | None, form: str) -> None:
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the page.")
 def leaderboard(submissions: tuple[Path, ...], out: Path) -> None:
     """Write a self-contained leaderboard page from trees of SUBMISSIONS."""
-    from edgebench_reports.leaderboard import write_leaderboard
-
     from edgebench.progress import choose_progress
+    from edgebench_reports.leaderboard import write_leaderboard
 
     page = write_leaderboard(submissions, out, progress=choose_progress())
     click.echo(f"leaderboard: {page}")

@@ -250,7 +250,7 @@ FRAMES: tuple[Frame, ...] = (
         "(add|put|schedule) {title} with {with} {day} at {time}",
         "(book|plan) {title} {day} at {time} with {with}",
         title=s.EVENT,
-        **{"with": s.NAME},
+        **{"with": s.NAME},  # type: ignore[arg-type]
         day=s.DAY,
         time=s.TIME,
     ),
@@ -313,7 +313,7 @@ FRAMES: tuple[Frame, ...] = (
             f"how many {b} (are|is) {{value}} {a}",
             f"(tell me|give me) {{value}} {a} in {b}",
             value=s.AMOUNT,
-            **{"from": start},
+            **{"from": start},  # type: ignore[arg-type]
             to=end,
             weight=1,
         )
