@@ -40,7 +40,7 @@ bench: $(VENV)/.installed  ## measure this machine, and make the leaderboard pag
 	exit $$code
 
 test: $(VENV)/.installed-test  ## unit, torch and small end-to-end tests (under 10 minutes on 2 cores)
-	$(BIN)/python -m pytest -m "not slow and not browser"
+	$(BIN)/python -m pytest -m "not slow and not browser" --ignore tests/loadgen
 
 test-all: $(VENV)/.installed-all  ## everything that `make test` leaves out: browser, sanitizers, LoadGen, every ISA
 	$(BIN)/python -m pytest -m "slow or browser"
