@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -26,7 +27,7 @@ namespace {
 constexpr uint16_t kHalfNan = 0x7e00;
 constexpr uint16_t kHalfInfinity = 0x7c00;
 
-int checks = 0;
+std::atomic<int> checks{0};  // several callers count
 
 void expect(bool is_so, const char* what, long a = 0, long b = 0, long c = 0) {
   ++checks;
@@ -235,7 +236,7 @@ int main() {
     refusals(random);
     several_callers();
     after_fork();
-    std::printf("driver: %s ok, %d checks so far\n", eb_isa(), checks);
+    std::printf("driver: %s ok, %d checks so far\n", eb_isa(), checks.load());
   }
   return 0;
 }
