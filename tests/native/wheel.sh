@@ -20,7 +20,8 @@ venv/bin/pip install --quiet "${index[@]}" "$wanted" "$wheel"
 
 venv/bin/bench --help
 venv/bin/bench list workloads
-venv/bin/bench run --track closed --workload assistant --scenario single-stream --profile quick --out submissions
+venv/bin/bench run --track closed --workload assistant --scenario single-stream --profile quick --budget 20 \
+  --out submissions
 bundle=$(dirname "$(find submissions -name record.json | head -n 1)")
 venv/bin/bench check "$bundle"
 venv/bin/python -c 'import edgebench, edgebench_kernels; print(edgebench.__file__); print(*edgebench_kernels.__path__)'
