@@ -12,7 +12,7 @@ from edgebench.record import Record, SampleRow
 from edgebench.scenarios import mode_rows
 from edgebench.units import NS_PER_S
 
-PROBE_CAUTION = 1.1  # a probe that read too slow would make blocks too short for a power meter
+PROBE_CAUTION = 1.25  # answers differ in length; blocks too short would starve a power meter
 ACCURACY_BLOCK = 250  # samples per block of an accuracy run: where an interrupted one goes on
 
 
