@@ -300,7 +300,7 @@ RULE_TABLE = (
         "rounding; a code at the grid's edge may stand for a weight beyond it by the zero point's "
         "rounding alone.",
         why="Retraining and pruning break this; rounding cannot.",
-        source="research: nearest-code test, RTN 100.000 % of codes",
+        source="ours: honest round-to-nearest passes with 100.000 % of codes",
         what_to_do="submit retrained or pruned weights to the open track",
     ),
     Rule(
@@ -309,7 +309,7 @@ RULE_TABLE = (
         text="Scales are finite, positive and no wider than the group's own range needs; zero "
         f"points are at most {p.MAX_CODE}; shapes agree.",
         why="A huge step makes half a step say nothing.",
-        source="research: zero-inclusive grids",
+        source="ours: grids that contain zero",
         what_to_do="quantize again",
     ),
     Rule(
