@@ -218,7 +218,10 @@ def _derive(
                 domain=job.selection.primary.domain if job.selection.primary else None,
                 reason=job.selection.reason,
             ),
-            warnings=tuple(f"meter {name} failed: {why}" for name, why in meter_failures),
+            warnings=(
+                *engine.warnings,
+                *(f"meter {name} failed: {why}" for name, why in meter_failures),
+            ),
         )
         for kernel, engine in job.engines.items()
     ]

@@ -12,8 +12,6 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-SCHEMA_VERSION = 1
-
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9@._-]{0,99}$")]
 Text = Annotated[str, StringConstraints(max_length=2000)]
@@ -123,7 +121,11 @@ class KernelResult(StrictModel):
     call_nll: NonNegative | None = Field(default=None, description="nats per call token")
     mean_output_tokens: NonNegative | None = None
     weight_bytes: Count
-    peak_memory_bytes: Count | None = None
+    peak_memory_bytes: Count | None = Field(
+        default=None,
+        description="highest resident size of the whole process during this kernel's blocks; the "
+        "other kernels' weights are resident too, so it bounds what this kernel needs from above",
+    )
     batch_size: Annotated[int, Field(ge=1)]
     roofline: RooflinePlace
     speedup: NonNegative | None = Field(default=None, description="over fp16; None on fp16")
@@ -203,14 +205,6 @@ class TransformStep(StrictModel):
     before_sha256: Sha256
     after_sha256: Sha256
     calibration_sha256: Sha256 | None = None
-
-
-class TensorRecipe(StrictModel):
-    """How the checker regenerates tensors too large for the bundle."""
-
-    workload: Name
-    steps: list[TransformStep]
-    tensors: dict[Text, Sha256] = Field(description="per-tensor sha256 over dtype, shape and bytes")
 
 
 class Ledger(StrictModel):

@@ -8,20 +8,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 
 from edgebench.record import Row
-
-DASH = "–"  # not measured
-
-
-def _number(value: float | None, form: str = "{:.3g}") -> str:
-    return DASH if value is None else form.format(value)
-
-
-def _percent(value: float | None) -> str:
-    return _number(value, "{:.0f} %")
-
-
-def _fraction(value: float | None) -> str:
-    return DASH if value is None else f"{100 * value:.1f} %"
+from edgebench.units import DASH, format_fraction, format_number, format_percent, format_si
 
 
 def _speedup(row: Row) -> str:
@@ -34,7 +21,7 @@ def _speedup(row: Row) -> str:
 
 
 def _energy(row: Row) -> str:
-    return DASH if row.energy.joules is None else f"{row.energy.joules / row.samples:.3g} J"
+    return DASH if row.energy.joules is None else format_si(row.energy.joules / row.samples, "J")
 
 
 def _verdict(row: Row) -> str:
@@ -47,17 +34,17 @@ COLUMNS: Mapping[str, Callable[[Row], str]] = {
     "workload": lambda row: row.workload,
     "scenario": lambda row: row.scenario,
     "kernel": lambda row: row.kernel,
-    "p90 ms": lambda row: _number(row.latency_p90_ms),
-    "TTFT p90 ms": lambda row: _number(row.ttft_p90_ms),
-    "TPOT p90 ms": lambda row: _number(row.tpot_p90_ms),
-    "samples/s": lambda row: _number(row.samples_per_s),
-    "tokens/s": lambda row: _number(row.tokens_per_s),
+    "p90 ms": lambda row: format_number(row.latency_p90_ms),
+    "TTFT p90 ms": lambda row: format_number(row.ttft_p90_ms),
+    "TPOT p90 ms": lambda row: format_number(row.tpot_p90_ms),
+    "samples/s": lambda row: format_number(row.samples_per_s),
+    "tokens/s": lambda row: format_number(row.tokens_per_s),
     "speedup [95 % CI]": _speedup,
-    "exact match": lambda row: _fraction(row.accuracy),
-    "call NLL": lambda row: _number(row.call_nll, "{:.4f}"),
+    "exact match": lambda row: format_fraction(row.accuracy),
+    "call NLL": lambda row: format_number(row.call_nll),
     "J/sample": _energy,
-    "% bandwidth": lambda row: _percent(row.percent_of_bandwidth),
-    "% compute": lambda row: _percent(row.percent_of_compute),
+    "% bandwidth": lambda row: format_percent(row.percent_of_bandwidth, digits=0),
+    "% compute": lambda row: format_percent(row.percent_of_compute, digits=0),
     "executed": lambda row: row.executed_path,
     "verdict": _verdict,
 }

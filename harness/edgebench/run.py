@@ -117,6 +117,8 @@ def _announce(campaign: Campaign) -> None:
         note(f"energy: {campaign.selection.primary.meter} {campaign.selection.primary.domain}")
     if campaign.lock.other_runs_seen:
         note("another EdgeBench run is on this machine; both records say so")
+    if campaign.lock.unavailable is not None:
+        note(f"other runs on this machine cannot be noticed: {campaign.lock.unavailable}")
 
 
 def _set_threads(threads: int) -> None:

@@ -23,7 +23,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from edgebench_workloads.assistant.dataset import held_out, scored_pairs, training_pairs
 from edgebench_workloads.assistant.draws import Draws
-from edgebench_workloads.assistant.model import (
+from edgebench_workloads.assistant.llama import (
     collate,
     encode,
     export,
