@@ -14,10 +14,7 @@ pytestmark = pytest.mark.torch
 
 import transformers  # noqa: E402
 
-from edgebench_workloads.assistant import (
-    llama,
-    train,
-)
+from edgebench_workloads.assistant import llama, train  # noqa: E402
 from edgebench_workloads.assistant import tokenizer as bpe  # noqa: E402
 from edgebench_workloads.assistant.dataset import Pair, training_pairs  # noqa: E402
 from edgebench_workloads.assistant.quality import is_exact_match  # noqa: E402
