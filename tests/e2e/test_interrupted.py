@@ -21,6 +21,11 @@ RUN = ("run", "--workload", "assistant", "--scenario", "offline", "--budget", "3
 PATIENCE_S = 300
 
 
+def _heed_ctrl_c() -> None:
+    """A shell starts its background jobs with SIGINT ignored, and children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def _start_and_interrupt(folder: Path) -> tuple[int, float, str]:
     """Interrupt a run once its first block is on disk; returns (exit code, seconds, stderr)."""
     process = subprocess.Popen(
@@ -31,6 +36,7 @@ def _start_and_interrupt(folder: Path) -> tuple[int, float, str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=_heed_ctrl_c,
     )
     deadline = time.monotonic() + PATIENCE_S
     while not any(path.stat().st_size for path in folder.glob("submissions/**/samples.jsonl")):
