@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import edgebench_kernels
@@ -18,10 +19,14 @@ LIBRARY_NAME = "libedgebench_kernels.so"
 LIBRARY_VARIABLE = "EDGEBENCH_KERNELS_LIBRARY"
 ISA_VARIABLE = "EDGEBENCH_ISA"
 MAX_THREADS = 256
+FAMILIES = {"w4a8": 0, "w4a16": 1}
+"""The library's number of each path."""
 
 _ABI_VERSION = 1
 
-OK, NULL, SHAPE, GROUP, ISA, THREADS, MEMORY, UNAVAILABLE, SCALE, ZERO, INTERNAL = range(11)
+OK, NULL, SHAPE, GROUP, ISA, THREADS, MEMORY, UNAVAILABLE, SCALE, ZERO, INTERNAL, AFFINITY = range(
+    12
+)
 _ERROR_TEXTS = {
     NULL: "a pointer is null",
     SHAPE: "a size is out of range",
@@ -32,6 +37,7 @@ _ERROR_TEXTS = {
     UNAVAILABLE: "this machine has no such instruction",
     SCALE: "scale must be finite, got NaN or infinity",
     ZERO: "zero points must be 0..15",
+    AFFINITY: "this process may not use such a CPU",
     INTERNAL: "internal error: please report it",
 }
 
@@ -45,6 +51,10 @@ _SIGNATURES: dict[str, tuple[list[object], object]] = {
     "eb_force_isa": ([ctypes.c_int], ctypes.c_int),
     "eb_prefetch": ([], ctypes.c_int),
     "eb_set_prefetch": ([ctypes.c_int], ctypes.c_int),
+    "eb_few_tokens": ([ctypes.c_int], ctypes.c_int),
+    "eb_set_few_tokens": ([ctypes.c_int, ctypes.c_int], ctypes.c_int),
+    "eb_set_affinity": ([_POINTER, ctypes.c_int], ctypes.c_int),
+    "eb_pool_wakeup": ([_POINTER], ctypes.c_int),
     "eb_set_threads": ([ctypes.c_int], ctypes.c_int),
     "eb_threads": ([], ctypes.c_int),
     "eb_w4_pack": ([_POINTER, _POINTER, _POINTER, _I64, _I64, _I64, _POINTER], ctypes.c_int),
@@ -144,11 +154,28 @@ def set_prefetch_bytes(size_bytes: int) -> None:
     check(library().eb_set_prefetch(size_bytes), "native")
 
 
-def default_threads() -> int:
+def few_tokens(path: str) -> int:
+    """The most tokens that `path` (w4a8 or w4a16) runs straight from the nibbles."""
+    return int(library().eb_few_tokens(FAMILIES[path]))
+
+
+def set_few_tokens(path: str, tokens: int) -> None:
+    """Lower it from now on (1: one token only); never above what the instruction set has."""
+    if tokens < 1:
+        raise ValueError(f"[native] tokens must be 1 or more, got {tokens}")
+    check(library().eb_set_few_tokens(FAMILIES[path], tokens), "native")
+
+
+def usable_cpus() -> tuple[int, ...]:
     """The CPUs that this process may use."""
     if hasattr(os, "sched_getaffinity"):
-        return min(MAX_THREADS, len(os.sched_getaffinity(0)))
-    return min(MAX_THREADS, os.cpu_count() or 1)
+        return tuple(sorted(os.sched_getaffinity(0)))
+    return tuple(range(os.cpu_count() or 1))
+
+
+def default_threads() -> int:
+    """As many as the CPUs that this process may use."""
+    return min(MAX_THREADS, len(usable_cpus()))
 
 
 def set_threads(threads: int) -> None:
@@ -161,6 +188,25 @@ def set_threads(threads: int) -> None:
 def threads() -> int:
     """Threads of the pool, the caller included."""
     return int(library().eb_threads())
+
+
+def set_affinity(cpus: Sequence[int]) -> None:
+    """Keep the pool's worker i on cpus[i % len(cpus)] from now on; empty: anywhere.
+
+    The calling thread stays where its process lets it run (`os.sched_setaffinity`).
+    """
+    check(
+        library().eb_set_affinity((ctypes.c_int * len(cpus))(*cpus), len(cpus)),
+        "native",
+        f"got CPUs {', '.join(map(str, cpus))} of {', '.join(map(str, usable_cpus()))}",
+    )
+
+
+def pool_wakeup_ns() -> int:
+    """The time from a call until all threads of the pool have begun to work on it."""
+    latency_ns = ctypes.c_int64()
+    check(library().eb_pool_wakeup(ctypes.byref(latency_ns)), "native")
+    return latency_ns.value
 
 
 def check(error: int, where: str, context: str = "") -> None:

@@ -16,7 +16,7 @@ export TSAN_OPTIONS=halt_on_error=1
 
 echo "== thread pool, ThreadSanitizer"
 "$cxx" -std=c++17 -O1 -g -Wall -Wextra -fsanitize=thread -pthread tests/native/pool_driver.cpp \
-  kernels/csrc/cpu/pool.cpp kernels/csrc/cpu/huge_buffer.cpp -o "$build/pool_driver"
+  kernels/csrc/cpu/pool.cpp kernels/csrc/cpu/affinity.cpp kernels/csrc/cpu/huge_buffer.cpp -o "$build/pool_driver"
 "$build/pool_driver"
 
 drive() {

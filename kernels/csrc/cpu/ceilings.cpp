@@ -8,6 +8,7 @@
 
 #include "dispatch.h"
 #include "pool.h"
+#include "tuning.h"
 
 namespace edgebench {
 namespace {

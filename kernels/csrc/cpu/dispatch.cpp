@@ -46,21 +46,6 @@ constexpr Isa kIsas[] = {
 constexpr int kCount = sizeof(kIsas) / sizeof(kIsas[0]);
 
 std::atomic<int> g_chosen{-1};
-std::atomic<int> g_prefetch{-1};
-
-// Software prefetch pays where one core cannot keep enough lines in flight by itself. Measured, one
-// thread, 4096 x 4096 from DRAM: Zen 5 (family 26) 0.38 ms without, 0.27 / 0.25 / 0.24 / 0.22 ms
-// with 1 / 2 / 4 / 8 KB; Zen 4 (family 25) is fastest without.
-int default_prefetch() {
-#if defined(__x86_64__)
-  constexpr uint32_t kZen5Family = 26;
-  uint32_t eax = 1, ebx = 0, ecx = 0, edx = 0;
-  asm volatile("cpuid" : "+a"(eax), "=b"(ebx), "+c"(ecx), "=d"(edx));
-  const uint32_t family = (eax >> 8 & 0xf) + ((eax >> 8 & 0xf) == 0xf ? eax >> 20 & 0xff : 0);
-  if (__builtin_cpu_is("amd") && family == kZen5Family) return 8192;
-#endif
-  return 0;
-}
 
 int best() {
   int index = kCount - 1;
@@ -89,17 +74,6 @@ bool force_isa(int index) {
   g_chosen.store(index);
   return true;
 }
-
-int prefetch_bytes() {
-  int bytes = g_prefetch.load(std::memory_order_relaxed);
-  if (bytes < 0) {
-    bytes = default_prefetch();
-    g_prefetch.store(bytes);
-  }
-  return bytes;
-}
-
-void set_prefetch_bytes(int bytes) { g_prefetch.store(bytes); }
 
 const Peak* bf16_peak() {
 #if defined(EDGEBENCH_HAVE_AVX512_BF16)

@@ -18,9 +18,6 @@ const Isa* isas(int* count);
 const Isa& current_isa();
 // Forces isas()[index]; false when it does not exist or the machine lacks it.
 bool force_isa(int index);
-// How far ahead streaming kernels prefetch on this CPU, in bytes; 0: not at all.
-int prefetch_bytes();
-void set_prefetch_bytes(int bytes);
 // vdpbf16ps at full width, or null where the machine or the forced ISA lacks it.
 const Peak* bf16_peak();
 

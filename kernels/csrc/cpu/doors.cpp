@@ -6,12 +6,16 @@
 #include <mutex>
 #include <new>
 #include <system_error>
+#include <vector>
 
+#include "affinity.h"
 #include "ceilings.h"
 #include "dispatch.h"
 #include "huge_buffer.h"
 #include "pack.h"
 #include "pool.h"
+#include "pool_probe.h"
+#include "tuning.h"
 #include "w4_linear.h"
 
 namespace {
@@ -35,6 +39,8 @@ int guarded(Body body) {
     return EB_INTERNAL;
   }
 }
+
+bool is_family(int family) { return family == edgebench::kA8 || family == edgebench::kA16; }
 
 bool is_side(int64_t side) { return side >= 1 && side <= kMaxSide; }
 
@@ -85,6 +91,16 @@ EB_DOOR int eb_set_prefetch(int bytes) {
   return EB_OK;
 }
 
+EB_DOOR int eb_few_tokens(int family) {
+  return is_family(family) ? edgebench::few_tokens(static_cast<Family>(family)) : 0;
+}
+
+EB_DOOR int eb_set_few_tokens(int family, int tokens) {
+  if (!is_family(family) || tokens < 1) return EB_SHAPE;
+  edgebench::set_few_tokens(static_cast<Family>(family), tokens);
+  return EB_OK;
+}
+
 EB_DOOR int eb_set_threads(int threads) {
   if (threads < 1 || threads > edgebench::kMaxThreads) return EB_THREADS;
   return guarded([&] {
@@ -96,6 +112,31 @@ EB_DOOR int eb_set_threads(int threads) {
 }
 
 EB_DOOR int eb_threads(void) { return edgebench::configured_threads(); }
+
+EB_DOOR int eb_set_affinity(const int* cpus, int count) {
+  if (count < 0 || count > edgebench::kMaxThreads) return EB_SHAPE;
+  if (count > 0 && cpus == nullptr) return EB_NULL;
+  return guarded([&] {
+    const std::vector<int> wanted(cpus, cpus + count);
+    for (const int cpu : wanted) {
+      if (!edgebench::may_use_cpu(cpu)) return EB_AFFINITY;
+    }
+    edgebench::Pool& pool = edgebench::pool();
+    const std::lock_guard<std::mutex> lock(pool.mutex());
+    pool.set_affinity(wanted);
+    return EB_OK;
+  });
+}
+
+EB_DOOR int eb_pool_wakeup(int64_t* latency_ns) {
+  if (latency_ns == nullptr) return EB_NULL;
+  return guarded([&] {
+    edgebench::Pool& pool = edgebench::pool();
+    const std::lock_guard<std::mutex> lock(pool.mutex());
+    *latency_ns = edgebench::pool_wakeup_ns(pool);
+    return EB_OK;
+  });
+}
 
 EB_DOOR int eb_w4_pack(const uint8_t* qweight, const uint16_t* scale, const uint8_t* zero,
                        int64_t n, int64_t k, int64_t group, void** handle) {

@@ -23,6 +23,7 @@ enum EbError {
   EB_SCALE = 8,        // a scale is infinite or NaN
   EB_ZERO = 9,         // a zero point is above 15
   EB_INTERNAL = 10,    // a bug of this library
+  EB_AFFINITY = 11,    // a CPU that this process may not use
 };
 
 enum EbCeiling { EB_READ_BANDWIDTH = 0, EB_INT8 = 1, EB_BF16 = 2, EB_FP32 = 3 };
@@ -35,13 +36,19 @@ EB_DOOR int eb_isa_supported(int index);
 EB_DOOR const char* eb_isa(void);
 EB_DOOR int eb_force_isa(int index);
 
-// How far ahead streaming kernels prefetch, in bytes (0: not at all); the default depends on the
-// CPU.
+// What tuning may change. Prefetch: how far ahead streaming kernels do, in bytes (0: not at all).
+// Few tokens: the most that a family (0: a8, 1: a16) runs straight from the nibbles.
 EB_DOOR int eb_prefetch(void);
 EB_DOOR int eb_set_prefetch(int bytes);
+EB_DOOR int eb_few_tokens(int family);
+EB_DOOR int eb_set_few_tokens(int family, int tokens);
 
 EB_DOOR int eb_set_threads(int threads);
 EB_DOOR int eb_threads(void);
+// Worker i of the pool runs on cpus[i % count] from now on; count 0: wherever the system wants.
+EB_DOOR int eb_set_affinity(const int* cpus, int count);
+// The time from a call until the last of the pool's threads runs one of its tasks.
+EB_DOOR int eb_pool_wakeup(int64_t* latency_ns);
 
 // Packed weights. eb_w4_pack copies; the handle lives until eb_w4_free.
 EB_DOOR int eb_w4_pack(const uint8_t* qweight, const uint16_t* scale, const uint8_t* zero,

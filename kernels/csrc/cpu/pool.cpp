@@ -11,6 +11,8 @@
 
 #include <chrono>
 
+#include "affinity.h"
+
 namespace edgebench {
 namespace {
 
@@ -59,6 +61,12 @@ void Pool::set_threads(int threads) {
   ranges_.reset(new Range[threads]);
   threads_ = threads;
   g_threads.store(threads);
+}
+
+void Pool::set_affinity(const std::vector<int>& cpus) {
+  if (cpus == cpus_) return;
+  stop_workers();
+  cpus_ = cpus;
 }
 
 void Pool::start_workers() {
@@ -131,6 +139,8 @@ uint8_t* Pool::scratch(int slot, size_t bytes) {
 }
 
 void Pool::worker(int thread, uint64_t seen) {
+  // A CPU taken away since it was asked for: run anywhere rather than not at all.
+  if (!cpus_.empty()) bind_to_cpu(cpus_[thread % cpus_.size()]);
   for (;;) {
     seen = wait_for_job(seen);
     if (stop_.load()) return;

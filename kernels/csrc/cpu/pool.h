@@ -36,6 +36,8 @@ class Pool {
   // All below: with mutex() held. Threads start at the first run that needs them.
   void set_threads(int threads);
   int threads() const { return threads_; }
+  // Worker i keeps to cpus[i % size] (the caller's thread is its owner's affair); empty: anywhere.
+  void set_affinity(const std::vector<int>& cpus);
   void run(uint32_t tasks, TaskFn task, void* context);
   // At least `bytes` of 64-byte aligned memory that lives with the pool; contents are not kept when
   // it grows. Slot 0 is shared by a job's tasks, slot 1 + thread is private to a thread.
@@ -57,6 +59,7 @@ class Pool {
   std::mutex mutex_;
   int threads_ = 1;
   bool started_ = false;
+  std::vector<int> cpus_;
   std::vector<std::thread> workers_;
   std::unique_ptr<Range[]> ranges_;
   std::vector<HugeBuffer> scratch_;

@@ -10,6 +10,7 @@
 
 #include "dispatch.h"
 #include "pool.h"
+#include "tuning.h"
 
 namespace edgebench {
 namespace {
@@ -69,12 +70,12 @@ void linear_task(void* context, int thread, uint32_t index) {
   }
 }
 
-void choose_kernel(Job* job) {
+void choose_kernel(Job* job, Family family) {
   const int tokens = job->activations.tokens;
   job->flip = 0;
   if (tokens == 1) {
     job->kernel = job->ops.gemv;
-  } else if (tokens <= job->ops.few_tokens) {
+  } else if (tokens <= few_tokens(family)) {
     job->kernel = job->ops.few;
   } else {
     job->kernel = job->ops.gemm;
@@ -113,7 +114,7 @@ void w4_linear(const PackedW4& weights, Family family, int64_t m, const float* x
   Job job{weights, current_isa().ops->family[family], x, y, {}, nullptr, 0, 0, 0, prefetch_bytes(),
           nullptr};
   job.activations = activations_in(threads, weights, family, m);
-  choose_kernel(&job);
+  choose_kernel(&job, family);
   choose_chunks(&job, threads.threads());
   uint8_t* scratch[kMaxThreads];
   const size_t tile = sizeof(float) * kBlockRows * job.chunk;
