@@ -2,11 +2,12 @@
 
 from edgebench_kernels.engine.arithmetic import PathChoice, RegimeChoice, RegimeTiming
 from edgebench_kernels.engine.build import build_fp16, build_int4
+from edgebench_kernels.engine.cache import CacheCell
 from edgebench_kernels.engine.config import LlamaConfig, parse_config, read_config
 from edgebench_kernels.engine.fuse import fused_linears
 from edgebench_kernels.engine.linear_fp16 import Fp16Linear
 from edgebench_kernels.engine.linear_int4 import pack_int4
-from edgebench_kernels.engine.model import Engine
+from edgebench_kernels.engine.model import Engine, OpsName
 from edgebench_kernels.engine.regimes import probe
 from edgebench_kernels.engine.weights import (
     LlamaWeights,
@@ -16,10 +17,12 @@ from edgebench_kernels.engine.weights import (
 )
 
 __all__ = [
+    "CacheCell",
     "Engine",
     "Fp16Linear",
     "LlamaConfig",
     "LlamaWeights",
+    "OpsName",
     "PathChoice",
     "RegimeChoice",
     "RegimeTiming",

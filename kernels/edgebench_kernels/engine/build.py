@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from edgebench_kernels.engine.arithmetic import Int4Path, PathChoice, RegimeChoice
+from edgebench_kernels.engine.cache import CacheCell
 from edgebench_kernels.engine.fuse import fused_linears, fused_shapes
 from edgebench_kernels.engine.linear_fp16 import Fp16Linear
-from edgebench_kernels.engine.model import Engine
+from edgebench_kernels.engine.model import Engine, OpsName
 from edgebench_kernels.engine.regimes import probe
 from edgebench_kernels.engine.weights import LlamaWeights
 
@@ -23,16 +24,20 @@ def build_fp16(
     *,
     max_batch: int = 1,
     max_length: int = 512,
+    cell: CacheCell = "fp16",
+    ops: OpsName | None = None,
 ) -> Engine:
-    """The reference: fp16 weights in the given arithmetic per regime, or as measured if None."""
+    """The reference: fp16 weights in the given arithmetic per regime, or as measured if None.
+
+    `cell` and `ops` as in `Engine`, the same defaults as INT4: only the linears differ.
+    """
     choice = probe(weights) if regimes is None else regimes
     linears = {
         fused: Fp16Linear([weights.linear(name) for name in names], choice)
         for fused, names in fused_linears(weights.config).items()
     }
-    return Engine(
-        weights.config, weights.tensors, linears, max_batch=max_batch, max_length=max_length
-    )
+    room = {"max_batch": max_batch, "max_length": max_length}
+    return Engine(weights.config, weights.tensors, linears, cell=cell, ops=ops, **room)
 
 
 def build_int4(
@@ -42,6 +47,8 @@ def build_int4(
     *,
     max_batch: int = 1,
     max_length: int = 512,
+    cell: CacheCell = "fp16",
+    ops: OpsName | None = None,
     packed: Mapping[str, PackedLinear] | None = None,
 ) -> Engine:
     """The INT4 engine: every linear packed, the embedding row and the norms as in the reference.
@@ -56,6 +63,5 @@ def build_int4(
     choice = PathChoice.of(path)
     shapes = fused_shapes(weights.config)
     linears = {name: PathLinear(packed[name], shape, choice) for name, shape in shapes.items()}
-    return Engine(
-        weights.config, weights.tensors, linears, max_batch=max_batch, max_length=max_length
-    )
+    room = {"max_batch": max_batch, "max_length": max_length}
+    return Engine(weights.config, weights.tensors, linears, cell=cell, ops=ops, **room)
