@@ -62,14 +62,17 @@ _SIGNATURES: dict[str, tuple[list[object], object]] = {
     ),
     "eb_swiglu": ([_I64, _I64, _POINTER, _POINTER], ctypes.c_int),
     "eb_argmax": ([_I64, _I64, _POINTER, _POINTER], ctypes.c_int),
-    "eb_token_attention": (
-        [_POINTER, _I64, _I64, _I64, _POINTER, _POINTER, _POINTER],
+    "eb_attention": (
+        [_POINTER, _I64, _I64, _I64, _POINTER, _POINTER, _POINTER, _POINTER],
         ctypes.c_int,
     ),
     "eb_decoder_new": ([_POINTER, _POINTER], ctypes.c_int),
     "eb_decoder_free": ([_POINTER], None),
     "eb_decoder_step": (
-        [_POINTER, ctypes.c_int, _I64, _I64, _POINTER, _POINTER, _POINTER, _POINTER],
+        [
+            *(_POINTER, ctypes.c_int, ctypes.c_int, _I64, _I64, _POINTER, _POINTER, _POINTER),
+            *(ctypes.c_int, _POINTER, _POINTER),
+        ],
         ctypes.c_int,
     ),
     "eb_ceiling_buffer": ([ctypes.c_size_t, _POINTER], ctypes.c_int),

@@ -3,12 +3,12 @@
 // the pool four linears and one attention.
 #include "decoder.h"
 
+#include <algorithm>
 #include <atomic>
 #include <cmath>
 
 #include "dispatch.h"
 #include "pack.h"
-#include "token_attention.h"
 #include "w4_linear.h"
 
 namespace edgebench {
@@ -111,55 +111,79 @@ int Decoder::check(const EbModel& m) {
 Decoder::Decoder(const EbModel& model)
     : layers_(model.layers, model.layers + model.cache.layers), model_(model) {
   model_.layers = layers_.data();
-  const int64_t rows = model.cache.max_batch;
-  const int64_t mixed = model.cache.heads * model.cache.dim;
-  x_.resize(rows * model.hidden);
-  delta_.resize(rows * model.hidden);
-  normed_.resize(rows * model.hidden);
-  qkv_.resize(rows * (mixed + 2 * model.cache.kv_heads * model.cache.dim));
-  mixed_.resize(rows * mixed);
-  gate_up_.resize(rows * 2 * model.inner);
-  gated_.resize(rows * model.inner);
-  logits_.resize(rows * model.vocabulary);
 }
 
-void Decoder::embed(int64_t batch, const int64_t* tokens) {
+void Decoder::reserve(int64_t rows) {
+  if (rows <= rows_) return;
+  const EbCache& cache = model_.cache;
+  const int64_t mixed = cache.heads * cache.dim;
+  rows_ = 0;  // until all have grown
+  for (std::vector<float>* const one : {&x_, &delta_, &normed_}) one->resize(rows * model_.hidden);
+  qkv_.resize(rows * (mixed + 2 * cache.kv_heads * cache.dim));
+  mixed_.resize(rows * mixed);
+  gate_up_.resize(rows * 2 * model_.inner);
+  gated_.resize(rows * model_.inner);
+  rows_ = rows;
+}
+
+void Decoder::embed(int64_t rows, const int64_t* tokens) {
   const StepOps& ops = *current_isa().ops->step;
   const int64_t n = model_.hidden;
-  for (int64_t row = 0; row < batch; ++row) {
+  for (int64_t row = 0; row < rows; ++row) {
     ops.widen(model_.embedding + tokens[row] * n, n, x_.data() + row * n);
   }
 }
 
-bool Decoder::step(Family family, int64_t batch, int64_t column, const int32_t* starts,
-                   const int64_t* tokens, float* logits, int64_t* ids) {
+// Moves the last row of each sequence to row `sequence`: never to a row that is still needed.
+void Decoder::keep_last_rows(const NewTokens& added) {
+  const int64_t n = model_.hidden;
+  int64_t last = -1;
+  for (int64_t sequence = 0; sequence < added.sequences; ++sequence) {
+    last += added.count(sequence);
+    if (last == sequence) continue;
+    std::copy_n(x_.data() + last * n, n, x_.data() + sequence * n);
+    std::copy_n(delta_.data() + last * n, n, delta_.data() + sequence * n);
+  }
+}
+
+bool Decoder::step(Paths paths, const NewTokens& added, const int64_t* tokens, bool every,
+                   float* logits, int64_t* ids) {
   Pool& threads = pool();
   const std::lock_guard<std::mutex> lock(threads.mutex());
+  int64_t rows = added.rows();
+  reserve(rows);
+  embed(rows, tokens);
   const StepOps& ops = *current_isa().ops->step;
-  embed(batch, tokens);
   Norm norm{ops, x_.data(), nullptr, nullptr, model_.eps, model_.hidden, normed_.data()};
   Swiglu swiglu{ops, gate_up_.data(), model_.inner, gated_.data()};
-  const auto linear = [&](const void* weights, const std::vector<float>& x, float* y,
-                          Prologue prologue) {
-    w4_linear_held(threads, weights_of(weights), family, batch, x.data(), y, prologue);
-  };
-  const auto normed_linear = [&](const void* weights, const float* norm_weight, float* y) {
+  const auto normed_linear = [&](const void* weights, Family family, const float* norm_weight,
+                                 float* y) {
     norm.weight = norm_weight;
-    linear(weights, normed_, y, {norm_row, &norm});
+    w4_linear_held(threads, weights_of(weights), family, rows, normed_.data(), y,
+                   {norm_row, &norm});
     norm.delta = delta_.data();
   };
   for (size_t index = 0; index < layers_.size(); ++index) {
     const EbLayer& layer = layers_[index];
-    normed_linear(layer.qkv, layer.attention_norm, qkv_.data());
-    token_attention(threads, model_.cache, static_cast<int64_t>(index), batch, column, starts,
-                    qkv_.data(), mixed_.data());
-    linear(layer.o, mixed_, delta_.data(), {});
-    normed_linear(layer.gate_up, layer.mlp_norm, gate_up_.data());
-    linear(layer.down, gated_, delta_.data(), {swiglu_row, &swiglu});
+    normed_linear(layer.qkv, paths.layers, layer.attention_norm, qkv_.data());
+    token_attention(threads, model_.cache, static_cast<int64_t>(index), added, qkv_.data(),
+                    mixed_.data());
+    w4_linear_held(threads, weights_of(layer.o), paths.layers, rows, mixed_.data(), delta_.data(),
+                   {});
+    normed_linear(layer.gate_up, paths.layers, layer.mlp_norm, gate_up_.data());
+    w4_linear_held(threads, weights_of(layer.down), paths.layers, rows, gated_.data(),
+                   delta_.data(), {swiglu_row, &swiglu});
   }
-  float* const scores = logits == nullptr ? logits_.data() : logits;
-  normed_linear(model_.lm_head, model_.final_norm, scores);
-  return ids == nullptr || argmax_rows(threads, batch, model_.vocabulary, scores, ids);
+  if (!every && rows > added.sequences) {
+    keep_last_rows(added);
+    rows = added.sequences;
+  }
+  if (logits == nullptr) {
+    logits_.resize(std::max<size_t>(logits_.size(), rows * model_.vocabulary));
+    logits = logits_.data();
+  }
+  normed_linear(model_.lm_head, paths.head, model_.final_norm, logits);
+  return ids == nullptr || argmax_rows(threads, rows, model_.vocabulary, logits, ids);
 }
 
 }  // namespace edgebench

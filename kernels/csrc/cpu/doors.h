@@ -77,10 +77,12 @@ struct EbCache {
   int64_t layers, max_batch, max_length, heads, kv_heads, dim;
 };
 
-// One new token per row: rotates q and k in qkv[batch, (heads + 2 kv_heads) dim], stores k and v in
-// `column`, and lets q attend to columns starts[row]..column. mixed[batch, heads dim].
-EB_DOOR int eb_token_attention(const EbCache* cache, int64_t layer, int64_t batch, int64_t column,
-                               const int32_t* starts, float* qkv, float* mixed);
+// New tokens: sequence s brings counts[s] (1 each if counts is null), packed in rows without
+// padding; the last of each goes to `column`, and RoPE positions count from starts[s].
+// Rotates q and k in qkv[rows, (heads + 2 kv_heads) dim], stores k and v, and lets each q attend to
+// columns starts[s] up to its own: mixed[rows, heads dim].
+EB_DOOR int eb_attention(const EbCache* cache, int64_t layer, int64_t sequences, int64_t column,
+                         const int32_t* starts, const int32_t* counts, float* qkv, float* mixed);
 
 // A whole decoder over packed weights. Everything pointed to must outlive the handle.
 struct EbLayer {
@@ -102,11 +104,12 @@ struct EbModel {
 };
 EB_DOOR int eb_decoder_new(const EbModel* model, void** handle);
 EB_DOOR void eb_decoder_free(void* handle);
-// One token for each of `batch` rows, written to `column`: logits[batch, vocabulary] (may be null)
-// and the most likely next ids[batch] (may be null; may be `tokens`). family: 0 w4a8, 1 w4a16.
-EB_DOOR int eb_decoder_step(void* handle, int family, int64_t batch, int64_t column,
-                            const int32_t* starts, const int64_t* tokens, float* logits,
-                            int64_t* ids);
+// One step of new tokens (see eb_attention), tokens[rows]: logits[sequences, vocabulary] of the last
+// of each (of every row if `every`; may be null) and the most likely ids[sequences or rows] (may be
+// null; may be `tokens`). family, and head_family for the lm_head: 0 w4a8, 1 w4a16.
+EB_DOOR int eb_decoder_step(void* handle, int family, int head_family, int64_t sequences,
+                            int64_t column, const int32_t* starts, const int32_t* counts,
+                            const int64_t* tokens, int every, float* logits, int64_t* ids);
 
 // Ceilings. The buffer serves EB_READ_BANDWIDTH; eb_ceiling_buffer allocates one on huge pages.
 EB_DOOR int eb_ceiling_buffer(size_t size, void** buffer);

@@ -14,6 +14,7 @@ namespace {
 
 using edgebench::Decoder;
 using edgebench::guarded;
+using edgebench::NewTokens;
 using edgebench::Pool;
 using edgebench::StepOps;
 
@@ -21,6 +22,8 @@ constexpr int64_t kMaxSide = int64_t{1} << 30;
 constexpr int64_t kMaxElements = int64_t{1} << 40;
 constexpr int64_t kElementsPerTask = 1 << 13;
 constexpr int64_t kInlineElements = 1 << 15;  // a few us: not worth waking anyone
+
+bool is_family(int family) { return family == edgebench::kA8 || family == edgebench::kA16; }
 
 bool are_sides(int64_t rows, int64_t n) {
   return rows >= 1 && n >= 1 && rows <= kMaxSide && n <= kMaxSide && rows <= kMaxElements / n;
@@ -85,17 +88,18 @@ EB_DOOR int eb_argmax(int64_t rows, int64_t n, const float* x, int64_t* ids) {
   });
 }
 
-EB_DOOR int eb_token_attention(const EbCache* cache, int64_t layer, int64_t batch, int64_t column,
-                               const int32_t* starts, float* qkv, float* mixed) {
+EB_DOOR int eb_attention(const EbCache* cache, int64_t layer, int64_t sequences, int64_t column,
+                         const int32_t* starts, const int32_t* counts, float* qkv, float* mixed) {
   if (cache == nullptr || qkv == nullptr || mixed == nullptr) return EB_NULL;
+  const NewTokens tokens{sequences, column, starts, counts};
   int error = edgebench::check_cache(*cache);
-  if (error == EB_OK) error = edgebench::check_step(*cache, batch, column, starts);
+  if (error == EB_OK) error = edgebench::check_tokens(*cache, tokens);
   if (error != EB_OK) return error;
   if (layer < 0 || layer >= cache->layers) return EB_SHAPE;
   return guarded([&] {
     Pool& threads = edgebench::pool();
     const std::lock_guard<std::mutex> lock(threads.mutex());
-    edgebench::token_attention(threads, *cache, layer, batch, column, starts, qkv, mixed);
+    edgebench::token_attention(threads, *cache, layer, tokens, qkv, mixed);
     return EB_OK;
   });
 }
@@ -112,20 +116,23 @@ EB_DOOR int eb_decoder_new(const EbModel* model, void** handle) {
 
 EB_DOOR void eb_decoder_free(void* handle) { delete static_cast<Decoder*>(handle); }
 
-EB_DOOR int eb_decoder_step(void* handle, int family, int64_t batch, int64_t column,
-                            const int32_t* starts, const int64_t* tokens, float* logits,
-                            int64_t* ids) {
+EB_DOOR int eb_decoder_step(void* handle, int family, int head_family, int64_t sequences,
+                            int64_t column, const int32_t* starts, const int32_t* counts,
+                            const int64_t* tokens, int every, float* logits, int64_t* ids) {
   if (handle == nullptr || tokens == nullptr) return EB_NULL;
   auto& decoder = *static_cast<Decoder*>(handle);
-  if (family != edgebench::kA8 && family != edgebench::kA16) return EB_SHAPE;
-  const int error = edgebench::check_step(decoder.model().cache, batch, column, starts);
+  if (!is_family(family) || !is_family(head_family)) return EB_SHAPE;
+  const NewTokens added{sequences, column, starts, counts};
+  const int error = edgebench::check_tokens(decoder.model().cache, added);
   if (error != EB_OK) return error;
-  for (int64_t row = 0; row < batch; ++row) {
+  const int64_t rows = added.rows();
+  for (int64_t row = 0; row < rows; ++row) {
     if (tokens[row] < 0 || tokens[row] >= decoder.model().vocabulary) return EB_TOKEN;
   }
   return guarded([&] {
-    const auto chosen = static_cast<edgebench::Family>(family);
-    const bool is_finite = decoder.step(chosen, batch, column, starts, tokens, logits, ids);
+    const Decoder::Paths paths{static_cast<edgebench::Family>(family),
+                               static_cast<edgebench::Family>(head_family)};
+    const bool is_finite = decoder.step(paths, added, tokens, every != 0, logits, ids);
     return is_finite ? EB_OK : EB_NOT_FINITE;
   });
 }

@@ -1,4 +1,4 @@
-// One new token per row attends to the static cache: rotate, store, attend, in one parallel pass.
+// New tokens attend to the static cache: rotate, store, attend.
 #ifndef EDGEBENCH_CPU_TOKEN_ATTENTION_H_
 #define EDGEBENCH_CPU_TOKEN_ATTENTION_H_
 
@@ -11,12 +11,25 @@ namespace edgebench {
 
 // What is wrong with the cache's description, or EB_OK.
 int check_cache(const EbCache& cache);
-// What is wrong with a step's batch, column and starts, or EB_OK.
-int check_step(const EbCache& cache, int64_t batch, int64_t column, const int32_t* starts);
+// The new tokens of a step. Sequence s brings counts[s] tokens (one each where counts is null); the
+// last of every sequence goes to `column`, position = column - starts[s]. Rows of qkv, mixed and
+// tokens are packed: sequence after sequence, without padding.
+struct NewTokens {
+  int64_t sequences;
+  int64_t column;
+  const int32_t* starts;
+  const int32_t* counts;
 
-// With the pool's mutex held and everything checked; see eb_token_attention.
-void token_attention(Pool& threads, const EbCache& cache, int64_t layer, int64_t batch,
-                     int64_t column, const int32_t* starts, float* qkv, float* mixed);
+  int64_t count(int64_t sequence) const { return counts == nullptr ? 1 : counts[sequence]; }
+  int64_t rows() const;
+};
+
+// What is wrong with new tokens for this cache, or EB_OK.
+int check_tokens(const EbCache& cache, const NewTokens& tokens);
+
+// With the pool's mutex held and everything checked; see eb_attention.
+void token_attention(Pool& threads, const EbCache& cache, int64_t layer, const NewTokens& tokens,
+                     float* qkv, float* mixed);
 
 }  // namespace edgebench
 

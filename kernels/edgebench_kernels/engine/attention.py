@@ -27,7 +27,6 @@ class PromptLayout:
         columns = torch.arange(self.width)
         starts = torch.tensor([self.width - length for length in lengths])
         self.positions = torch.cat([columns[:length] for length in lengths])
-        self.last_rows = torch.tensor(lengths).cumsum(0) - 1
         self.slots: Tensor | None = None
         self.mask: Tensor | None = None
         if min(lengths) < self.width:

@@ -27,8 +27,8 @@ _SMALLEST_PEAK = 1e-30  # as in csrc/cpu/step_lanes.h
 class KvCache:
     """Keys and values [layers, 2, B, kv_heads, T, D], B <= max_batch and T <= max_length.
 
-    `store` holds the cells, `scales` f32 [layers, 2, B, kv_heads, T] those of int8 cells (else None)
-    and `starts` int32 [B] the column of each row's first token.
+    `store` holds the cells, `scales` f32 [layers, 2, B, kv_heads, T] the scales of int8 cells (None
+    for others) and `starts` int32 [B] the column of each row's first token.
     """
 
     def __init__(

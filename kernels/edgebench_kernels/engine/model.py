@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from edgebench_kernels.engine.attention import PromptAttention, PromptLayout
 from edgebench_kernels.engine.cache import CacheCell, KvCache
 from edgebench_kernels.engine.config import LlamaConfig
 from edgebench_kernels.engine.fuse import fused_linears
@@ -147,18 +146,24 @@ class Engine:
 
         ids is int [B, T]; row i is ids[i, :lengths[i]], the rest is ignored.
         """
-        hidden, layout = self._prompt_states(ids, lengths)
-        return self._head(hidden.index_select(0, layout.last_rows))
+        tokens, counts = self._begin(ids, lengths)
+        if self._decoder is not None:
+            return self._decoder.prompts(tokens, counts, every=False)
+        hidden = self._run_layers(self._embed(tokens), self.ops.prompt_attention(counts))
+        return self._head(hidden.index_select(0, torch.tensor(counts).cumsum(0) - 1))
 
     @torch.inference_mode()
     def forward_all(self, ids: Tensor, lengths: Sequence[int] | Tensor) -> Tensor:
         """Teacher forcing: logits f32 [B, T, V] at every position, zeros past each length."""
-        hidden, layout = self._prompt_states(ids, lengths)
-        logits = self._head(hidden)
+        tokens, counts = self._begin(ids, lengths)
+        if self._decoder is not None:
+            logits = self._decoder.prompts(tokens, counts, every=True)
+        else:
+            attention = self.ops.prompt_attention(counts)
+            logits = self._head(self._run_layers(self._embed(tokens), attention))
         if logits.shape[0] == ids.numel():
             return logits.view(*ids.shape, -1)
-        counts = _lengths_list(lengths)
-        result = logits.new_zeros(layout.batch, ids.shape[1], logits.shape[-1])
+        result = logits.new_zeros(len(counts), ids.shape[1], logits.shape[-1])
         for row, part in enumerate(logits.split(counts)):
             result[row, : counts[row]] = part
         return result
@@ -171,9 +176,9 @@ class Engine:
                 f"[engine] decode needs one token for each of {self.cache.batch} active rows, "
                 f"got shape {list(ids.shape)}"
             )
+        self._check_ids(ids)
         if self._decoder is not None:
-            self._check_ids(ids)
-            return self._decoder.logits(ids)
+            return self._decoder.decode(ids)
         x = self._embed(ids)
         return self._head(self._run_layers(x, self.ops.token_attention()))
 
@@ -205,18 +210,14 @@ class Engine:
         """Greedy answers, end-of-sequence included; see `generate.generate_greedy`."""
         return generate_greedy(self, prompts, max_new_tokens, eos_id, on_first_token, on_complete)
 
-    def _prompt_states(
-        self, ids: Tensor, lengths: Sequence[int] | Tensor
-    ) -> tuple[Tensor, PromptLayout]:
-        """Run whole prompts; returns normed hidden states of the packed tokens f32 [S, C]."""
-        counts = _lengths_list(lengths)
+    def _begin(self, ids: Tensor, lengths: Sequence[int] | Tensor) -> tuple[Tensor, list[int]]:
+        """Reset the cache to new prompts; returns their packed tokens int [S] and lengths."""
+        counts = [int(length) for length in lengths]
         self._check_prompts(ids, counts)
-        rows = [ids[row, :count] for row, count in enumerate(counts)]
-        x = self._embed(torch.cat(rows))
-        layout = PromptLayout(counts)
+        tokens = torch.cat([ids[row, :count] for row, count in enumerate(counts)])
+        self._check_ids(tokens)
         self.cache.reset(counts)
-        attention = PromptAttention(self.config, self.cache, self._rotations, layout)
-        return self._run_layers(x, attention), layout
+        return tokens, counts
 
     def _check_prompts(self, ids: Tensor, counts: list[int]) -> None:
         if ids.dim() != 2 or ids.shape[0] != len(counts):
@@ -234,12 +235,8 @@ class Engine:
             )
 
     def _embed(self, ids: Tensor) -> Tensor:
-        """int [S] -> f32 [S, C]; raises ValueError on an id outside the vocabulary."""
-        try:
-            return self._embedding.index_select(0, ids).float()
-        except (IndexError, RuntimeError):
-            self._check_ids(ids)
-            raise
+        """int [S] -> f32 [S, C]."""
+        return self._embedding.index_select(0, ids).float()
 
     def _check_ids(self, ids: Tensor) -> None:
         low, high = (int(end) for end in torch.aminmax(ids))
@@ -307,8 +304,3 @@ class Engine:
             gate_up=self.linears[ours + "gate_up"],
             down=self.linears[ours + "down"],
         )
-
-
-def _lengths_list(lengths: Sequence[int] | Tensor) -> list[int]:
-    counts = lengths.tolist() if isinstance(lengths, Tensor) else lengths
-    return [int(count) for count in counts]

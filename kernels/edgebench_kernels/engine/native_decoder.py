@@ -1,4 +1,4 @@
-"""One native call per decode step: every layer, the head and the greedy choice, over packed INT4."""
+"""One native call per step over packed INT4: every layer, the head, the greedy choice."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class _Model(ctypes.Structure):
 
 
 class NativeDecoder:
-    """Decode steps of a model whose linears are all packed INT4, on the cache that it is given.
+    """Prompts and decode steps of a model whose linears are all packed INT4, on the cache that it is given.
 
     `packed` maps each of `fused_linears(config)` to its weights; norms are (attention, mlp) per
     layer, then the final one; the embedding is fp16 [V, C].
@@ -67,7 +67,7 @@ class NativeDecoder:
             )
         self._cache, rotations = cached
         self._paths = paths
-        self._vocabulary = config.vocab_size
+        self._config = config
         self._kept = (dict(packed), norms, embedding, rotations)  # what C points to
         layer_norms, final_norm = norms
         layers = (_Layer * config.layers)()
@@ -99,11 +99,11 @@ class NativeDecoder:
         self._starts = self._cache.starts.data_ptr()
         self._ids = (ctypes.c_int64 * self._cache.max_batch)()
 
-    def logits(self, ids: Tensor) -> Tensor:
+    def decode(self, ids: Tensor) -> Tensor:
         """Append one token per row, int [B]; the next logits f32 [B, V]."""
         tokens = ids.to(torch.int64).contiguous()
-        logits = torch.empty(len(tokens), self._vocabulary)
-        self._run(len(tokens), tokens.data_ptr(), logits.data_ptr(), None)
+        logits = torch.empty(len(tokens), self._config.vocab_size)
+        self._append(len(tokens), tokens.data_ptr(), logits.data_ptr(), None)
         return logits
 
     def greedy(self, tokens: Sequence[int]) -> list[int]:
@@ -113,10 +113,35 @@ class NativeDecoder:
         """
         batch = len(tokens)
         self._ids[:batch] = tokens
-        self._run(batch, self._ids, None, self._ids)
+        self._append(batch, self._ids, None, self._ids)
         return self._ids[:batch]
 
-    def _run(
+    def prompts(self, ids: Tensor, lengths: list[int], *, every: bool) -> Tensor:
+        """Packed prompts int [S] into the cache, which was reset to these lengths.
+
+        Returns logits f32 [B, V] at the last token of each, or f32 [S, V] of `every` token.
+        """
+        tokens = ids.to(torch.int64).contiguous()
+        counts = torch.tensor(lengths, dtype=torch.int32)
+        heads = len(tokens) if every else len(lengths)
+        logits = torch.empty(heads, self._config.vocab_size)
+        error = self._step(
+            self._handle,
+            _FAMILIES[self._paths.for_rows(len(tokens))],
+            _FAMILIES[self._paths.for_rows(heads)],
+            len(lengths),
+            self._cache.length - 1,
+            self._starts,
+            counts.data_ptr(),
+            tokens.data_ptr(),
+            every,
+            logits.data_ptr(),
+            None,
+        )
+        native.check(error, "engine", f"prompts of {lengths} tokens")
+        return logits
+
+    def _append(
         self,
         batch: int,
         tokens: ctypes.Array[ctypes.c_int64] | int,
@@ -126,10 +151,13 @@ class NativeDecoder:
         cache = self._cache
         cache.require_room()
         family = _FAMILIES[self._paths.for_rows(batch)]
+        column, starts = cache.length, self._starts
         error = self._step(
-            self._handle, family, batch, cache.length, self._starts, tokens, logits, ids
+            self._handle, family, family, batch, column, starts, None, tokens, False, logits, ids
         )
-        if error not in (native.OK, native.NOT_FINITE):
-            native.check(error, "engine", f"batch {batch}, vocabulary {self._vocabulary}")
+        if error == native.TOKEN:
+            raise ValueError(f"[engine] token ids must be 0..{self._config.vocab_size - 1}")
+        if error != native.NOT_FINITE:
+            native.check(error, "engine", f"batch {batch}, column {column}")
         cache.advance()
-        native.check(error, "engine", "the largest logit of a row")
+        native.check(error, "engine", f"batch {batch}, column {column}")

@@ -99,17 +99,25 @@ class NativeOps:
 
     def token_attention(self) -> Attention:
         """See StepOps."""
-        column, batch = self._cache.advance(), self._cache.batch
-        config = self._config
-        mixed = self._buffer("attention", batch, config.query_size)
+        return self._attention(self._cache.advance(), self._cache.batch, None)
+
+    def prompt_attention(self, lengths: list[int]) -> Attention:
+        """See StepOps."""
+        counts = torch.tensor(lengths, dtype=torch.int32)
+        return self._attention(self._cache.length - 1, sum(lengths), counts)
+
+    def _attention(self, column: int, rows: int, counts: Tensor | None) -> Attention:
+        config, batch = self._config, self._cache.batch
+        mixed = self._buffer("attention", rows, config.query_size)
         width = config.qkv_heads * config.head_dim
-        view, door = ctypes.byref(self._view), self._library.eb_token_attention
+        view, door = ctypes.byref(self._view), self._library.eb_attention
         starts, out = self._cache.starts.data_ptr(), mixed.data_ptr()
 
         def attend(layer: int, qkv: Tensor) -> Tensor:
-            if _matrix("qkv", qkv, width)[0] != batch:
-                raise ValueError(f"[attention] qkv must have {batch} rows, got {list(qkv.shape)}")
-            error = door(view, layer, batch, column, starts, qkv.data_ptr(), out)
+            if _matrix("qkv", qkv, width)[0] != rows:
+                raise ValueError(f"[attention] qkv must have {rows} rows, got {list(qkv.shape)}")
+            count = None if counts is None else counts.data_ptr()
+            error = door(view, layer, batch, column, starts, count, qkv.data_ptr(), out)
             native.check(error, "attention", f"layer {layer}, batch {batch}, column {column}")
             return mixed
 

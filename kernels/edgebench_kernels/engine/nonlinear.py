@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from edgebench_kernels.engine.attention import TokenAttention
+from edgebench_kernels.engine.attention import PromptAttention, PromptLayout, TokenAttention
 from edgebench_kernels.engine.cache import KvCache
 from edgebench_kernels.engine.config import LlamaConfig
 from edgebench_kernels.engine.rope import Rotations
@@ -52,6 +52,9 @@ class StepOps(Protocol):
     def token_attention(self) -> Attention:
         """Takes the cache's next column; attends with one new token per row, layer by layer."""
 
+    def prompt_attention(self, lengths: list[int]) -> Attention:
+        """Attention of packed prompts to themselves; fills the cache, which was reset to them."""
+
 
 class TorchOps:
     """StepOps for any machine."""
@@ -77,3 +80,8 @@ class TorchOps:
     def token_attention(self) -> Attention:
         """See StepOps."""
         return TokenAttention(self._config, self._cache, self._rotations)
+
+    def prompt_attention(self, lengths: list[int]) -> Attention:
+        """See StepOps."""
+        layout = PromptLayout(lengths)
+        return PromptAttention(self._config, self._cache, self._rotations, layout)
