@@ -44,6 +44,7 @@ class WorkloadEngines:
         from edgebench_kernels.engine import (
             build_fp16,
             build_int4,
+            fastest_ops,
             linear_shapes,
             load_reference,
             pack_int4,
@@ -56,6 +57,7 @@ class WorkloadEngines:
         self.regimes: RegimeChoice = probe(weights)
         room = {"max_batch": OFFLINE_BATCH, "max_length": _max_length(prepared)}
         self._fp16 = build_fp16(weights, self.regimes, **room)
+        fastest_ops(self._fp16)
         self._int4: dict[str, Engine] = {}
         if "int4" in kernels:
             packed = pack_int4(weights, prepared.quantized.tensors)

@@ -57,13 +57,13 @@ _SIGNATURES: dict[str, tuple[list[object], object]] = {
     "eb_w4a16_linear": ([_POINTER, _I64, _POINTER, _POINTER], ctypes.c_int),
     "eb_w4a8_linear": ([_POINTER, _I64, _POINTER, _POINTER], ctypes.c_int),
     "eb_add_norm": (
-        [_I64, _I64, _POINTER, _POINTER, _POINTER, ctypes.c_float, _POINTER],
+        [ctypes.c_int, _I64, _I64, _POINTER, _POINTER, _POINTER, ctypes.c_float, _POINTER],
         ctypes.c_int,
     ),
-    "eb_swiglu": ([_I64, _I64, _POINTER, _POINTER], ctypes.c_int),
+    "eb_swiglu": ([ctypes.c_int, _I64, _I64, _POINTER, _POINTER], ctypes.c_int),
     "eb_argmax": ([_I64, _I64, _POINTER, _POINTER], ctypes.c_int),
     "eb_attention": (
-        [_POINTER, _I64, _I64, _I64, _POINTER, _POINTER, _POINTER, _POINTER],
+        [ctypes.c_int, _POINTER, _I64, _I64, _I64, *(_POINTER, _POINTER, _POINTER, _POINTER)],
         ctypes.c_int,
     ),
     "eb_decoder_new": ([_POINTER, _POINTER], ctypes.c_int),

@@ -186,6 +186,7 @@ def door(bench, **changes):
     qkv = bench.qkv(4)
     given = {"layer": 0, "batch": 4, "column": 3, "qkv": qkv.data_ptr(), **changes}
     return native.library().eb_attention(
+        0,
         ctypes.byref(view),
         given["layer"],
         given["batch"],

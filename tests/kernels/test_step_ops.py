@@ -29,7 +29,7 @@ def add_norm(x, delta, weight, eps=1e-5):
     pointer = None if delta is None else delta.ctypes.data
     native.check(
         native.library().eb_add_norm(
-            *x.shape, x.ctypes.data, pointer, weight.ctypes.data, eps, y.ctypes.data
+            0, *x.shape, x.ctypes.data, pointer, weight.ctypes.data, eps, y.ctypes.data
         ),
         "test",
     )
@@ -40,7 +40,7 @@ def swiglu(gate_up):
     rows, width = gate_up.shape
     y = np.full((rows, width // 2), np.nan, np.float32)
     door = native.library().eb_swiglu
-    native.check(door(rows, width // 2, gate_up.ctypes.data, y.ctypes.data), "test")
+    native.check(door(0, rows, width // 2, gate_up.ctypes.data, y.ctypes.data), "test")
     return y
 
 
@@ -129,12 +129,12 @@ def test_argmax_tells_what_is_not_finite(value: float, place: int) -> None:
 def test_refused_arguments() -> None:
     library, x = native.library(), floats(2, 4)
     here = x.ctypes.data
-    assert library.eb_add_norm(2, 4, None, None, here, 1e-5, here) == native.NULL
-    assert library.eb_add_norm(0, 4, here, None, here, 1e-5, here) == native.SHAPE
-    assert library.eb_add_norm(2, 4, here, None, here, -1.0, here) == native.SHAPE
-    assert library.eb_add_norm(2, 4, here, None, here, np.nan, here) == native.SHAPE
-    assert library.eb_swiglu(2, -4, here, here) == native.SHAPE
-    assert library.eb_swiglu(1 << 30, 1 << 30, here, here) == native.SHAPE
-    assert library.eb_swiglu(2, 4, here, None) == native.NULL
+    assert library.eb_add_norm(0, 2, 4, None, None, here, 1e-5, here) == native.NULL
+    assert library.eb_add_norm(0, 0, 4, here, None, here, 1e-5, here) == native.SHAPE
+    assert library.eb_add_norm(0, 2, 4, here, None, here, -1.0, here) == native.SHAPE
+    assert library.eb_add_norm(0, 2, 4, here, None, here, np.nan, here) == native.SHAPE
+    assert library.eb_swiglu(0, 2, -4, here, here) == native.SHAPE
+    assert library.eb_swiglu(0, 1 << 30, 1 << 30, here, here) == native.SHAPE
+    assert library.eb_swiglu(0, 2, 4, here, None) == native.NULL
     assert library.eb_argmax(2, 0, here, here) == native.SHAPE
     assert library.eb_argmax(2, 4, here, None) == native.NULL

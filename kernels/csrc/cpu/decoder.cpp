@@ -166,7 +166,7 @@ bool Decoder::step(Paths paths, const NewTokens& added, const int64_t* tokens, b
   for (size_t index = 0; index < layers_.size(); ++index) {
     const EbLayer& layer = layers_[index];
     normed_linear(layer.qkv, paths.layers, layer.attention_norm, qkv_.data());
-    token_attention(threads, model_.cache, static_cast<int64_t>(index), added, qkv_.data(),
+    token_attention(threads, false, model_.cache, static_cast<int64_t>(index), added, qkv_.data(),
                     mixed_.data());
     w4_linear_held(threads, weights_of(layer.o), paths.layers, rows, mixed_.data(), delta_.data(),
                    {});

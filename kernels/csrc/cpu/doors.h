@@ -56,12 +56,13 @@ EB_DOOR int eb_w4_bytes(const void* handle, const uint8_t** bytes, size_t* size)
 EB_DOOR int eb_w4a16_linear(const void* handle, int64_t m, const float* x, float* y);
 EB_DOOR int eb_w4a8_linear(const void* handle, int64_t m, const float* x, float* y);
 
-// What stands between the linears, fp32 and contiguous, for callers with linears of their own.
+// What stands between the linears, fp32 and contiguous, for callers with linears of their own. With
+// `alone` the pool stays asleep: its threads would fight those of the caller's linears for the CPUs.
 // x[rows, n] += delta[rows, n] (may be null); y[rows, n] = x * weight[n] / sqrt(mean(x^2) + eps).
-EB_DOOR int eb_add_norm(int64_t rows, int64_t n, float* x, const float* delta, const float* weight,
+EB_DOOR int eb_add_norm(int alone, int64_t rows, int64_t n, float* x, const float* delta, const float* weight,
                         float eps, float* y);
 // y[rows, n] = silu(gate) * up for gate_up[rows, 2 n] = gate, up.
-EB_DOOR int eb_swiglu(int64_t rows, int64_t n, const float* gate_up, float* y);
+EB_DOOR int eb_swiglu(int alone, int64_t rows, int64_t n, const float* gate_up, float* y);
 // ids[rows] = first index of the largest x[rows, n]; EB_NOT_FINITE where a largest is not finite.
 EB_DOOR int eb_argmax(int64_t rows, int64_t n, const float* x, int64_t* ids);
 
@@ -81,7 +82,7 @@ struct EbCache {
 // padding; the last of each goes to `column`, and RoPE positions count from starts[s].
 // Rotates q and k in qkv[rows, (heads + 2 kv_heads) dim], stores k and v, and lets each q attend to
 // columns starts[s] up to its own: mixed[rows, heads dim].
-EB_DOOR int eb_attention(const EbCache* cache, int64_t layer, int64_t sequences, int64_t column,
+EB_DOOR int eb_attention(int alone, const EbCache* cache, int64_t layer, int64_t sequences, int64_t column,
                          const int32_t* starts, const int32_t* counts, float* qkv, float* mixed);
 
 // A whole decoder over packed weights. Everything pointed to must outlive the handle.

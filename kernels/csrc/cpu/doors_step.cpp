@@ -31,10 +31,10 @@ bool are_sides(int64_t rows, int64_t n) {
 
 // body(row) for every row, a few rows a task.
 template <typename Body>
-void for_rows(int64_t rows, int64_t n, Body body) {
+void for_rows(int alone, int64_t rows, int64_t n, Body body) {
   Pool& threads = edgebench::pool();
   const std::lock_guard<std::mutex> lock(threads.mutex());
-  if (rows * n <= kInlineElements) {
+  if (alone != 0 || rows * n <= kInlineElements) {
     for (int64_t row = 0; row < rows; ++row) body(row);
     return;
   }
@@ -54,13 +54,13 @@ void for_rows(int64_t rows, int64_t n, Body body) {
 
 }  // namespace
 
-EB_DOOR int eb_add_norm(int64_t rows, int64_t n, float* x, const float* delta, const float* weight,
+EB_DOOR int eb_add_norm(int alone, int64_t rows, int64_t n, float* x, const float* delta, const float* weight,
                         float eps, float* y) {
   if (x == nullptr || weight == nullptr || y == nullptr) return EB_NULL;
   if (!are_sides(rows, n) || !(eps >= 0.0f) || !std::isfinite(eps)) return EB_SHAPE;
   return guarded([&] {
     const StepOps& ops = *edgebench::current_isa().ops->step;
-    for_rows(rows, n, [&](int64_t row) {
+    for_rows(alone, rows, n, [&](int64_t row) {
       const int64_t at = row * n;
       ops.add_norm(x + at, delta == nullptr ? nullptr : delta + at, weight, eps, n, y + at);
     });
@@ -68,12 +68,12 @@ EB_DOOR int eb_add_norm(int64_t rows, int64_t n, float* x, const float* delta, c
   });
 }
 
-EB_DOOR int eb_swiglu(int64_t rows, int64_t n, const float* gate_up, float* y) {
+EB_DOOR int eb_swiglu(int alone, int64_t rows, int64_t n, const float* gate_up, float* y) {
   if (gate_up == nullptr || y == nullptr) return EB_NULL;
   if (!are_sides(rows, n)) return EB_SHAPE;
   return guarded([&] {
     const StepOps& ops = *edgebench::current_isa().ops->step;
-    for_rows(rows, n, [&](int64_t row) { ops.swiglu(gate_up + row * 2 * n, n, y + row * n); });
+    for_rows(alone, rows, n, [&](int64_t row) { ops.swiglu(gate_up + row * 2 * n, n, y + row * n); });
     return EB_OK;
   });
 }
@@ -88,7 +88,7 @@ EB_DOOR int eb_argmax(int64_t rows, int64_t n, const float* x, int64_t* ids) {
   });
 }
 
-EB_DOOR int eb_attention(const EbCache* cache, int64_t layer, int64_t sequences, int64_t column,
+EB_DOOR int eb_attention(int alone, const EbCache* cache, int64_t layer, int64_t sequences, int64_t column,
                          const int32_t* starts, const int32_t* counts, float* qkv, float* mixed) {
   if (cache == nullptr || qkv == nullptr || mixed == nullptr) return EB_NULL;
   const NewTokens tokens{sequences, column, starts, counts};
@@ -99,7 +99,7 @@ EB_DOOR int eb_attention(const EbCache* cache, int64_t layer, int64_t sequences,
   return guarded([&] {
     Pool& threads = edgebench::pool();
     const std::lock_guard<std::mutex> lock(threads.mutex());
-    edgebench::token_attention(threads, *cache, layer, tokens, qkv, mixed);
+    edgebench::token_attention(threads, alone != 0, *cache, layer, tokens, qkv, mixed);
     return EB_OK;
   });
 }

@@ -139,8 +139,8 @@ int check_tokens(const EbCache& c, const NewTokens& tokens) {
   return EB_OK;
 }
 
-void token_attention(Pool& threads, const EbCache& cache, int64_t layer, const NewTokens& tokens,
-                     float* qkv, float* mixed) {
+void token_attention(Pool& threads, bool alone, const EbCache& cache, int64_t layer,
+                     const NewTokens& tokens, float* qkv, float* mixed) {
   uint8_t* scratch[kMaxThreads];
   const int64_t columns = tokens.column + 1;
   const size_t scores = sizeof(float) * (cache.heads / cache.kv_heads) * score_stride(columns);
@@ -151,7 +151,7 @@ void token_attention(Pool& threads, const EbCache& cache, int64_t layer, const N
   Job job{cache,  *current_isa().ops->step, layer, tokens.starts, qkv, mixed, scale, scratch,
           nullptr};
   const int64_t rows = tokens.rows();
-  const int64_t work = rows * cache.heads * columns * cache.dim;
+  const int64_t work = alone ? 0 : rows * cache.heads * columns * cache.dim;
   if (rows == tokens.sequences) {
     run_tasks(threads, spans_of(tokens, 1), work, head_task<true, true>, &job);
   } else {

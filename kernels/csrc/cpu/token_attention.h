@@ -28,8 +28,8 @@ struct NewTokens {
 int check_tokens(const EbCache& cache, const NewTokens& tokens);
 
 // With the pool's mutex held and everything checked; see eb_attention.
-void token_attention(Pool& threads, const EbCache& cache, int64_t layer, const NewTokens& tokens,
-                     float* qkv, float* mixed);
+void token_attention(Pool& threads, bool alone, const EbCache& cache, int64_t layer,
+                     const NewTokens& tokens, float* qkv, float* mixed);
 
 }  // namespace edgebench
 

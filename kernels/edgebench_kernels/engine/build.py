@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from edgebench_kernels.engine.arithmetic import Int4Path, PathChoice, RegimeChoice
+from edgebench_kernels.engine.arithmetic import (
+    Int4Path,
+    OpsChoice,
+    OpsName,
+    PathChoice,
+    RegimeChoice,
+)
 from edgebench_kernels.engine.cache import CacheCell
 from edgebench_kernels.engine.fuse import fused_linears, fused_shapes
 from edgebench_kernels.engine.linear_fp16 import Fp16Linear
-from edgebench_kernels.engine.model import Engine, OpsName
+from edgebench_kernels.engine.model import Engine
 from edgebench_kernels.engine.regimes import probe
 from edgebench_kernels.engine.weights import LlamaWeights
 
@@ -25,7 +31,7 @@ def build_fp16(
     max_batch: int = 1,
     max_length: int = 512,
     cell: CacheCell = "fp16",
-    ops: OpsName | None = None,
+    ops: OpsName | OpsChoice | None = None,
 ) -> Engine:
     """The reference: fp16 weights in the given arithmetic per regime, or as measured if None.
 
@@ -48,7 +54,7 @@ def build_int4(
     max_batch: int = 1,
     max_length: int = 512,
     cell: CacheCell = "fp16",
-    ops: OpsName | None = None,
+    ops: OpsName | OpsChoice | None = None,
     packed: Mapping[str, PackedLinear] | None = None,
 ) -> Engine:
     """The INT4 engine: every linear packed, the embedding row and the norms as in the reference.

@@ -11,11 +11,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from edgebench_kernels.engine.arithmetic import OpsChoice, OpsName
 from edgebench_kernels.engine.cache import CacheCell, KvCache
 from edgebench_kernels.engine.config import LlamaConfig
 from edgebench_kernels.engine.fuse import fused_linears
@@ -29,7 +30,6 @@ from edgebench_kernels.engine.weights import EMBEDDING, FINAL_NORM
 if TYPE_CHECKING:
     from edgebench_kernels.engine.native_decoder import NativeDecoder
 
-OpsName = Literal["native", "torch"]
 Linear = Callable[[Tensor], Tensor]
 """f32 [..., K] -> f32 [..., N]; the engine may overwrite what it returns."""
 
@@ -77,7 +77,7 @@ class Engine:
         max_batch: int = 1,
         max_length: int = 512,
         cell: CacheCell = "fp16",
-        ops: OpsName | None = None,
+        ops: OpsName | OpsChoice | None = None,
     ) -> None:
         if max_batch < 1 or max_length < 1:
             raise ValueError(
@@ -94,8 +94,12 @@ class Engine:
         self._final_norm = NormWeight.of(tensors[FINAL_NORM])
         self._layers = [self._layer(index, tensors) for index in range(config.layers)]
         self._rotations = Rotations(config, max_length)
-        self.ops = self._choose_ops(ops)
-        self._decoder = self._whole_decoder() if self.ops.name == "native" else None
+        self._ops = self._all_ops()
+        default: OpsName = "native" if "native" in self._ops else "torch"
+        self.ops = OpsChoice.of(default if ops is None else ops)
+        self._check_ops(self.ops)
+        is_whole = self.ops == OpsChoice.of("native")
+        self._decoder = self._whole_decoder() if is_whole else None
 
     @property
     def max_batch(self) -> int:
@@ -149,7 +153,8 @@ class Engine:
         tokens, counts = self._begin(ids, lengths)
         if self._decoder is not None:
             return self._decoder.prompts(tokens, counts, every=False)
-        hidden = self._run_layers(self._embed(tokens), self.ops.prompt_attention(counts))
+        ops = self._ops_for(len(tokens))
+        hidden = self._run_layers(self._embed(tokens), ops, ops.prompt_attention(counts))
         return self._head(hidden.index_select(0, torch.tensor(counts).cumsum(0) - 1))
 
     @torch.inference_mode()
@@ -159,8 +164,9 @@ class Engine:
         if self._decoder is not None:
             logits = self._decoder.prompts(tokens, counts, every=True)
         else:
-            attention = self.ops.prompt_attention(counts)
-            logits = self._head(self._run_layers(self._embed(tokens), attention))
+            ops = self._ops_for(len(tokens))
+            attention = ops.prompt_attention(counts)
+            logits = self._head(self._run_layers(self._embed(tokens), ops, attention))
         if logits.shape[0] == ids.numel():
             return logits.view(*ids.shape, -1)
         result = logits.new_zeros(len(counts), ids.shape[1], logits.shape[-1])
@@ -179,8 +185,8 @@ class Engine:
         self._check_ids(ids)
         if self._decoder is not None:
             return self._decoder.decode(ids)
-        x = self._embed(ids)
-        return self._head(self._run_layers(x, self.ops.token_attention()))
+        ops = self._ops_for(len(ids))
+        return self._head(self._run_layers(self._embed(ids), ops, ops.token_attention()))
 
     def decode_greedy(self, tokens: Sequence[int]) -> list[int]:
         """Append one token per active row; returns the most likely next ones.
@@ -245,9 +251,9 @@ class Engine:
                 f"[engine] token ids must be 0..{self.config.vocab_size - 1}, got {low}..{high}"
             )
 
-    def _run_layers(self, x: Tensor, attention: Attention) -> Tensor:
+    def _run_layers(self, x: Tensor, ops: StepOps, attention: Attention) -> Tensor:
         """Embedded rows f32 [S, C] (overwritten) -> normed hidden states f32 [S, C]."""
-        ops, delta = self.ops, None
+        delta = None
         for index, layer in enumerate(self._layers):
             qkv = layer.qkv(ops.add_norm(x, delta, layer.attention_norm))
             delta = layer.o(attention(index, qkv))
@@ -258,17 +264,38 @@ class Engine:
     def _head(self, hidden: Tensor) -> Tensor:
         return self.linears["lm_head"](hidden)
 
-    def _choose_ops(self, wanted: OpsName | None) -> StepOps:
-        if wanted not in (None, "native", "torch"):
-            raise ValueError(f"[engine] ops must be 'native', 'torch' or None, got {wanted!r}")
-        parts = (self.config, self.cache, self._rotations)
-        if wanted == "native" and self.config.head_dim % HEAD_DIM_MULTIPLE:
+    def use_ops(self, ops: OpsName | OpsChoice) -> None:
+        """Run other operations between the linears from now on; not for an engine in one call."""
+        if self._decoder is not None:
+            raise ValueError("[engine] a decoder in one native call has no other operations")
+        choice = OpsChoice.of(ops)
+        self._check_ops(choice)
+        self.ops = choice
+
+    @property
+    def available_ops(self) -> tuple[OpsName, ...]:
+        """What `use_ops` takes on this machine."""
+        return tuple(self._ops)
+
+    def _check_ops(self, choice: OpsChoice) -> None:
+        missing = {choice.single, choice.many} - set(self._ops)
+        if missing:
             raise ValueError(
-                f"[engine] native ops need a head_dim that is a multiple of {HEAD_DIM_MULTIPLE}, "
-                f"got {self.config.head_dim}; leave ops out to let torch run them"
+                f"[engine] {', '.join(sorted(missing))} operations need the native library and a "
+                f"head_dim that is a multiple of {HEAD_DIM_MULTIPLE}, got head_dim="
+                f"{self.config.head_dim}; here there are {', '.join(self._ops)}"
             )
-        is_native = can_run(self.config) if wanted is None else wanted == "native"
-        return NativeOps(*parts) if is_native else TorchOps(*parts)
+
+    def _ops_for(self, rows: int) -> StepOps:
+        return self._ops[self.ops.for_rows(rows)]
+
+    def _all_ops(self) -> dict[OpsName, StepOps]:
+        parts = (self.config, self.cache, self._rotations)
+        ops: dict[OpsName, StepOps] = {"torch": TorchOps(*parts)}
+        if can_run(self.config):
+            ops["native"] = NativeOps(*parts)
+            ops["native-1"] = NativeOps(*parts, is_alone=True)
+        return ops
 
     def _whole_decoder(self) -> NativeDecoder | None:
         """The one-call decode step, if every linear is packed INT4 and goes the same way."""

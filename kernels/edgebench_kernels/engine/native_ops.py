@@ -56,15 +56,21 @@ def view_of(config: LlamaConfig, cache: KvCache, rotations: Rotations) -> CacheV
 
 
 class NativeOps:
-    """`nonlinear.StepOps` on the kernels' own thread pool.
+    """`nonlinear.StepOps` on the kernels' own thread pool, or on the calling thread alone.
 
     Each operation writes into one buffer of its own, kept while the number of rows stays the same:
     what it returned last is overwritten by its next call.
     """
 
-    name = "native"
-
-    def __init__(self, config: LlamaConfig, cache: KvCache, rotations: Rotations) -> None:
+    def __init__(
+        self,
+        config: LlamaConfig,
+        cache: KvCache,
+        rotations: Rotations,
+        *,
+        is_alone: bool = False,
+    ) -> None:
+        self.is_alone = is_alone
         self._config, self._cache, self._rotations = config, cache, rotations
         self._view = view_of(config, cache, rotations)
         self._library = native.library()
@@ -78,6 +84,7 @@ class NativeOps:
             raise ValueError(f"[add_norm] delta must be [{rows}, {n}], got {list(delta.shape)}")
         y = self._buffer("norm", rows, n)
         error = self._library.eb_add_norm(
+            self.is_alone,
             rows,
             n,
             x.data_ptr(),
@@ -93,7 +100,9 @@ class NativeOps:
         """See StepOps."""
         rows, width = _matrix("gate_up", gate_up, 2 * self._config.intermediate_size)
         y = self._buffer("swiglu", rows, width // 2)
-        error = self._library.eb_swiglu(rows, width // 2, gate_up.data_ptr(), y.data_ptr())
+        error = self._library.eb_swiglu(
+            self.is_alone, rows, width // 2, gate_up.data_ptr(), y.data_ptr()
+        )
         native.check(error, "swiglu", f"gate_up [{rows}, {width}]")
         return y
 
@@ -110,6 +119,7 @@ class NativeOps:
         config, batch = self._config, self._cache.batch
         mixed = self._buffer("attention", rows, config.query_size)
         width = config.qkv_heads * config.head_dim
+        is_alone = self.is_alone
         view, door = ctypes.byref(self._view), self._library.eb_attention
         starts, out = self._cache.starts.data_ptr(), mixed.data_ptr()
 
@@ -117,7 +127,7 @@ class NativeOps:
             if _matrix("qkv", qkv, width)[0] != rows:
                 raise ValueError(f"[attention] qkv must have {rows} rows, got {list(qkv.shape)}")
             count = None if counts is None else counts.data_ptr()
-            error = door(view, layer, batch, column, starts, count, qkv.data_ptr(), out)
+            error = door(is_alone, view, layer, batch, column, starts, count, qkv.data_ptr(), out)
             native.check(error, "attention", f"layer {layer}, batch {batch}, column {column}")
             return mixed
 

@@ -41,8 +41,6 @@ class NormWeight:
 class StepOps(Protocol):
     """The operations of a decoder that are not linears. What they return may be overwritten."""
 
-    name: str
-
     def add_norm(self, x: Tensor, delta: Tensor | None, weight: NormWeight) -> Tensor:
         """x += delta in place, then RMSNorm(x), f32 [S, C]."""
 
@@ -58,8 +56,6 @@ class StepOps(Protocol):
 
 class TorchOps:
     """StepOps for any machine."""
-
-    name = "torch"
 
     def __init__(self, config: LlamaConfig, cache: KvCache, rotations: Rotations) -> None:
         self._config, self._cache, self._rotations = config, cache, rotations
