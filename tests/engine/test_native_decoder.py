@@ -17,7 +17,7 @@ from edgebench_kernels.engine import (  # noqa: E402
     fastest_ops,
     load_reference,
     pack_int4,
-    race,  # noqa: E402
+    race,
 )
 from edgebench_kernels.engine.native_decoder import NativeDecoder  # noqa: E402
 from edgebench_kernels.quantize import quantize_rtn  # noqa: E402

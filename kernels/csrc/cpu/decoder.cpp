@@ -1,6 +1,6 @@
 // The step of decoder.h. Residual add and norm run as the prologue of the linear that reads them,
-// and so does SwiGLU: each row is made, quantized and left in cache by one thread, and a layer costs
-// the pool four linears and one attention.
+// and so does SwiGLU: each row is made, quantized and left in cache by one thread, and a layer
+// costs the pool four linears and one attention.
 #include "decoder.h"
 
 #include <algorithm>

@@ -57,10 +57,11 @@ EB_DOOR int eb_w4a16_linear(const void* handle, int64_t m, const float* x, float
 EB_DOOR int eb_w4a8_linear(const void* handle, int64_t m, const float* x, float* y);
 
 // What stands between the linears, fp32 and contiguous, for callers with linears of their own. With
-// `alone` the pool stays asleep: its threads would fight those of the caller's linears for the CPUs.
-// x[rows, n] += delta[rows, n] (may be null); y[rows, n] = x * weight[n] / sqrt(mean(x^2) + eps).
-EB_DOOR int eb_add_norm(int alone, int64_t rows, int64_t n, float* x, const float* delta, const float* weight,
-                        float eps, float* y);
+// `alone` the pool stays asleep: its threads would fight those of the caller's linears for the
+// CPUs. x[rows, n] += delta[rows, n] (may be null); y[rows, n] = x * weight[n] / sqrt(mean(x^2) +
+// eps).
+EB_DOOR int eb_add_norm(int alone, int64_t rows, int64_t n, float* x, const float* delta,
+                        const float* weight, float eps, float* y);
 // y[rows, n] = silu(gate) * up for gate_up[rows, 2 n] = gate, up.
 EB_DOOR int eb_swiglu(int alone, int64_t rows, int64_t n, const float* gate_up, float* y);
 // ids[rows] = first index of the largest x[rows, n]; EB_NOT_FINITE where a largest is not finite.
@@ -82,8 +83,9 @@ struct EbCache {
 // padding; the last of each goes to `column`, and RoPE positions count from starts[s].
 // Rotates q and k in qkv[rows, (heads + 2 kv_heads) dim], stores k and v, and lets each q attend to
 // columns starts[s] up to its own: mixed[rows, heads dim].
-EB_DOOR int eb_attention(int alone, const EbCache* cache, int64_t layer, int64_t sequences, int64_t column,
-                         const int32_t* starts, const int32_t* counts, float* qkv, float* mixed);
+EB_DOOR int eb_attention(int alone, const EbCache* cache, int64_t layer, int64_t sequences,
+                         int64_t column, const int32_t* starts, const int32_t* counts, float* qkv,
+                         float* mixed);
 
 // A whole decoder over packed weights. Everything pointed to must outlive the handle.
 struct EbLayer {
@@ -105,9 +107,9 @@ struct EbModel {
 };
 EB_DOOR int eb_decoder_new(const EbModel* model, void** handle);
 EB_DOOR void eb_decoder_free(void* handle);
-// One step of new tokens (see eb_attention), tokens[rows]: logits[sequences, vocabulary] of the last
-// of each (of every row if `every`; may be null) and the most likely ids[sequences or rows] (may be
-// null; may be `tokens`). family, and head_family for the lm_head: 0 w4a8, 1 w4a16.
+// One step of new tokens (see eb_attention), tokens[rows]: logits[sequences, vocabulary] of the
+// last of each (of every row if `every`; may be null) and the most likely ids[sequences or rows]
+// (may be null; may be `tokens`). family, and head_family for the lm_head: 0 w4a8, 1 w4a16.
 EB_DOOR int eb_decoder_step(void* handle, int family, int head_family, int64_t sequences,
                             int64_t column, const int32_t* starts, const int32_t* counts,
                             const int64_t* tokens, int every, float* logits, int64_t* ids);

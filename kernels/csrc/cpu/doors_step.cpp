@@ -54,8 +54,8 @@ void for_rows(int alone, int64_t rows, int64_t n, Body body) {
 
 }  // namespace
 
-EB_DOOR int eb_add_norm(int alone, int64_t rows, int64_t n, float* x, const float* delta, const float* weight,
-                        float eps, float* y) {
+EB_DOOR int eb_add_norm(int alone, int64_t rows, int64_t n, float* x, const float* delta,
+                        const float* weight, float eps, float* y) {
   if (x == nullptr || weight == nullptr || y == nullptr) return EB_NULL;
   if (!are_sides(rows, n) || !(eps >= 0.0f) || !std::isfinite(eps)) return EB_SHAPE;
   return guarded([&] {
@@ -73,7 +73,8 @@ EB_DOOR int eb_swiglu(int alone, int64_t rows, int64_t n, const float* gate_up, 
   if (!are_sides(rows, n)) return EB_SHAPE;
   return guarded([&] {
     const StepOps& ops = *edgebench::current_isa().ops->step;
-    for_rows(alone, rows, n, [&](int64_t row) { ops.swiglu(gate_up + row * 2 * n, n, y + row * n); });
+    for_rows(alone, rows, n,
+             [&](int64_t row) { ops.swiglu(gate_up + row * 2 * n, n, y + row * n); });
     return EB_OK;
   });
 }
@@ -88,8 +89,9 @@ EB_DOOR int eb_argmax(int64_t rows, int64_t n, const float* x, int64_t* ids) {
   });
 }
 
-EB_DOOR int eb_attention(int alone, const EbCache* cache, int64_t layer, int64_t sequences, int64_t column,
-                         const int32_t* starts, const int32_t* counts, float* qkv, float* mixed) {
+EB_DOOR int eb_attention(int alone, const EbCache* cache, int64_t layer, int64_t sequences,
+                         int64_t column, const int32_t* starts, const int32_t* counts, float* qkv,
+                         float* mixed) {
   if (cache == nullptr || qkv == nullptr || mixed == nullptr) return EB_NULL;
   const NewTokens tokens{sequences, column, starts, counts};
   int error = edgebench::check_cache(*cache);

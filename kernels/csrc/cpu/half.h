@@ -31,7 +31,8 @@ static inline uint16_t half_of_float(float value) {
   const uint32_t size = bits & 0x7fffffff;
   if (size > 0x7f800000) return static_cast<uint16_t>(sign | 0x7e00);
   if (size >= 0x477ff000) return static_cast<uint16_t>(sign | 0x7c00);
-  if (size < 0x38800000) {  // subnormal: adding 0.5 leaves |value| / 2^-24, rounded, in the low bits
+  if (size <
+      0x38800000) {  // subnormal: adding 0.5 leaves |value| / 2^-24, rounded, in the low bits
     float magnitude;
     memcpy(&magnitude, &size, 4);
     magnitude += 0.5f;

@@ -22,7 +22,8 @@
 
 namespace edgebench {
 
-constexpr float kSmallestCellPeak = 1e-30f;  // floor of a cell row's peak: keeps levels / peak finite
+constexpr float kSmallestCellPeak =
+    1e-30f;  // floor of a cell row's peak: keeps levels / peak finite
 
 template <class L>
 struct Step {
@@ -140,8 +141,7 @@ struct Step {
     rotate(g.key, g.cos, g.sin, half);
     const int64_t at = g.last * g.dim;
     store_cells(g.key, g.dim, (T*)g.keys + at, g.key_scales + (g.key_scales ? g.last : 0));
-    store_cells(g.value, g.dim, (T*)g.values + at,
-                g.value_scales + (g.value_scales ? g.last : 0));
+    store_cells(g.value, g.dim, (T*)g.values + at, g.value_scales + (g.value_scales ? g.last : 0));
   }
 
   // scores[q][t] = query q . key t for kQ queries (rows of `dim`) and four columns.
@@ -187,8 +187,7 @@ struct Step {
   }
 
   template <class T>
-  static inline void scores_of(const HeadGroup& g, const T* keys, int64_t columns,
-                               int64_t stride) {
+  static inline void scores_of(const HeadGroup& g, const T* keys, int64_t columns, int64_t stride) {
     int64_t t = 0;
     for (; t + 4 <= columns; t += 4) {
       const T* const four = keys + t * g.dim;

@@ -117,7 +117,11 @@ void w4_linear(const PackedW4& weights, Family family, int64_t m, const float* x
 
 void w4_linear_held(Pool& threads, const PackedW4& weights, Family family, int64_t m,
                     const float* x, float* y, Prologue prologue) {
-  Job job{weights, current_isa().ops->family[family], x, y, {}, nullptr, 0, 0, 0, prefetch_bytes(),
+  Job job{weights, current_isa().ops->family[family],
+          x,       y,
+          {},      nullptr,
+          0,       0,
+          0,       prefetch_bytes(),
           nullptr, prologue};
   job.activations = activations_in(threads, weights, family, m);
   choose_kernel(&job);

@@ -14,7 +14,8 @@ namespace edgebench {
 // Throws std::bad_alloc or std::system_error.
 void w4_linear(const PackedW4& weights, Family family, int64_t m, const float* x, float* y);
 
-// What makes row `token` of x just before the row is quantized, on the same thread; run may be null.
+// What makes row `token` of x just before the row is quantized, on the same thread; run may be
+// null.
 struct Prologue {
   void (*run)(void* context, int64_t token) = nullptr;
   void* context = nullptr;

@@ -46,7 +46,7 @@ def build_fp16(
     return Engine(weights.config, weights.tensors, linears, cell=cell, ops=ops, **room)
 
 
-def build_int4(
+def build_int4(  # noqa: PLR0913 (keywords with defaults)
     weights: LlamaWeights,
     quantized: Mapping[str, Int4Tensor],
     path: Int4Path | PathChoice = "w4a16",

@@ -68,7 +68,7 @@ class Engine:
     Not thread-safe: one cache, one caller.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (keywords with defaults)
         self,
         config: LlamaConfig,
         tensors: Mapping[str, Tensor],

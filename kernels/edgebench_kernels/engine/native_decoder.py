@@ -45,7 +45,7 @@ class _Model(ctypes.Structure):
 
 
 class NativeDecoder:
-    """Prompts and decode steps of a model whose linears are all packed INT4, on the cache that it is given.
+    """Prompts and decode steps of a model whose linears are all packed INT4, on a given cache.
 
     `packed` maps each of `fused_linears(config)` to its weights; norms are (attention, mlp) per
     layer, then the final one; the embedding is fp16 [V, C].

@@ -1,8 +1,8 @@
 """Which operations run fastest between an engine's linears, measured on the engine itself.
 
-torch's linears keep their threads spinning for milliseconds after each product, so that the kernels'
-own pool may be slower beside them than one thread alone, or than torch. The reference takes the
-fastest, so that no speed-up of INT4 is owed to what surrounds its linears.
+torch's linears keep their threads spinning for milliseconds after each product, so that the
+kernels' own pool may be slower beside them than one thread alone, or than torch. The reference
+takes the fastest, so that no speed-up of INT4 is owed to what surrounds its linears.
 """
 
 from __future__ import annotations
