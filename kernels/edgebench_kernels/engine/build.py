@@ -42,8 +42,15 @@ def build_fp16(
         fused: Fp16Linear([weights.linear(name) for name in names], choice)
         for fused, names in fused_linears(weights.config).items()
     }
-    room = {"max_batch": max_batch, "max_length": max_length}
-    return Engine(weights.config, weights.tensors, linears, cell=cell, ops=ops, **room)
+    return Engine(
+        weights.config,
+        weights.tensors,
+        linears,
+        max_batch=max_batch,
+        max_length=max_length,
+        cell=cell,
+        ops=ops,
+    )
 
 
 def build_int4(  # noqa: PLR0913 (keywords with defaults)
@@ -69,5 +76,12 @@ def build_int4(  # noqa: PLR0913 (keywords with defaults)
     choice = PathChoice.of(path)
     shapes = fused_shapes(weights.config)
     linears = {name: PathLinear(packed[name], shape, choice) for name, shape in shapes.items()}
-    room = {"max_batch": max_batch, "max_length": max_length}
-    return Engine(weights.config, weights.tensors, linears, cell=cell, ops=ops, **room)
+    return Engine(
+        weights.config,
+        weights.tensors,
+        linears,
+        max_batch=max_batch,
+        max_length=max_length,
+        cell=cell,
+        ops=ops,
+    )

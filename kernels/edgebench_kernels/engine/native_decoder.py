@@ -112,7 +112,7 @@ class NativeDecoder:
         Raises FloatingPointError when a row's largest logit is not finite.
         """
         batch = len(tokens)
-        self._ids[:batch] = tokens
+        self._ids[:batch] = list(tokens)
         self._append(batch, self._ids, None, self._ids)
         return self._ids[:batch]
 
