@@ -44,6 +44,7 @@ class WorkloadEngines:
         from edgebench_kernels.engine import (
             build_fp16,
             build_int4,
+            fastest_ops,
             linear_shapes,
             load_reference,
             pack_int4,
@@ -54,13 +55,16 @@ class WorkloadEngines:
         weights: LlamaWeights = load_reference(prepared.directory)
         self.model: Model = model_of(linear_shapes(weights.config))
         self.regimes: RegimeChoice = probe(weights)
-        room = {"max_batch": OFFLINE_BATCH, "max_length": _max_length(prepared)}
-        self._fp16 = build_fp16(weights, self.regimes, **room)
+        length = _max_length(prepared)
+        self._fp16 = build_fp16(weights, self.regimes, max_batch=OFFLINE_BATCH, max_length=length)
+        fastest_ops(self._fp16)
         self._int4: dict[str, Engine] = {}
         if "int4" in kernels:
             packed = pack_int4(weights, prepared.quantized.tensors)
             for path in ("w4a16", "w4a8"):
-                self._int4[path] = build_int4(weights, {}, path, packed=packed, **room)
+                self._int4[path] = build_int4(
+                    weights, {}, path, packed=packed, max_batch=OFFLINE_BATCH, max_length=length
+                )
 
     def for_scenario(self, kernel: Kernel, scenario: Scenario) -> KernelEngine:
         """Return a kernel as it runs in a scenario; offline INT4 takes the faster of its paths."""

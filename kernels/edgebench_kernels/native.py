@@ -22,11 +22,10 @@ MAX_THREADS = 256
 FAMILIES = {"w4a8": 0, "w4a16": 1}
 """The library's number of each path."""
 
-_ABI_VERSION = 1
+_ABI_VERSION = 2
 
-OK, NULL, SHAPE, GROUP, ISA, THREADS, MEMORY, UNAVAILABLE, SCALE, ZERO, INTERNAL, AFFINITY = range(
-    12
-)
+OK, NULL, SHAPE, GROUP, ISA, THREADS, MEMORY, UNAVAILABLE, SCALE, ZERO, INTERNAL = range(11)
+TOKEN, COLUMN, NOT_FINITE, AFFINITY = range(11, 15)
 _ERROR_TEXTS = {
     NULL: "a pointer is null",
     SHAPE: "a size is out of range",
@@ -39,6 +38,9 @@ _ERROR_TEXTS = {
     ZERO: "zero points must be 0..15",
     AFFINITY: "this process may not use such a CPU",
     INTERNAL: "internal error: please report it",
+    TOKEN: "a token id is outside the vocabulary",
+    COLUMN: "the column must be inside the cache, and no row may start after it",
+    NOT_FINITE: "a row's largest value is infinite or NaN",
 }
 
 _POINTER = ctypes.c_void_p
@@ -62,6 +64,25 @@ _SIGNATURES: dict[str, tuple[list[object], object]] = {
     "eb_w4_bytes": ([_POINTER, _POINTER, _POINTER], ctypes.c_int),
     "eb_w4a16_linear": ([_POINTER, _I64, _POINTER, _POINTER], ctypes.c_int),
     "eb_w4a8_linear": ([_POINTER, _I64, _POINTER, _POINTER], ctypes.c_int),
+    "eb_add_norm": (
+        [ctypes.c_int, _I64, _I64, _POINTER, _POINTER, _POINTER, ctypes.c_float, _POINTER],
+        ctypes.c_int,
+    ),
+    "eb_swiglu": ([ctypes.c_int, _I64, _I64, _POINTER, _POINTER], ctypes.c_int),
+    "eb_argmax": ([_I64, _I64, _POINTER, _POINTER], ctypes.c_int),
+    "eb_attention": (
+        [ctypes.c_int, _POINTER, _I64, _I64, _I64, *(_POINTER, _POINTER, _POINTER, _POINTER)],
+        ctypes.c_int,
+    ),
+    "eb_decoder_new": ([_POINTER, _POINTER], ctypes.c_int),
+    "eb_decoder_free": ([_POINTER], None),
+    "eb_decoder_step": (
+        [
+            *(_POINTER, ctypes.c_int, ctypes.c_int, _I64, _I64, _POINTER, _POINTER, _POINTER),
+            *(ctypes.c_int, _POINTER, _POINTER),
+        ],
+        ctypes.c_int,
+    ),
     "eb_ceiling_buffer": ([ctypes.c_size_t, _POINTER], ctypes.c_int),
     "eb_ceiling_buffer_free": ([_POINTER], None),
     "eb_ceiling": ([ctypes.c_int, _POINTER, _I64, _POINTER, _POINTER], ctypes.c_int),
@@ -220,6 +241,8 @@ def check(error: int, where: str, context: str = "") -> None:
         raise MemoryError(text)
     if error == UNAVAILABLE:
         raise Unavailable(text)
+    if error == NOT_FINITE:
+        raise FloatingPointError(text)
     if error in (THREADS, INTERNAL):
         raise RuntimeError(text)
     raise ValueError(text)

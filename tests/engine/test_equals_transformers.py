@@ -18,7 +18,11 @@ TRAINED = Path(__file__).parents[2] / "workloads/edgebench_workloads/assistant/m
 
 
 def engine_of(directory: Path, **room):
-    return build_fp16(load_reference(directory), FP32, **{"max_batch": 6, "max_length": 80, **room})
+    return build_fp16(
+        load_reference(directory),
+        FP32,
+        **{"max_batch": 6, "max_length": 80, "cell": "fp32", **room},
+    )
 
 
 def padded(rows):

@@ -4,13 +4,12 @@
 #include <cstring>
 #include <limits>
 #include <mutex>
-#include <new>
-#include <system_error>
 #include <vector>
 
 #include "affinity.h"
 #include "ceilings.h"
 #include "dispatch.h"
+#include "guarded.h"
 #include "huge_buffer.h"
 #include "pack.h"
 #include "pool.h"
@@ -21,24 +20,12 @@
 namespace {
 
 using edgebench::Family;
+using edgebench::guarded;
 using edgebench::HugeBuffer;
 using edgebench::PackedW4;
 
-constexpr int kAbiVersion = 1;
+constexpr int kAbiVersion = 2;
 constexpr int64_t kMaxSide = int64_t{1} << 30;  // of n, k and m: products of two fit easily
-
-template <typename Body>
-int guarded(Body body) {
-  try {
-    return body();
-  } catch (const std::bad_alloc&) {
-    return EB_MEMORY;
-  } catch (const std::system_error&) {
-    return EB_THREADS;
-  } catch (...) {
-    return EB_INTERNAL;
-  }
-}
 
 bool is_family(int family) { return family == edgebench::kA8 || family == edgebench::kA16; }
 

@@ -23,7 +23,10 @@ enum EbError {
   EB_SCALE = 8,        // a scale is infinite or NaN
   EB_ZERO = 9,         // a zero point is above 15
   EB_INTERNAL = 10,    // a bug of this library
-  EB_AFFINITY = 11,    // a CPU that this process may not use
+  EB_TOKEN = 11,       // a token id is outside the vocabulary
+  EB_COLUMN = 12,      // a column or a row's start is outside the cache
+  EB_NOT_FINITE = 13,  // a row's largest logit is infinite or NaN
+  EB_AFFINITY = 14,    // a CPU that this process may not use
 };
 
 enum EbCeiling { EB_READ_BANDWIDTH = 0, EB_INT8 = 1, EB_BF16 = 2, EB_FP32 = 3 };
@@ -59,6 +62,64 @@ EB_DOOR int eb_w4_bytes(const void* handle, const uint8_t** bytes, size_t* size)
 // y[m, n] = x[m, k] W^T, fp32, contiguous.
 EB_DOOR int eb_w4a16_linear(const void* handle, int64_t m, const float* x, float* y);
 EB_DOOR int eb_w4a8_linear(const void* handle, int64_t m, const float* x, float* y);
+
+// What stands between the linears, fp32 and contiguous, for callers with linears of their own. With
+// `alone` the pool stays asleep: its threads would fight those of the caller's linears for the
+// CPUs. x[rows, n] += delta[rows, n] (may be null); y[rows, n] = x * weight[n] / sqrt(mean(x^2) +
+// eps).
+EB_DOOR int eb_add_norm(int alone, int64_t rows, int64_t n, float* x, const float* delta,
+                        const float* weight, float eps, float* y);
+// y[rows, n] = silu(gate) * up for gate_up[rows, 2 n] = gate, up.
+EB_DOOR int eb_swiglu(int alone, int64_t rows, int64_t n, const float* gate_up, float* y);
+// ids[rows] = first index of the largest x[rows, n]; EB_NOT_FINITE where a largest is not finite.
+EB_DOOR int eb_argmax(int64_t rows, int64_t n, const float* x, int64_t* ids);
+
+// A static key-value cache. The memory is the caller's and must live as long as it is used.
+//   cells      [layers][2 (keys, values)][max_batch][kv_heads][max_length][dim], `cell` each
+//   scales     [layers][2][max_batch][kv_heads][max_length], for int8 cells; else null
+//   rotations  [max_length][2 (cos, sin)][dim / 2]
+struct EbCache {
+  void* cells;
+  float* scales;
+  const float* rotations;
+  int64_t cell;  // 0 fp32, 1 fp16, 2 int8
+  int64_t layers, max_batch, max_length, heads, kv_heads, dim;
+};
+
+// New tokens: sequence s brings counts[s] (1 each if counts is null), packed in rows without
+// padding; the last of each goes to `column`, and RoPE positions count from starts[s].
+// Rotates q and k in qkv[rows, (heads + 2 kv_heads) dim], stores k and v, and lets each q attend to
+// columns starts[s] up to its own: mixed[rows, heads dim].
+EB_DOOR int eb_attention(int alone, const EbCache* cache, int64_t layer, int64_t sequences,
+                         int64_t column, const int32_t* starts, const int32_t* counts, float* qkv,
+                         float* mixed);
+
+// A whole decoder over packed weights. Everything pointed to must outlive the handle.
+struct EbLayer {
+  const void* qkv;
+  const void* o;
+  const void* gate_up;
+  const void* down;
+  const float* attention_norm;
+  const float* mlp_norm;
+};
+struct EbModel {
+  const uint16_t* embedding;  // fp16 [vocabulary][hidden]
+  const EbLayer* layers;      // copied; as many as the cache has
+  const float* final_norm;
+  const void* lm_head;
+  int64_t vocabulary, hidden, inner;
+  float eps;
+  EbCache cache;
+};
+EB_DOOR int eb_decoder_new(const EbModel* model, void** handle);
+EB_DOOR void eb_decoder_free(void* handle);
+// One step of new tokens (see eb_attention), tokens[rows]: logits[sequences, vocabulary] of the
+// last of each (of every row if `every`; may be null) and the most likely ids[sequences or rows]
+// (may be null; may be `tokens`). family, and head_family for the lm_head: 0 w4a8, 1 w4a16.
+EB_DOOR int eb_decoder_step(void* handle, int family, int head_family, int64_t sequences,
+                            int64_t column, const int32_t* starts, const int32_t* counts,
+                            const int64_t* tokens, int every, float* logits, int64_t* ids);
 
 // Ceilings. The buffer serves EB_READ_BANDWIDTH; eb_ceiling_buffer allocates one on huge pages.
 EB_DOOR int eb_ceiling_buffer(size_t size, void** buffer);

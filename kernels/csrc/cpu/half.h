@@ -1,4 +1,4 @@
-// fp16 -> fp32 in plain integer arithmetic, for the code that may use no instruction set.
+// fp16 <-> fp32 in plain integer arithmetic, for the code that may use no instruction set.
 #ifndef EDGEBENCH_CPU_HALF_H_
 #define EDGEBENCH_CPU_HALF_H_
 
@@ -21,6 +21,27 @@ static inline float float_of_half(uint16_t half) {
   float value;
   memcpy(&value, &bits, 4);
   return value;
+}
+
+// Rounded to nearest, ties to even; beyond 65504 (plus half a step) infinity; NaN stays NaN.
+static inline uint16_t half_of_float(float value) {
+  uint32_t bits;
+  memcpy(&bits, &value, 4);
+  const uint32_t sign = bits >> 16 & 0x8000;
+  const uint32_t size = bits & 0x7fffffff;
+  if (size > 0x7f800000) return static_cast<uint16_t>(sign | 0x7e00);
+  if (size >= 0x477ff000) return static_cast<uint16_t>(sign | 0x7c00);
+  if (size <
+      0x38800000) {  // subnormal: adding 0.5 leaves |value| / 2^-24, rounded, in the low bits
+    float magnitude;
+    memcpy(&magnitude, &size, 4);
+    magnitude += 0.5f;
+    uint32_t rounded;
+    memcpy(&rounded, &magnitude, 4);
+    return static_cast<uint16_t>(sign | (rounded - 0x3f000000));
+  }
+  const uint32_t even = size >> 13 & 1;
+  return static_cast<uint16_t>(sign | ((size - 0x38000000 + 0xfff + even) >> 13));
 }
 
 }  // namespace edgebench

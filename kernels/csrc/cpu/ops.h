@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "../int4_format.h"
+#include "step_ops.h"
 
 namespace edgebench {
 
@@ -74,6 +75,7 @@ struct CpuOps {
   const char* read_instruction;
   Peak int8;
   Peak fp32;
+  const StepOps* step = &kScalarStepOps;
 };
 
 extern const CpuOps kScalarOps;

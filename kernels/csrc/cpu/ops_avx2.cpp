@@ -82,6 +82,7 @@ const CpuOps kAvx2Ops = {
     {avx2::int8_loop, 2.0 * 32 * avx2::kPairSums * avx2::kPairsPerWidening,
      "vpmaddubsw ymm (widened every 8)"},
     {avx2::fp32_loop, avx2::kFp32OpsPerIteration, "vfmadd231ps ymm"},
+    &kAvx2StepOps,
 };
 
 }  // namespace edgebench

@@ -68,6 +68,7 @@ const CpuOps kAvx512VnniOps = {
     "vmovdqa64 zmm",
     {int8_loop, 2.0 * 64 * kSums, "vpdpbusd zmm"},
     {fp32_loop, 2.0 * 16 * kSums, "vfmadd231ps zmm"},
+    &kAvx512StepOps,
 };
 
 }  // namespace edgebench

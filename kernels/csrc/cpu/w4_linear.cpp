@@ -35,6 +35,7 @@ struct Job {
   int chunks;  // tasks of one row of blocks
   int prefetch;
   uint8_t* const* scratch;  // by thread: kScratchBytes, then the fp32 tile
+  Prologue prologue;
 };
 
 constexpr size_t round_up(size_t size, size_t unit) { return (size + unit - 1) / unit * unit; }
@@ -42,6 +43,7 @@ constexpr size_t round_up(size_t size, size_t unit) { return (size + unit - 1) /
 void quantize_rows(Job& job, int first, int last) {
   const PackedW4& w = job.weights;
   for (int token = first; token < last; ++token) {
+    if (job.prologue.run != nullptr) job.prologue.run(job.prologue.context, token);
     job.ops.quantize(job.x + token * w.k, w.k, w.inputs, token, job.flip, job.activations);
   }
 }
@@ -111,8 +113,17 @@ Activations activations_in(Pool& pool, const PackedW4& w, Family family, int64_t
 void w4_linear(const PackedW4& weights, Family family, int64_t m, const float* x, float* y) {
   Pool& threads = pool();
   const std::lock_guard<std::mutex> lock(threads.mutex());
-  Job job{weights, current_isa().ops->family[family], x, y, {}, nullptr, 0, 0, 0, prefetch_bytes(),
-          nullptr};
+  w4_linear_held(threads, weights, family, m, x, y, {});
+}
+
+void w4_linear_held(Pool& threads, const PackedW4& weights, Family family, int64_t m,
+                    const float* x, float* y, Prologue prologue) {
+  Job job{weights, current_isa().ops->family[family],
+          x,       y,
+          {},      nullptr,
+          0,       0,
+          0,       prefetch_bytes(),
+          nullptr, prologue};
   job.activations = activations_in(threads, weights, family, m);
   choose_kernel(&job, family);
   choose_chunks(&job, threads.threads());

@@ -6,12 +6,24 @@
 
 #include "ops.h"
 #include "pack.h"
+#include "pool.h"
 
 namespace edgebench {
 
 // x fp32 [m, k], y fp32 [m, n], both contiguous; m >= 1. Holds the pool for the whole call.
 // Throws std::bad_alloc or std::system_error.
 void w4_linear(const PackedW4& weights, Family family, int64_t m, const float* x, float* y);
+
+// What makes row `token` of x just before the row is quantized, on the same thread; run may be
+// null.
+struct Prologue {
+  void (*run)(void* context, int64_t token) = nullptr;
+  void* context = nullptr;
+};
+
+// The same with the pool's mutex held by the caller, and with x made row by row.
+void w4_linear_held(Pool& threads, const PackedW4& weights, Family family, int64_t m,
+                    const float* x, float* y, Prologue prologue);
 
 }  // namespace edgebench
 

@@ -1,12 +1,20 @@
 """The decode engine: Llama-family inference with pluggable linears, the same for fp16 and INT4."""
 
-from edgebench_kernels.engine.arithmetic import PathChoice, RegimeChoice, RegimeTiming
+from edgebench_kernels.engine.arithmetic import (
+    OpsChoice,
+    OpsName,
+    PathChoice,
+    RegimeChoice,
+    RegimeTiming,
+)
 from edgebench_kernels.engine.build import build_fp16, build_int4
+from edgebench_kernels.engine.cache import CacheCell
 from edgebench_kernels.engine.config import LlamaConfig, parse_config, read_config
 from edgebench_kernels.engine.fuse import fused_linears
 from edgebench_kernels.engine.linear_fp16 import Fp16Linear
 from edgebench_kernels.engine.linear_int4 import pack_int4
 from edgebench_kernels.engine.model import Engine
+from edgebench_kernels.engine.race import fastest_ops
 from edgebench_kernels.engine.regimes import probe
 from edgebench_kernels.engine.weights import (
     LlamaWeights,
@@ -16,15 +24,19 @@ from edgebench_kernels.engine.weights import (
 )
 
 __all__ = [
+    "CacheCell",
     "Engine",
     "Fp16Linear",
     "LlamaConfig",
     "LlamaWeights",
+    "OpsChoice",
+    "OpsName",
     "PathChoice",
     "RegimeChoice",
     "RegimeTiming",
     "build_fp16",
     "build_int4",
+    "fastest_ops",
     "fused_linears",
     "linear_shapes",
     "load_reference",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 Arithmetic = Literal["fp16", "bf16", "fp32"]
 Regime = Literal["1", "2-16", ">16"]
 Int4Path = Literal["w4a16", "w4a8"]
+OpsName = Literal["native", "native-1", "torch"]
+"""What runs between the linears: the kernels on their pool, or on the caller's thread, or torch."""
 
 FEW_ROWS = 16
 """The widest product that still is a small one."""
@@ -93,3 +95,26 @@ class PathChoice:
         if self.single == self.many:
             return self.single
         return f"{self.single}@1 {self.many}@>1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpsChoice:
+    """What runs between the linears for one row, and for more than one."""
+
+    single: OpsName
+    many: OpsName
+
+    @staticmethod
+    def of(ops: OpsName | OpsChoice) -> OpsChoice:
+        """A choice as it is, a name for every regime; ValueError for a name there is not."""
+        if isinstance(ops, OpsChoice):
+            return ops
+        if ops not in get_args(OpsName):
+            raise ValueError(
+                f"[engine] ops must be one of {', '.join(get_args(OpsName))}, got {ops!r}"
+            )
+        return OpsChoice(single=ops, many=ops)
+
+    def for_rows(self, rows: int) -> OpsName:
+        """The operations for this many rows."""
+        return self.single if rows <= 1 else self.many

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from edgebench_kernels.engine.cache import KvCache
 from edgebench_kernels.engine.config import LlamaConfig
+from edgebench_kernels.engine.rope import Rotations, rotate_
 
 SDPA_MAX_BATCH = 4
 """Decode rows up to which torch's fused attention beats two batched products (Zen 5, 2 threads,
@@ -26,7 +27,6 @@ class PromptLayout:
         columns = torch.arange(self.width)
         starts = torch.tensor([self.width - length for length in lengths])
         self.positions = torch.cat([columns[:length] for length in lengths])
-        self.last_rows = torch.tensor(lengths).cumsum(0) - 1
         self.slots: Tensor | None = None
         self.mask: Tensor | None = None
         if min(lengths) < self.width:
@@ -53,13 +53,18 @@ class PromptLayout:
 class PromptAttention:
     """Attention of whole prompts to themselves; fills the cache."""
 
-    def __init__(self, config: LlamaConfig, cache: KvCache, layout: PromptLayout) -> None:
+    def __init__(
+        self, config: LlamaConfig, cache: KvCache, rotations: Rotations, layout: PromptLayout
+    ) -> None:
         self._config, self._cache, self._layout = config, cache, layout
+        self._cos, self._sin = rotations.at(layout.positions)
 
-    def __call__(self, layer: int, heads: Tensor) -> Tensor:
-        """Rotated q, k and plain v, f32 [S, H + 2 kv_heads, D] -> f32 [S, H * D]."""
+    def __call__(self, layer: int, qkv: Tensor) -> Tensor:
+        """q, k (both rotated here, in place) and v, f32 [S, (H + 2 kv_heads) D] -> [S, H D]."""
         config = self._config
-        rows = self._layout.padded(heads.flatten(1)).unflatten(-1, (-1, config.head_dim))
+        heads = qkv.view(-1, config.qkv_heads, config.head_dim)
+        rotate_(heads.narrow(1, 0, config.heads + config.kv_heads), self._cos, self._sin)
+        rows = self._layout.padded(qkv).unflatten(-1, (-1, config.head_dim))
         split = [config.heads, config.kv_heads, config.kv_heads]
         query, key, value = rows.transpose(1, 2).split(split, dim=1)
         self._cache.write_prompts(layer, key, value)
@@ -71,11 +76,12 @@ class PromptAttention:
 
 
 class TokenAttention:
-    """Attention of one new token per row to everything cached before it."""
+    """Attention of one new token per row to everything cached before it, by torch."""
 
-    def __init__(self, config: LlamaConfig, cache: KvCache) -> None:
-        self._config = config
-        self._slots, self._windows = cache.advance()
+    def __init__(self, config: LlamaConfig, cache: KvCache, rotations: Rotations) -> None:
+        self._config, self._cache = config, cache
+        cache.advance()
+        self._cos, self._sin = rotations.at(cache.last_positions())
         self._scale = config.head_dim**-0.5
         self._is_fused = cache.batch <= SDPA_MAX_BATCH
         mask = cache.mask()
@@ -83,13 +89,14 @@ class TokenAttention:
             mask = mask[:, :1, None] if self._is_fused else mask.flatten(0, 1)[:, None]
         self._mask = mask
 
-    def __call__(self, layer: int, heads: Tensor) -> Tensor:
-        """Rotated q, k and plain v, f32 [B, H + 2 kv_heads, D] -> f32 [B, H * D]."""
-        config, batch = self._config, heads.shape[0]
+    def __call__(self, layer: int, qkv: Tensor) -> Tensor:
+        """q, k (both rotated here, in place) and v, f32 [B, (H + 2 kv_heads) D] -> [B, H D]."""
+        config, batch = self._config, qkv.shape[0]
+        heads = qkv.view(batch, config.qkv_heads, config.head_dim)
+        rotate_(heads.narrow(1, 0, config.heads + config.kv_heads), self._cos, self._sin)
         new = heads.narrow(1, config.heads, 2 * config.kv_heads)
-        slot = self._slots[layer]
-        slot.copy_(new.view(batch, 2, config.kv_heads, config.head_dim).transpose(0, 1))
-        keys, values = self._windows[layer].unbind(0)
+        new = new.view(batch, 2, config.kv_heads, config.head_dim).transpose(0, 1)
+        keys, values = self._cache.append(layer, new)
         query = heads.narrow(1, 0, config.heads)
         if self._is_fused:
             mixed = F.scaled_dot_product_attention(

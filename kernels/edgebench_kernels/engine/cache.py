@@ -1,30 +1,51 @@
 """The static KV cache: one preallocated tensor that prefill and decode write in place.
 
 Rows are right-aligned: the last token of every prompt sits in the same column, so a decode step
-writes one column for the whole batch and shorter prompts have masked columns on their left. It
-holds fp32: what is attended to is exactly what was computed, which keeps logits equal to those of
-`transformers` in fp32. The price, 8 bytes x kv_size x layers per token, is small beside the weights
-for the lengths a benchmark decodes; untouched columns are never backed by memory (the system
-zeroes them on first use).
+writes one column for the whole batch and shorter prompts have masked columns on their left.
+
+Cells are fp16 unless another type is asked for: half the bytes of fp32, which is for comparisons
+with `transformers` in fp32. int8 cells carry one scale per column and head: a quarter of the bytes,
+with |x - code * scale| <= scale / 2 = peak / 254. Untouched columns are never backed by memory (the
+system zeroes them on first use).
 """
 
 from __future__ import annotations
+
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from edgebench_kernels.engine.config import LlamaConfig
 
+CacheCell = Literal["fp32", "fp16", "int8"]
+_TORCH = {"fp32": torch.float32, "fp16": torch.float16, "int8": torch.int8}
+_LEVELS = 127.0
+_SMALLEST_PEAK = 1e-30  # as in csrc/cpu/step_lanes.h
+
 
 class KvCache:
-    """Keys and values f32 [layers, 2, B, kv_heads, T, D], B <= max_batch and T <= max_length."""
+    """Keys and values [layers, 2, B, kv_heads, T, D], B <= max_batch and T <= max_length.
 
-    def __init__(self, config: LlamaConfig, max_batch: int, max_length: int) -> None:
+    `store` holds the cells, `scales` f32 [layers, 2, B, kv_heads, T] the scales of int8 cells (None
+    for others) and `starts` int32 [B] the column of each row's first token.
+    """
+
+    def __init__(
+        self, config: LlamaConfig, max_batch: int, max_length: int, cell: CacheCell = "fp16"
+    ) -> None:
+        if cell not in get_args(CacheCell):
+            raise ValueError(
+                f"[engine] the cache holds {', '.join(get_args(CacheCell))}, got {cell!r}"
+            )
         self.max_batch = max_batch
         self.max_length = max_length
+        self.cell = cell
         self._kv_heads = config.kv_heads
         shape = (config.layers, 2, max_batch, config.kv_heads, max_length, config.head_dim)
-        self._store = torch.zeros(shape, dtype=torch.float32)
+        self.store = torch.zeros(shape, dtype=_TORCH[cell])
+        self.scales = torch.zeros(shape[:-1]) if cell == "int8" else None
+        self.starts = torch.zeros(max_batch, dtype=torch.int32)
         self._mask_store = torch.zeros(
             (max_batch, config.kv_heads, max_length), dtype=torch.float32
         )
@@ -49,21 +70,41 @@ class KvCache:
 
     def write_prompts(self, layer: int, keys: Tensor, values: Tensor) -> None:
         """Store a prefill's keys and values, each f32 [B, kv_heads, T, D], right-aligned."""
-        self._active[layer, 0, :, :, : self.length].copy_(keys)
-        self._active[layer, 1, :, :, : self.length].copy_(values)
+        for place, cells in enumerate((keys, values)):
+            target = self.store[layer, place, : self.batch, :, : self.length]
+            if self.scales is None:
+                target.copy_(cells)
+            else:
+                codes, scales = quantize_cells(cells)
+                target.copy_(codes)
+                self.scales[layer, place, : self.batch, :, : self.length] = scales
 
-    def advance(self) -> tuple[list[Tensor], list[Tensor]]:
-        """Take the next column: per layer, where it is written and what is then attended to.
-
-        Returns (slots, windows): a slot is f32 [2, B, kv_heads, D] (keys, values), a window
-        f32 [2, B, kv_heads, length, D] that includes the new column. Raises ValueError when full.
-        """
+    def require_room(self) -> None:
+        """Raise ValueError when no column is left."""
         if self.length >= self.max_length:
             raise ValueError(f"[engine] the KV cache is full: max_length={self.max_length}")
-        slots = self._active.select(4, self.length)
+
+    def advance(self) -> int:
+        """Take the next column; returns its index. Raises ValueError when full."""
+        self.require_room()
         self.length += 1
-        windows = self._active.narrow(4, 0, self.length)
-        return list(slots.unbind(0)), list(windows.unbind(0))
+        return self.length - 1
+
+    def append(self, layer: int, cells: Tensor) -> tuple[Tensor, Tensor]:
+        """Store f32 [2, B, kv_heads, D] (keys, values) in the newest column.
+
+        Returns all columns' keys and values, f32 [B, kv_heads, length, D] each.
+        """
+        active = self.store[layer, :, : self.batch]
+        window = active.narrow(3, 0, self.length)
+        if self.scales is None:
+            active.select(3, self.length - 1).copy_(cells)
+            return window.float().unbind(0)
+        codes, scales = quantize_cells(cells)
+        active.select(3, self.length - 1).copy_(codes)
+        active_scales = self.scales[layer, :, : self.batch, :, : self.length]
+        active_scales[..., -1] = scales
+        return (window.float() * active_scales[..., None]).unbind(0)
 
     def last_positions(self) -> Tensor | int:
         """RoPE position of the newest column: one number if all rows agree, else int64 [B]."""
@@ -88,8 +129,10 @@ class KvCache:
         moved = [row for row in rows if row >= count]
         if moved:
             target, source = torch.tensor(holes), torch.tensor(moved)
-            used = self._store[..., : self.length, :]
+            used = self.store[..., : self.length, :]
             used[:, :, target] = used[:, :, source]
+            if self.scales is not None:
+                self.scales[:, :, target] = self.scales[:, :, source]
             self._mask_store[target] = self._mask_store[source]
         order = list(range(count))
         for hole, row in zip(holes, moved, strict=True):
@@ -100,6 +143,19 @@ class KvCache:
 
     def _bind(self, batch: int) -> None:
         self._batch = batch
-        self._active = self._store[:, :, :batch]
         is_padded = any(self._starts)
         self._start_column = torch.tensor(self._starts) if is_padded else None
+        self.starts[:batch] = torch.tensor(self._starts, dtype=torch.int32)
+
+
+def quantize_cells(cells: Tensor) -> tuple[Tensor, Tensor]:
+    """f32 [..., D] -> codes int8 [..., D] and scales f32 [...], as the native append does it.
+
+    A row with NaN or infinity gets the scale NaN, so that what attends to it is NaN too.
+    """
+    peaks = cells.abs().amax(-1, keepdim=True).clamp_min(_SMALLEST_PEAK)
+    is_finite = torch.isfinite(peaks)
+    codes = (cells * (_LEVELS / peaks)).round().nan_to_num(0.0)
+    codes = torch.where(is_finite, codes, torch.zeros(())).to(torch.int8)
+    scales = torch.where(is_finite, peaks / _LEVELS, torch.full((), torch.nan))
+    return codes, scales.squeeze(-1)

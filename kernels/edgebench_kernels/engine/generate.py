@@ -36,7 +36,7 @@ def generate_greedy(
         ids[row, : lengths[row]] = torch.tensor(prompt, dtype=torch.long)
     answers: list[list[int]] = [[] for _ in prompts]
     active = list(range(len(prompts)))  # active[row of the batch] = place in prompts
-    newest, tokens = _pick(engine, engine.prefill(ids, lengths))
+    tokens = pick(engine.prefill(ids, lengths), engine.describe)
     if on_first_token is not None:
         for place in active:
             on_first_token(place)
@@ -54,19 +54,27 @@ def generate_greedy(
         if len(staying) < len(active):
             order = engine.keep(staying)
             active = [active[row] for row in order]
-            newest = newest[torch.tensor(order)]
-        newest, tokens = _pick(engine, engine.decode(newest))
+            tokens = [tokens[row] for row in order]
+        tokens = engine.decode_greedy(tokens)
 
 
-def _pick(engine: Engine, logits: Tensor) -> tuple[Tensor, list[int]]:
-    """The most likely next tokens of each row, int64 [B], also as a list."""
+def pick(logits: Tensor, describe: Callable[[], str]) -> list[int]:
+    """The most likely next token of each row of f32 [B, V].
+
+    Raises FloatingPointError, naming the arithmetic, when a row's largest logit is not finite.
+    """
     best, ids = logits.max(-1)
     if not math.isfinite(best.sum().item()):
-        raise FloatingPointError(
-            f"[engine] the logits are not finite: the arithmetic ({engine.describe()}) overflowed; "
-            "choose a wider one for this regime"
-        )
-    return ids, ids.tolist()
+        raise overflow(describe())
+    return ids.tolist()
+
+
+def overflow(arithmetic: str) -> FloatingPointError:
+    """The error of logits that stopped being finite."""
+    return FloatingPointError(
+        f"[engine] the logits are not finite: the arithmetic ({arithmetic}) overflowed; "
+        "choose a wider one for this regime"
+    )
 
 
 def _check_request(engine: Engine, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> None:

@@ -1,8 +1,9 @@
 """The decode engine: a Llama-family decoder with a static KV cache whose linears are pluggable.
 
 Activations are fp32; what a linear does inside (fp16, bf16, INT4) is its own business, so the fp16
-reference and the INT4 model run the same code around the products. q/k/v and gate/up are one
-product each. Nothing is allocated per step that could be kept.
+reference and the INT4 model run the same code around the products: the native operations where the
+library is there, else torch's. Where all linears are packed INT4, a decode step is one native call
+that runs the same operations with no Python between them. q/k/v and gate/up are one product each.
 """
 
 from __future__ import annotations
@@ -10,18 +11,24 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from edgebench_kernels.engine.attention import PromptAttention, PromptLayout, TokenAttention
-from edgebench_kernels.engine.cache import KvCache
+from edgebench_kernels.engine.arithmetic import OpsChoice, OpsName
+from edgebench_kernels.engine.cache import CacheCell, KvCache
 from edgebench_kernels.engine.config import LlamaConfig
 from edgebench_kernels.engine.fuse import fused_linears
-from edgebench_kernels.engine.generate import generate_greedy
+from edgebench_kernels.engine.generate import generate_greedy, overflow, pick
+from edgebench_kernels.engine.linear_int4 import PathLinear
+from edgebench_kernels.engine.native_ops import HEAD_DIM_MULTIPLE, NativeOps, can_run
+from edgebench_kernels.engine.nonlinear import Attention, NormWeight, StepOps, TorchOps
+from edgebench_kernels.engine.rope import Rotations
 from edgebench_kernels.engine.weights import EMBEDDING, FINAL_NORM
+
+if TYPE_CHECKING:
+    from edgebench_kernels.engine.native_decoder import NativeDecoder
 
 Linear = Callable[[Tensor], Tensor]
 """f32 [..., K] -> f32 [..., N]; the engine may overwrite what it returns."""
@@ -42,12 +49,12 @@ class SizedLinear(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Layer:
-    """One decoder layer; norms are f32 [1, C], already times sqrt(C)."""
+    """One decoder layer."""
 
-    attention_norm: Tensor
+    attention_norm: NormWeight
     qkv: Linear
     o: Linear
-    mlp_norm: Tensor
+    mlp_norm: NormWeight
     gate_up: Linear
     down: Linear
 
@@ -56,10 +63,12 @@ class Engine:
     """Prefill, decode and greedy generation for up to max_batch rows of max_length tokens.
 
     `tensors` holds the embedding and the norms under their Hugging Face names; `linears` maps each
-    of `fused_linears(config)` to a callable. Not thread-safe: one cache, one caller.
+    of `fused_linears(config)` to a callable. `cell` is what the cache holds. `ops` names what runs
+    between the linears; None is native where the library is there and knows the head size.
+    Not thread-safe: one cache, one caller.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (keywords with defaults)
         self,
         config: LlamaConfig,
         tensors: Mapping[str, Tensor],
@@ -67,6 +76,8 @@ class Engine:
         *,
         max_batch: int = 1,
         max_length: int = 512,
+        cell: CacheCell = "fp16",
+        ops: OpsName | OpsChoice | None = None,
     ) -> None:
         if max_batch < 1 or max_length < 1:
             raise ValueError(
@@ -77,13 +88,18 @@ class Engine:
         if missing:
             raise ValueError(f"[engine] no linear given for {', '.join(missing[:4])}")
         self.config = config
-        self.cache = KvCache(config, max_batch, max_length)
+        self.cache = KvCache(config, max_batch, max_length, cell)
         self.linears = {name: linears[name] for name in names}
         self._embedding = tensors[EMBEDDING]
-        self._norm_floor = torch.tensor(math.sqrt(config.hidden_size * config.rms_norm_eps))
-        self._final_norm = self._scaled_norm(tensors[FINAL_NORM])
+        self._final_norm = NormWeight.of(tensors[FINAL_NORM])
         self._layers = [self._layer(index, tensors) for index in range(config.layers)]
-        self._rotations = _rotations(config, max_length)
+        self._rotations = Rotations(config, max_length)
+        self._ops = self._all_ops()
+        default: OpsName = "native" if "native" in self._ops else "torch"
+        self.ops = OpsChoice.of(default if ops is None else ops)
+        self._check_ops(self.ops)
+        is_whole = self.ops == OpsChoice.of("native")
+        self._decoder = self._whole_decoder() if is_whole else None
 
     @property
     def max_batch(self) -> int:
@@ -134,18 +150,26 @@ class Engine:
 
         ids is int [B, T]; row i is ids[i, :lengths[i]], the rest is ignored.
         """
-        hidden, layout = self._prompt_states(ids, lengths)
-        return self._head(hidden.index_select(0, layout.last_rows))
+        tokens, counts = self._begin(ids, lengths)
+        if self._decoder is not None:
+            return self._decoder.prompts(tokens, counts, every=False)
+        ops = self._ops_for(len(tokens))
+        hidden = self._run_layers(self._embed(tokens), ops, ops.prompt_attention(counts))
+        return self._head(hidden.index_select(0, torch.tensor(counts).cumsum(0) - 1))
 
     @torch.inference_mode()
     def forward_all(self, ids: Tensor, lengths: Sequence[int] | Tensor) -> Tensor:
         """Teacher forcing: logits f32 [B, T, V] at every position, zeros past each length."""
-        hidden, layout = self._prompt_states(ids, lengths)
-        logits = self._head(hidden)
+        tokens, counts = self._begin(ids, lengths)
+        if self._decoder is not None:
+            logits = self._decoder.prompts(tokens, counts, every=True)
+        else:
+            ops = self._ops_for(len(tokens))
+            attention = ops.prompt_attention(counts)
+            logits = self._head(self._run_layers(self._embed(tokens), ops, attention))
         if logits.shape[0] == ids.numel():
             return logits.view(*ids.shape, -1)
-        counts = _lengths_list(lengths)
-        result = logits.new_zeros(layout.batch, ids.shape[1], logits.shape[-1])
+        result = logits.new_zeros(len(counts), ids.shape[1], logits.shape[-1])
         for row, part in enumerate(logits.split(counts)):
             result[row, : counts[row]] = part
         return result
@@ -158,9 +182,23 @@ class Engine:
                 f"[engine] decode needs one token for each of {self.cache.batch} active rows, "
                 f"got shape {list(ids.shape)}"
             )
-        x = self._embed(ids)
-        attention = TokenAttention(self.config, self.cache)
-        return self._head(self._run_layers(x, self.cache.last_positions(), attention))
+        self._check_ids(ids)
+        if self._decoder is not None:
+            return self._decoder.decode(ids)
+        ops = self._ops_for(len(ids))
+        return self._head(self._run_layers(self._embed(ids), ops, ops.token_attention()))
+
+    def decode_greedy(self, tokens: Sequence[int]) -> list[int]:
+        """Append one token per active row; returns the most likely next ones.
+
+        Raises FloatingPointError when a row's largest logit is not finite.
+        """
+        if self._decoder is None or len(tokens) != self.cache.batch:
+            return pick(self.decode(torch.tensor(tokens)), self.describe)
+        try:
+            return self._decoder.greedy(tokens)
+        except FloatingPointError:
+            raise overflow(self.describe()) from None
 
     @torch.inference_mode()
     def keep(self, rows: list[int]) -> list[int]:
@@ -178,18 +216,14 @@ class Engine:
         """Greedy answers, end-of-sequence included; see `generate.generate_greedy`."""
         return generate_greedy(self, prompts, max_new_tokens, eos_id, on_first_token, on_complete)
 
-    def _prompt_states(
-        self, ids: Tensor, lengths: Sequence[int] | Tensor
-    ) -> tuple[Tensor, PromptLayout]:
-        """Run whole prompts; returns normed hidden states of the packed tokens f32 [S, C]."""
-        counts = _lengths_list(lengths)
+    def _begin(self, ids: Tensor, lengths: Sequence[int] | Tensor) -> tuple[Tensor, list[int]]:
+        """Reset the cache to new prompts; returns their packed tokens int [S] and lengths."""
+        counts = [int(length) for length in lengths]
         self._check_prompts(ids, counts)
-        rows = [ids[row, :count] for row, count in enumerate(counts)]
-        x = self._embed(torch.cat(rows))
-        layout = PromptLayout(counts)
+        tokens = torch.cat([ids[row, :count] for row, count in enumerate(counts)])
+        self._check_ids(tokens)
         self.cache.reset(counts)
-        attention = PromptAttention(self.config, self.cache, layout)
-        return self._run_layers(x, layout.positions, attention), layout
+        return tokens, counts
 
     def _check_prompts(self, ids: Tensor, counts: list[int]) -> None:
         if ids.dim() != 2 or ids.shape[0] != len(counts):
@@ -207,81 +241,93 @@ class Engine:
             )
 
     def _embed(self, ids: Tensor) -> Tensor:
-        """int [S] -> f32 [S, C]; raises ValueError on an id outside the vocabulary."""
-        try:
-            return self._embedding.index_select(0, ids).float()
-        except (IndexError, RuntimeError) as err:
-            low, high = int(ids.min()), int(ids.max())
-            if low >= 0 and high < self.config.vocab_size:
-                raise
+        """int [S] -> f32 [S, C]."""
+        return self._embedding.index_select(0, ids).float()
+
+    def _check_ids(self, ids: Tensor) -> None:
+        low, high = (int(end) for end in torch.aminmax(ids))
+        if low < 0 or high >= self.config.vocab_size:
             raise ValueError(
                 f"[engine] token ids must be 0..{self.config.vocab_size - 1}, got {low}..{high}"
-            ) from err
+            )
 
-    def _run_layers(
-        self, x: Tensor, positions: Tensor | int, attention: PromptAttention | TokenAttention
-    ) -> Tensor:
+    def _run_layers(self, x: Tensor, ops: StepOps, attention: Attention) -> Tensor:
         """Embedded rows f32 [S, C] (overwritten) -> normed hidden states f32 [S, C]."""
-        config = self.config
-        rows, rotated = x.shape[0], config.heads + config.kv_heads
-        cos, sin = self._rotation(positions)
+        delta = None
         for index, layer in enumerate(self._layers):
-            heads = layer.qkv(self._rms_norm(x, layer.attention_norm))
-            heads = heads.view(rows, config.qkv_heads, config.head_dim)
-            _rotate_(heads.narrow(1, 0, rotated), cos, sin)
-            x.add_(layer.o(attention(index, heads)))
-            gate, up = layer.gate_up(self._rms_norm(x, layer.mlp_norm)).chunk(2, -1)
-            x.add_(layer.down(F.silu(gate).mul_(up)))
-        return self._rms_norm(x, self._final_norm)
+            qkv = layer.qkv(ops.add_norm(x, delta, layer.attention_norm))
+            delta = layer.o(attention(index, qkv))
+            gate_up = layer.gate_up(ops.add_norm(x, delta, layer.mlp_norm))
+            delta = layer.down(ops.swiglu(gate_up))
+        return ops.add_norm(x, delta, self._final_norm)
 
     def _head(self, hidden: Tensor) -> Tensor:
         return self.linears["lm_head"](hidden)
 
-    def _rms_norm(self, x: Tensor, weight: Tensor) -> Tensor:
-        """x * weight / sqrt(mean(x^2) + eps) as ||(x, sqrt(C eps))||: four small operations."""
-        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-        return torch.mul(x, weight).div_(torch.hypot(norm, self._norm_floor))
+    def use_ops(self, ops: OpsName | OpsChoice) -> None:
+        """Run other operations between the linears from now on; not for an engine in one call."""
+        if self._decoder is not None:
+            raise ValueError("[engine] a decoder in one native call has no other operations")
+        choice = OpsChoice.of(ops)
+        self._check_ops(choice)
+        self.ops = choice
 
-    def _rotation(self, positions: Tensor | int) -> tuple[Tensor, Tensor]:
-        """cos and signed sin, each f32 [S or 1, 1, D]."""
-        if isinstance(positions, int):
-            return self._rotations[positions].unbind(0)
-        return self._rotations.index_select(0, positions).unbind(1)
+    @property
+    def available_ops(self) -> tuple[OpsName, ...]:
+        """What `use_ops` takes on this machine."""
+        return tuple(self._ops)
 
-    def _scaled_norm(self, weight: Tensor) -> Tensor:
-        return weight.float().mul(math.sqrt(self.config.hidden_size))[None]
+    def _check_ops(self, choice: OpsChoice) -> None:
+        missing = {choice.single, choice.many} - set(self._ops)
+        if missing:
+            raise ValueError(
+                f"[engine] {', '.join(sorted(missing))} operations need the native library and a "
+                f"head_dim that is a multiple of {HEAD_DIM_MULTIPLE}, got head_dim="
+                f"{self.config.head_dim}; here there are {', '.join(self._ops)}"
+            )
+
+    def _ops_for(self, rows: int) -> StepOps:
+        return self._ops[self.ops.for_rows(rows)]
+
+    def _all_ops(self) -> dict[OpsName, StepOps]:
+        parts = (self.config, self.cache, self._rotations)
+        ops: dict[OpsName, StepOps] = {"torch": TorchOps(*parts)}
+        if can_run(self.config):
+            ops["native"] = NativeOps(*parts)
+            ops["native-1"] = NativeOps(*parts, is_alone=True)
+        return ops
+
+    def _whole_decoder(self) -> NativeDecoder | None:
+        """The one-call decode step, if every linear is packed INT4 and goes the same way."""
+        from edgebench_kernels.engine.native_decoder import NativeDecoder
+        from edgebench_kernels.linear import Int4Linear
+
+        packed, paths = {}, None
+        for name, linear in self.linears.items():
+            if not isinstance(linear, PathLinear) or not isinstance(linear.packed, Int4Linear):
+                return None
+            if paths not in (None, linear.paths):
+                return None
+            packed[name], paths = linear.packed.packed, linear.paths
+        if paths is None:
+            return None
+        norms = [(layer.attention_norm, layer.mlp_norm) for layer in self._layers]
+        return NativeDecoder(
+            self.config,
+            packed,
+            paths,
+            (norms, self._final_norm),
+            self._embedding,
+            (self.cache, self._rotations),
+        )
 
     def _layer(self, index: int, tensors: Mapping[str, Tensor]) -> _Layer:
         hf, ours = f"model.layers.{index}.", f"layers.{index}."
         return _Layer(
-            attention_norm=self._scaled_norm(tensors[hf + "input_layernorm.weight"]),
+            attention_norm=NormWeight.of(tensors[hf + "input_layernorm.weight"]),
             qkv=self.linears[ours + "qkv"],
             o=self.linears[ours + "o"],
-            mlp_norm=self._scaled_norm(tensors[hf + "post_attention_layernorm.weight"]),
+            mlp_norm=NormWeight.of(tensors[hf + "post_attention_layernorm.weight"]),
             gate_up=self.linears[ours + "gate_up"],
             down=self.linears[ours + "down"],
         )
-
-
-def _rotate_(heads: Tensor, cos: Tensor, sin: Tensor) -> None:
-    """RoPE in place on f32 [S, H, D]; the halves of sin carry the signs (-, +)."""
-    swapped = heads.roll(heads.shape[-1] // 2, -1)
-    heads.mul_(cos).addcmul_(swapped, sin)
-
-
-def _rotations(config: LlamaConfig, length: int) -> Tensor:
-    """cos and signed sin for every position, f32 [length, 2, 1, D].
-
-    Formula and order of fp32 operations are those of transformers' LlamaRotaryEmbedding.
-    """
-    exponents = torch.arange(0, config.head_dim, 2, dtype=torch.int64).float() / config.head_dim
-    frequencies = 1.0 / (config.rope_theta**exponents)
-    angles = torch.arange(length).float()[:, None] * frequencies
-    cos, sin = angles.cos(), angles.sin()
-    table = torch.stack([torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1)], dim=1)
-    return table[:, :, None]
-
-
-def _lengths_list(lengths: Sequence[int] | Tensor) -> list[int]:
-    counts = lengths.tolist() if isinstance(lengths, Tensor) else lengths
-    return [int(count) for count in counts]
