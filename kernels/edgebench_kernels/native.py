@@ -22,6 +22,7 @@ MAX_THREADS = 256
 _ABI_VERSION = 1
 
 OK, NULL, SHAPE, GROUP, ISA, THREADS, MEMORY, UNAVAILABLE, SCALE, ZERO, INTERNAL = range(11)
+ALIGNMENT = 13
 _ERROR_TEXTS = {
     NULL: "a pointer is null",
     SHAPE: "a size is out of range",
@@ -32,6 +33,7 @@ _ERROR_TEXTS = {
     UNAVAILABLE: "this machine has no such instruction",
     SCALE: "scale must be finite, got NaN or infinity",
     ZERO: "zero points must be 0..15",
+    ALIGNMENT: "an array must start at a multiple of its items' size; pass a copy",
     INTERNAL: "internal error: please report it",
 }
 

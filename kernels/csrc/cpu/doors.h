@@ -23,6 +23,7 @@ enum EbError {
   EB_SCALE = 8,        // a scale is infinite or NaN
   EB_ZERO = 9,         // a zero point is above 15
   EB_INTERNAL = 10,    // a bug of this library
+  EB_ALIGNMENT = 13,   // a pointer is not a multiple of its items' size
 };
 
 enum EbCeiling { EB_READ_BANDWIDTH = 0, EB_INT8 = 1, EB_BF16 = 2, EB_FP32 = 3 };
