@@ -22,7 +22,8 @@
 
 namespace {
 
-constexpr int64_t kMostWork = 1 << 18;  // multiply-adds of one call: thousands of calls a second
+constexpr int64_t kMostWork = 1 << 15;  // multiply-adds of most calls: hundreds of inputs a second
+constexpr int64_t kPoolWork = 1 << 20;  // of some: past what a caller computes without the pool
 constexpr double kLevels[] = {127, 32512};
 
 // What the input's bytes choose; zeros when they have run out.
@@ -108,15 +109,14 @@ uint16_t finite_half(std::mt19937& random, bool is_any) {
 // Largest error of one output of `levels`: half a step (and the rounding of x * inverse) of each
 // activation, blocks of at most 128 inputs sharing the largest |x| of 128 or fewer, plus 2^-18 of
 // the absolute sum for float32 sums over at most 13 blocks.
-double worst_error(const Case& c, const double* weight, const Exact<float>& x, int64_t first,
-                   double levels) {
+double worst_error(const Case& c, const double* weight, const double* x, double levels) {
   const int64_t fixed = c.group == 32 || c.group == 64 || c.group == 128 ? c.group : 0;
   const int64_t block = fixed ? fixed : c.k % 128 == 0 ? 128 : c.k % 64 == 0 ? 64 : 32;
   double error = 1e-38, size = 0;
   for (int64_t start = 0; start < c.k; start += block) {
     double peak = 1e-30, weights = 0;
     for (int64_t i = start; i < std::min(c.k, start + block); ++i) {
-      const double value = std::fabs(static_cast<double>(x.get(first + i)));
+      const double value = std::fabs(x[i]);
       peak = std::max(peak, value);
       weights += std::fabs(weight[i]);
       size += std::fabs(weight[i]) * value;
@@ -126,27 +126,34 @@ double worst_error(const Case& c, const double* weight, const Exact<float>& x, i
   return error + size * 0x1p-18;
 }
 
+void check_token(const Case& c, const std::vector<double>& x, const Exact<float>& y, int64_t token,
+                 double levels) {
+  const bool is_finite =
+      std::all_of(x.begin(), x.end(), [](double value) { return std::isfinite(value); });
+  for (int64_t row = 0; row < c.n; ++row) {
+    const float got = y.get(token * c.n + row);
+    if (!is_finite) {
+      demand(std::isnan(got), "a token with NaN or infinity must give NaN", c.n, c.k, token);
+      continue;
+    }
+    const double* const weight = c.dense.data() + row * c.k;
+    double exact = 0, size = 0;
+    for (int64_t i = 0; i < c.k; ++i) {
+      exact += weight[i] * x[i];
+      size += std::fabs(weight[i] * x[i]);
+    }
+    if (size > 1e37) continue;  // float32 itself may overflow
+    const double error = worst_error(c, weight, x.data(), levels);
+    demand(std::fabs(got - exact) <= error, "wrong answer", c.n, c.k, token);
+  }
+}
+
 void check_answer(const Case& c, const Exact<float>& x, const Exact<float>& y, int64_t m,
                   double levels) {
+  std::vector<double> row(c.k);
   for (int64_t token = 0; token < m; ++token) {
-    bool is_finite = true;
-    for (int64_t i = 0; i < c.k; ++i) is_finite &= std::isfinite(x.get(token * c.k + i));
-    for (int64_t row = 0; row < c.n; ++row) {
-      const float got = y.get(token * c.n + row);
-      if (!is_finite) {
-        demand(std::isnan(got), "a token with NaN or infinity must give NaN", c.n, c.k, m);
-        continue;
-      }
-      const double* const weight = c.dense.data() + row * c.k;
-      double exact = 0, size = 0;
-      for (int64_t i = 0; i < c.k; ++i) {
-        exact += weight[i] * x.get(token * c.k + i);
-        size += std::fabs(weight[i] * x.get(token * c.k + i));
-      }
-      if (size > 1e37) continue;  // float32 itself may overflow
-      const double error = worst_error(c, weight, x, token * c.k, levels);
-      demand(std::fabs(got - exact) <= error, "wrong answer", c.n, c.k, m);
-    }
+    for (int64_t i = 0; i < c.k; ++i) row[i] = x.get(token * c.k + i);
+    check_token(c, row, y, token, levels);
   }
 }
 
@@ -164,8 +171,9 @@ void fill_activations(Choices& choose, std::mt19937& random, Exact<float>* x, in
 void fuzz_linear(Choices& choose, std::mt19937& random, const Case& c, const void* handle) {
   const int family = static_cast<int>(choose.below(2));
   const auto door = family ? eb_w4a16_linear : eb_w4a8_linear;
+  const int64_t work = choose.one_in(64) ? kPoolWork : kMostWork;
   int64_t m = 1 + choose.below(choose.one_in(4) ? 300 : 20);
-  m = std::max<int64_t>(1, std::min(m, kMostWork / (c.n * c.k)));
+  m = std::max<int64_t>(1, std::min(m, work / (c.n * c.k)));
   const int fault = static_cast<int>(choose.below(24));
   Exact<float> x(m * c.k, fault == 5 ? 1 + choose.below(3) : 0);
   Exact<float> y(m * c.n, fault == 6 ? 1 + choose.below(3) : 0);
