@@ -1,10 +1,10 @@
 // Fuzzes the C doors: a contract written down once more, and every door held against it.
 //
-// Each input is read as one call: sizes legal, zero, negative and huge, groups right and wrong, null
-// and misaligned pointers, scales of every bit pattern, zero points past 15, NaN and infinite
+// Each input is read as one call: sizes legal, zero, negative and huge, groups right and wrong,
+// null and misaligned pointers, scales of every bit pattern, zero points past 15, NaN and infinite
 // activations, packed bytes overwritten. The property: the very error that doors.h promises, or the
-// right answer (see worst_error); buffers are as long as the contract says and not a byte longer, so
-// that AddressSanitizer sees what is read past them.
+// right answer (see worst_error); buffers are as long as the contract says and not a byte longer,
+// so that AddressSanitizer sees what is read past them.
 //
 // With clang's -fsanitize=fuzzer libFuzzer calls it; else fuzz_main.cpp does, with seeded bytes.
 #include <algorithm>
@@ -52,9 +52,16 @@ void demand(bool is_so, const char* what, int64_t a = 0, int64_t b = 0, int64_t 
 }
 
 int64_t wild_size(Choices& choose) {
-  constexpr int64_t kWild[] = {0,         -1,        -2,        -64,
-                               INT64_MIN, INT64_MAX, INT64_MAX - 1, (int64_t{1} << 30) + 2,
-                               int64_t{1} << 32, int64_t{1} << 62};
+  constexpr int64_t kWild[] = {0,
+                               -1,
+                               -2,
+                               -64,
+                               INT64_MIN,
+                               INT64_MAX,
+                               INT64_MAX - 1,
+                               (int64_t{1} << 30) + 2,
+                               int64_t{1} << 32,
+                               int64_t{1} << 62};
   return kWild[choose.below(sizeof(kWild) / sizeof(kWild[0]))];
 }
 
@@ -159,7 +166,7 @@ void check_answer(const Case& c, const Exact<float>& x, const Exact<float>& y, i
 
 void fill_activations(Choices& choose, std::mt19937& random, Exact<float>* x, int64_t count) {
   std::normal_distribution<float> normal;
-  constexpr float kStrange[] = {0.0f,     -0.0f,    NAN,   INFINITY, -INFINITY,
+  constexpr float kStrange[] = {0.0f,    -0.0f,  NAN,    INFINITY, -INFINITY,
                                 3.4e38f, 1e-45f, 1e-38f, 1e5f,     -1e-30f};
   const float unit = std::ldexp(1.0f, static_cast<int>(choose.below(240)) - 120);
   const uint32_t strange = choose.below(4) == 0 ? 1 + choose.below(8) : 0;
@@ -232,10 +239,11 @@ void fuzz_weights(Choices& choose, std::mt19937& random) {
   const uint32_t missing = fault == kNull ? 1 + choose.below(4) : 0;
   void* const untouched = &c;
   void* handle = untouched;
-  const int code = eb_w4_pack(missing == 1 ? nullptr : qweight.at(), missing == 2 ? nullptr : scale.at(),
-                              missing == 3 ? nullptr : zero.at(), n, k, group,
-                              missing == 4 ? nullptr : &handle);
-  demand(code == wanted_code(fault), "pack returned, wanted, fault", code, wanted_code(fault), fault);
+  const int code =
+      eb_w4_pack(missing == 1 ? nullptr : qweight.at(), missing == 2 ? nullptr : scale.at(),
+                 missing == 3 ? nullptr : zero.at(), n, k, group, missing == 4 ? nullptr : &handle);
+  demand(code == wanted_code(fault), "pack returned, wanted, fault", code, wanted_code(fault),
+         fault);
   if (code != EB_OK) {
     demand(handle == untouched, "a refused pack wrote its handle", code);
     return;

@@ -32,8 +32,8 @@ Door* door(Door* /*same type as*/, const char* name) {
 #define DOOR(name) door(static_cast<decltype(&name)>(nullptr), #name)
 
 void fail(const char* isa, const char* what, int64_t n, int64_t k, int64_t m) {
-  std::fprintf(stderr, "probe: %s: %s, N=%lld K=%lld M=%lld\n", isa, what, static_cast<long long>(n),
-               static_cast<long long>(k), static_cast<long long>(m));
+  std::fprintf(stderr, "probe: %s: %s, N=%lld K=%lld M=%lld\n", isa, what,
+               static_cast<long long>(n), static_cast<long long>(k), static_cast<long long>(m));
   std::exit(1);
 }
 

@@ -20,7 +20,7 @@ using edgebench::HugeBuffer;
 using edgebench::PackedW4;
 
 constexpr int kAbiVersion = 1;
-constexpr int64_t kMaxSide = int64_t{1} << 30;  // of n, k and m: products of two fit easily
+constexpr int64_t kMaxSide = int64_t{1} << 30;    // of n, k and m: products of two fit easily
 constexpr int64_t kMostBytes = int64_t{1} << 47;  // no process on x86-64 or aarch64 holds more
 
 template <typename Body>
