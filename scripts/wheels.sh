@@ -1,7 +1,12 @@
 #!/usr/bin/env bash
 # Builds the wheels of EdgeBench for Linux on x86_64 and aarch64, on either machine, into dist/.
 #
-#     scripts/wheels.sh [ARCH...]        default: x86_64 aarch64
+#     scripts/wheels.sh [--unproved] [ARCH...]        default: x86_64 aarch64
+#
+# A wheel counts as built when tests/native/probe.cpp has loaded its library and found its answers
+# right: on this machine, or for another architecture under qemu-user (apt-get install
+# qemu-user-static; for aarch64 also g++-aarch64-linux-gnu, whose C library the probe runs on).
+# Without them the wheel is named unproved and the exit code is 3, or 0 with --unproved.
 #
 # The compiler is the clang of the PyPI package `ziglang`: it carries the headers and symbol lists of
 # every glibc, so the library asks for no newer one than the wheel's tag says, and links libc++ in.
@@ -13,6 +18,8 @@ glibc=2.17 # manylinux2014: CentOS 7, Ubuntu 14.04, every JetPack with Python 3.
 tools=(ziglang==0.15.* build scikit-build-core wheel cmake ninja)
 work=$PWD/build/wheels
 library=edgebench_kernels/libedgebench_kernels.so
+may_be_unproved=0
+[ "${1:-}" = --unproved ] && may_be_unproved=1 && shift
 [ $# -gt 0 ] || set -- x86_64 aarch64
 
 fail() {
@@ -87,9 +94,23 @@ check_wheel() {
   echo "wheels.sh: ${wheels[0]} ($(stat -c %s "$file") bytes of library, newest symbol $newest, needs $needed)"
 }
 
+# Runs the probe against the wheel's library; 1 when this machine cannot.
+prove_wheel() {
+  local arch=$1 probe=$work/$1/probe qemu run=()
+  if [ "$arch" != "$(uname -m)" ]; then
+    qemu=$(command -v "qemu-$arch-static" || command -v "qemu-$arch") || return 1
+    [ -d "/usr/$arch-linux-gnu/lib" ] || return 1
+    run=("$qemu" -L "/usr/$arch-linux-gnu" -cpu max)
+  fi
+  "$work/$arch/c++" -std=c++17 -O1 -s tests/native/probe.cpp -ldl -o "$probe" 2>"$work/$arch/probe.log" ||
+    fail "the probe did not build: $(tail -n 20 "$work/$arch/probe.log")"
+  "${run[@]}" "$probe" "$work/$arch/wheel/$library" || fail "the $arch library is wrong: its wheel is not to be used"
+}
+
 command -v readelf >/dev/null || fail "no readelf: apt-get install binutils"
 mkdir -p "$work"
 make_venv
+unproved=()
 for arch in "$@"; do
   case $arch in
     x86_64 | aarch64) ;;
@@ -97,4 +118,8 @@ for arch in "$@"; do
   esac
   build_wheel "$arch"
   check_wheel "$arch"
+  prove_wheel "$arch" || unproved+=("$arch")
 done
+[ ${#unproved[@]} -eq 0 ] && exit 0
+echo "wheels.sh: UNPROVED, never run: ${unproved[*]}; apt-get install qemu-user-static g++-aarch64-linux-gnu, then again" >&2
+[ "$may_be_unproved" -eq 1 ] || exit 3
