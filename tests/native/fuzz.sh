@@ -47,3 +47,10 @@ else
     -L"$work/gcc" -ledgebench_kernels -Wl,-rpath,"$work/gcc" -o "$work/gcc/fuzz_doors"
   "$work/gcc/fuzz_doors" "$seconds"
 fi
+
+echo "== Python before them, seeded, $seconds s"
+build gcc "${CXX:-g++}" "$checks"
+# Python itself leaks by intention; the sanitizer must be there before it starts.
+EDGEBENCH_KERNELS_LIBRARY=$work/gcc/libedgebench_kernels.so ASAN_OPTIONS=$ASAN_OPTIONS:detect_leaks=0 \
+  LD_PRELOAD="$("${CXX:-g++}" -print-file-name=libasan.so) $("${CXX:-g++}" -print-file-name=libstdc++.so)" \
+  "$python" tests/native/fuzz_python.py "$seconds"
