@@ -58,7 +58,7 @@ def linear(packed: PackedInt4, x: NDArray[np.float32], path: str = "w4a16") -> N
         raise ValueError(f"[linear] path must be w4a16 or w4a8, got '{path}'")
     if not isinstance(x, np.ndarray) or x.dtype != np.float32 or x.shape[1:] != (k,):
         came = f"{x.dtype} {list(x.shape)}" if isinstance(x, np.ndarray) else type(x).__name__
-        raise ValueError(f"[{path}] x must be a float32 array [M, K={k}], got {came}")
+        raise ValueError(f"[{path}] x must be float32 [M, K={k}], got {came}")
     y = np.empty((x.shape[0], n), dtype=np.float32)
     if x.shape[0]:
         source = np.require(x, requirements="CA")

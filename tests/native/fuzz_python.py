@@ -13,6 +13,7 @@ import time
 from typing import Any
 
 import numpy as np
+
 from edgebench_kernels import native, reference
 from edgebench_kernels.formats import Int4Tensor
 from edgebench_kernels.packing import LINEAR_DOORS, PackedInt4, linear
@@ -106,7 +107,8 @@ def check_linear(rng: np.random.Generator, tensor: Int4Tensor, packed: PackedInt
     before = x.copy()
     y = linear(packed, disguise(rng, x), path)
     np.testing.assert_array_equal(x, before)
-    assert y.dtype == np.float32 and y.shape == (m, tensor.shape[0])
+    assert y.dtype == np.float32
+    assert y.shape == (m, tensor.shape[0])
     is_finite = np.isfinite(x).all(axis=1)
     assert np.isnan(y[~is_finite]).all(), "a token with NaN or infinity must give NaN"
     kept = x[is_finite]
@@ -126,7 +128,8 @@ def expect_refusal(call: Any) -> None:
     try:
         call()
     except (ValueError, TypeError) as err:
-        assert str(err).startswith("["), f"{type(err).__name__} without a place: {err}"
+        if not str(err).startswith("["):
+            raise AssertionError(f"{type(err).__name__} without a place: {err}") from err
         return
     raise AssertionError("a wrong argument was accepted")
 
