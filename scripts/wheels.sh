@@ -62,6 +62,7 @@ build_wheel() {
     -C cmake.define.CMAKE_LINK_DEPENDS_USE_LINKER=OFF \
     -C cmake.define.EDGEBENCH_KERNELS_WERROR=ON . >"$work/$arch/build.log" 2>&1 ||
     fail "$arch did not build: $(tail -n 30 "$work/$arch/build.log")"
+  ! grep "this compiler lacks" "$work/$arch/build.log" >&2 || fail "$arch was built without an instruction set"
   rm -f dist/edgebench-*_"$arch".whl
   "$work/venv/bin/python" -m wheel tags --remove --python-tag py3 --abi-tag none --platform-tag "$platform" \
     "$work/$arch"/raw/edgebench-*.whl >/dev/null

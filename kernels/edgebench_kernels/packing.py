@@ -26,7 +26,7 @@ class PackedInt4:
         self.group = tensor.group
         n, k = tensor.shape
         arrays = [
-            np.require(array, requirements="CA")
+            np.require(array, requirements=("C", "A"))
             for array in (tensor.qweight, tensor.scale, tensor.zero)
         ]
         handle = ctypes.c_void_p()
@@ -61,7 +61,7 @@ def linear(packed: PackedInt4, x: NDArray[np.float32], path: str = "w4a16") -> N
         raise ValueError(f"[{path}] x must be float32 [M, K={k}], got {came}")
     y = np.empty((x.shape[0], n), dtype=np.float32)
     if x.shape[0]:
-        source = np.require(x, requirements="CA")
+        source = np.require(x, requirements=("C", "A"))
         door = getattr(native.library(), LINEAR_DOORS[path])
         native.check(door(packed.handle, x.shape[0], source.ctypes.data, y.ctypes.data), path)
     return y
