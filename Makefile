@@ -1,6 +1,7 @@
 # EdgeBench's verbs. Only Python >= 3.10, g++ and make are needed; everything else comes into .venv.
 #
 # TORCH_INDEX=https://download.pytorch.org/whl/cpu  takes torch from there (see scripts/install.sh)
+# UNPROVED=1                                       `make wheels` accepts a wheel that could not be run
 # PYTHON=python3.12                                 makes .venv with that interpreter
 
 PYTHON ?= python3
@@ -13,7 +14,7 @@ NATIVE := pyproject.toml kernels/CMakeLists.txt scripts/install.sh \
           $(shell find kernels/csrc -type f \( -name '*.cpp' -o -name '*.h' -o -name '*.cu' \) 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help bench test test-all lint format perf clean
+.PHONY: help bench test test-all lint format perf wheels fuzz clean
 
 help:  ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +48,7 @@ test-all: $(VENV)/.installed-all  ## everything that `make test` leaves out: bro
 	$(BIN)/python -m pytest tests/loadgen
 	tests/native/every_isa.sh $(BIN)/python
 	tests/native/sanitize.sh $(BIN)/python
+	tests/native/fuzz.sh $(BIN)/python 10
 
 lint: $(VENV)/.installed-all  ## what pre-commit checks
 	$(BIN)/ruff check .
@@ -63,6 +65,13 @@ format: $(VENV)/.installed-all  ## format Python and C++
 
 perf: $(VENV)/.installed  ## time the kernels against this machine's ceilings
 	@for script in kernels/perf/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+wheels:  ## wheels for x86-64 and aarch64 in dist/, both run before they count (see scripts/wheels.sh)
+	scripts/wheels.sh $(if $(UNPROVED),--unproved)
+
+fuzz: SECONDS ?= 600
+fuzz: $(VENV)/.installed-all  ## fuzz the kernels' doors under sanitizers: make fuzz SECONDS=600
+	tests/native/fuzz.sh $(BIN)/python $(SECONDS)
 
 clean:  ## remove .venv, build/ and caches; out/ stays
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache

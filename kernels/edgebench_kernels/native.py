@@ -22,10 +22,10 @@ MAX_THREADS = 256
 FAMILIES = {"w4a8": 0, "w4a16": 1}
 """The library's number of each path."""
 
-_ABI_VERSION = 2
+_ABI_VERSION = 3
 
 OK, NULL, SHAPE, GROUP, ISA, THREADS, MEMORY, UNAVAILABLE, SCALE, ZERO, INTERNAL = range(11)
-TOKEN, COLUMN, NOT_FINITE, AFFINITY = range(11, 15)
+TOKEN, COLUMN, NOT_FINITE, AFFINITY, ALIGNMENT = range(11, 16)
 _ERROR_TEXTS = {
     NULL: "a pointer is null",
     SHAPE: "a size is out of range",
@@ -37,6 +37,7 @@ _ERROR_TEXTS = {
     SCALE: "scale must be finite, got NaN or infinity",
     ZERO: "zero points must be 0..15",
     AFFINITY: "this process may not use such a CPU",
+    ALIGNMENT: "an array must start at a multiple of its items' size; pass a copy",
     INTERNAL: "internal error: please report it",
     TOKEN: "a token id is outside the vocabulary",
     COLUMN: "the column must be inside the cache, and no row may start after it",

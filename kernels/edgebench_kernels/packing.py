@@ -26,11 +26,12 @@ class PackedInt4:
         self.group = tensor.group
         n, k = tensor.shape
         arrays = [
-            np.ascontiguousarray(array) for array in (tensor.qweight, tensor.scale, tensor.zero)
+            np.require(array, requirements=("C", "A"))
+            for array in (tensor.qweight, tensor.scale, tensor.zero)
         ]
         handle = ctypes.c_void_p()
         error = library.eb_w4_pack(
-            *(array.ctypes.data for array in arrays), n, k, tensor.group, ctypes.byref(handle)
+            *(array.ctypes.data for array in arrays), n, k, int(tensor.group), ctypes.byref(handle)
         )
         native.check(error, "pack", f"N={n}, K={k}, group={tensor.group}")
         self.handle = int(handle.value or 0)
@@ -55,11 +56,12 @@ def linear(packed: PackedInt4, x: NDArray[np.float32], path: str = "w4a16") -> N
     n, k = packed.shape
     if path not in LINEAR_DOORS:
         raise ValueError(f"[linear] path must be w4a16 or w4a8, got '{path}'")
-    if x.dtype != np.float32 or x.ndim != 2 or x.shape[1] != k:
-        raise ValueError(f"[{path}] x must be float32 [M, K={k}], got {x.dtype} {list(x.shape)}")
+    if not isinstance(x, np.ndarray) or x.dtype != np.float32 or x.shape[1:] != (k,):
+        came = f"{x.dtype} {list(x.shape)}" if isinstance(x, np.ndarray) else type(x).__name__
+        raise ValueError(f"[{path}] x must be float32 [M, K={k}], got {came}")
     y = np.empty((x.shape[0], n), dtype=np.float32)
     if x.shape[0]:
-        source = np.ascontiguousarray(x)
+        source = np.require(x, requirements=("C", "A"))
         door = getattr(native.library(), LINEAR_DOORS[path])
         native.check(door(packed.handle, x.shape[0], source.ctypes.data, y.ctypes.data), path)
     return y

@@ -3,32 +3,27 @@
 
 #include <atomic>
 
+#include "cpu_x86.h"
+
 namespace edgebench {
 namespace {
 
 bool always() { return true; }
 
+#if defined(__x86_64__)
+const CpuX86& cpu() {
+  static const CpuX86 read = read_cpu_x86();
+  return read;
+}
+#endif
 #if defined(EDGEBENCH_HAVE_AVX2)
-bool has_avx2() {
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-         __builtin_cpu_supports("f16c");
-}
+bool has_avx2() { return cpu().has_avx2; }
+#endif
 #if defined(EDGEBENCH_HAVE_AVX2_VNNI)
-// AVX-VNNI (VEX-encoded) is CPUID leaf 7, sub-leaf 1, EAX bit 4; not every compiler knows its name.
-bool has_avx2_vnni() {
-  if (!has_avx2()) return false;
-  uint32_t eax = 7, ebx = 0, ecx = 1, edx = 0;
-  asm volatile("cpuid" : "+a"(eax), "=b"(ebx), "+c"(ecx), "=d"(edx));
-  return (eax >> 4 & 1) != 0;
-}
+bool has_avx2_vnni() { return cpu().has_avx2_vnni; }
 #endif
 #if defined(EDGEBENCH_HAVE_AVX512_VNNI)
-bool has_avx512_vnni() {
-  return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-         __builtin_cpu_supports("avx512vnni");
-}
-#endif
+bool has_avx512_vnni() { return cpu().has_avx512_vnni; }
 #endif
 
 constexpr Isa kIsas[] = {
@@ -77,7 +72,7 @@ bool force_isa(int index) {
 
 const Peak* bf16_peak() {
 #if defined(EDGEBENCH_HAVE_AVX512_BF16)
-  if (current_isa().ops == &kAvx512VnniOps && __builtin_cpu_supports("avx512bf16")) {
+  if (current_isa().ops == &kAvx512VnniOps && cpu().has_avx512_bf16) {
     return &kBf16PeakAvx512;
   }
 #endif

@@ -2,7 +2,6 @@
 #include "doors.h"
 
 #include <cstring>
-#include <limits>
 #include <mutex>
 #include <vector>
 
@@ -24,18 +23,25 @@ using edgebench::guarded;
 using edgebench::HugeBuffer;
 using edgebench::PackedW4;
 
-constexpr int kAbiVersion = 2;
-constexpr int64_t kMaxSide = int64_t{1} << 30;  // of n, k and m: products of two fit easily
+constexpr int kAbiVersion = 3;
+constexpr int64_t kMaxSide = int64_t{1} << 30;    // of n, k and m: products of two fit easily
+constexpr int64_t kMostBytes = int64_t{1} << 47;  // no process on x86-64 or aarch64 holds more
 
 bool is_family(int family) { return family == edgebench::kA8 || family == edgebench::kA16; }
 
 bool is_side(int64_t side) { return side >= 1 && side <= kMaxSide; }
 
+template <typename Item>
+bool is_aligned(const Item* items) {
+  return reinterpret_cast<uintptr_t>(items) % sizeof(Item) == 0;
+}
+
 int linear(Family family, const void* handle, int64_t m, const float* x, float* y) {
   if (handle == nullptr || x == nullptr || y == nullptr) return EB_NULL;
+  if (!is_aligned(x) || !is_aligned(y)) return EB_ALIGNMENT;
   const auto& weights = *static_cast<const PackedW4*>(handle);
-  const int64_t most = std::numeric_limits<int64_t>::max() / 64;
-  if (!is_side(m) || m > most / weights.n / weights.k) return EB_SHAPE;
+  const int64_t most = kMostBytes / static_cast<int64_t>(sizeof(float));  // of x and of y
+  if (!is_side(m) || m > most / weights.n || m > most / weights.k) return EB_SHAPE;
   return guarded([&] {
     edgebench::w4_linear(weights, family, m, x, y);
     return EB_OK;
@@ -129,6 +135,7 @@ EB_DOOR int eb_w4_pack(const uint8_t* qweight, const uint16_t* scale, const uint
                        int64_t n, int64_t k, int64_t group, void** handle) {
   if (qweight == nullptr || scale == nullptr || zero == nullptr || handle == nullptr)
     return EB_NULL;
+  if (!is_aligned(scale)) return EB_ALIGNMENT;
   if (!is_side(n) || !is_side(k) || k % 2 != 0) return EB_SHAPE;
   const bool is_fixed = group == 32 || group == 64 || group == 128;
   if ((!is_fixed && group != k) || k % group != 0) return EB_GROUP;

@@ -27,6 +27,7 @@ enum EbError {
   EB_COLUMN = 12,      // a column or a row's start is outside the cache
   EB_NOT_FINITE = 13,  // a row's largest logit is infinite or NaN
   EB_AFFINITY = 14,    // a CPU that this process may not use
+  EB_ALIGNMENT = 15,   // a pointer is not a multiple of its items' size
 };
 
 enum EbCeiling { EB_READ_BANDWIDTH = 0, EB_INT8 = 1, EB_BF16 = 2, EB_FP32 = 3 };

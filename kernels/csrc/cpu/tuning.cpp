@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <atomic>
 
+#include "cpu_x86.h"
 #include "dispatch.h"
 
 namespace edgebench {
@@ -20,10 +21,8 @@ std::atomic<int> g_few_tokens[2] = {{kUnset}, {kUnset}};
 int default_prefetch() {
 #if defined(__x86_64__)
   constexpr uint32_t kZen5Family = 26;
-  uint32_t eax = 1, ebx = 0, ecx = 0, edx = 0;
-  asm volatile("cpuid" : "+a"(eax), "=b"(ebx), "+c"(ecx), "=d"(edx));
-  const uint32_t family = (eax >> 8 & 0xf) + ((eax >> 8 & 0xf) == 0xf ? eax >> 20 & 0xff : 0);
-  if (__builtin_cpu_is("amd") && family == kZen5Family) return 8192;
+  const CpuX86 cpu = read_cpu_x86();
+  if (cpu.is_amd && cpu.family == kZen5Family) return 8192;
 #endif
   return 0;
 }
