@@ -48,6 +48,7 @@ test-all: $(VENV)/.installed-all  ## everything that `make test` leaves out: bro
 	$(BIN)/python -m pytest tests/loadgen
 	tests/native/every_isa.sh $(BIN)/python
 	tests/native/sanitize.sh $(BIN)/python
+	tests/native/neon_qemu.sh
 	tests/native/fuzz.sh $(BIN)/python 10
 
 lint: $(VENV)/.installed-all  ## what pre-commit checks

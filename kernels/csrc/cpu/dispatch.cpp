@@ -3,6 +3,10 @@
 
 #include <atomic>
 
+#if defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+#endif
+
 #include "cpu_x86.h"
 
 namespace edgebench {
@@ -26,6 +30,20 @@ bool has_avx2_vnni() { return cpu().has_avx2_vnni; }
 bool has_avx512_vnni() { return cpu().has_avx512_vnni; }
 #endif
 
+#if defined(EDGEBENCH_HAVE_NEON_DOTPROD)
+// What the kernel says of the CPU; not every C library's headers name the newer bits.
+// Elsewhere than on Linux nobody is asked, and plain NEON serves.
+#if defined(__linux__)
+constexpr unsigned long kHwcapAsimdDp = 1ul << 20;  // AT_HWCAP: sdot, udot
+constexpr unsigned long kHwcap2I8mm = 1ul << 13;    // AT_HWCAP2: smmla, usdot
+bool has_neon_dotprod() { return (getauxval(AT_HWCAP) & kHwcapAsimdDp) != 0; }
+bool has_neon_i8mm() { return has_neon_dotprod() && (getauxval(AT_HWCAP2) & kHwcap2I8mm) != 0; }
+#else
+bool has_neon_dotprod() { return false; }
+bool has_neon_i8mm() { return false; }
+#endif
+#endif
+
 constexpr Isa kIsas[] = {
     {"scalar", &kScalarOps, always},
 #if defined(EDGEBENCH_HAVE_AVX2)
@@ -36,6 +54,15 @@ constexpr Isa kIsas[] = {
 #endif
 #if defined(EDGEBENCH_HAVE_AVX512_VNNI)
     {"avx512_vnni", &kAvx512VnniOps, has_avx512_vnni},
+#endif
+#if defined(EDGEBENCH_HAVE_NEON)
+    {"neon", &kNeonOps, always},
+#endif
+#if defined(EDGEBENCH_HAVE_NEON_DOTPROD)
+    {"neon_dotprod", &kNeonDotprodOps, has_neon_dotprod},
+#endif
+#if defined(EDGEBENCH_HAVE_NEON_I8MM)
+    {"neon_i8mm", &kNeonI8mmOps, has_neon_i8mm},
 #endif
 };
 constexpr int kCount = sizeof(kIsas) / sizeof(kIsas[0]);

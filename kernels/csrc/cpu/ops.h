@@ -84,6 +84,10 @@ extern const CpuOps kAvx2Ops;
 extern const CpuOps kAvx2VnniOps;
 extern const CpuOps kAvx512VnniOps;
 extern const Peak kBf16PeakAvx512;
+#elif defined(__aarch64__)
+extern const CpuOps kNeonOps;
+extern const CpuOps kNeonDotprodOps;
+extern const CpuOps kNeonI8mmOps;
 #endif
 
 }  // namespace edgebench
