@@ -33,7 +33,6 @@ class Case:
 class Contender(Protocol):
     """Somebody who multiplies. One call runs `products` whole products, each on other weights."""
 
-    name: str
     op: str  # w4a16, w4a8, bf16 or fp16: what the arithmetic is
     group: int | None  # None for weights that are not INT4
     weight_bytes: int | None  # that one product reads; None where only the peer knows

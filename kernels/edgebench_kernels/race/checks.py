@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from edgebench_kernels import reference
 from edgebench_kernels.formats import Int4Tensor, unpack_codes
 
+FloatArray = NDArray[np.float32]
 CHECKED_OUTPUTS = 256  # of N, first and last among them: enough to cross blocks, few for float64
 UNIT_ROUNDOFF = 2.0**-24  # float32
 

@@ -20,7 +20,7 @@ class Ours:
     products = 1
 
     def __init__(self, path: str, weights: Sequence[PackedInt4]) -> None:
-        self.name = self.op = path
+        self.op = path
         self.group = weights[0].group
         self.weight_bytes = weights[0].size_bytes
         self.operations = 4 if path == "w4a16" else 2

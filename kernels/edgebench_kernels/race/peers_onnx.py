@@ -23,9 +23,8 @@ class OnnxPeer:
         import onnxruntime
 
         is_int8 = accuracy_level == 4
-        self.name = f"onnxruntime MatMulNBits level {accuracy_level}"
         self.op = "w4a8" if is_int8 else "w4a16"
-        self.ceiling = "int8" if is_int8 else None  # level 0 computes in fp32
+        self.ceiling: str | None = "int8" if is_int8 else "fp32"  # level 0 computes in fp32
         self.group: int | None = tensor.group
         groups = tensor.zero.shape[1]
         self.weight_bytes = (

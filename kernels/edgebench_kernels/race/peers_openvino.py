@@ -14,7 +14,6 @@ from edgebench_kernels.race.cases import copies_past_cache
 class OpenVinoPeer:
     """A compiled model whose every inference multiplies by each copy once."""
 
-    name = "openvino u4 dynamic int8"
     op = "w4a8"
     ceiling = "int8"
     operations = 2

@@ -18,10 +18,10 @@ class TorchPeer:
     operations = 2
     products = 1
 
-    def __init__(self, name: str, op: str, weights: list[Any], product: Callable[..., Any]) -> None:
+    def __init__(self, op: str, weights: list[Any], product: Callable[..., Any]) -> None:
         import torch
 
-        self.name, self.op = name, op
+        self.op = op
         self.group: int | None = None
         self.ceiling = None if op == "fp16" else "bf16"  # no fp16 ceiling is measured
         self.weight_bytes = sum(part.numel() * part.element_size() for part in weights[0])
@@ -54,7 +54,7 @@ def dense(tensor: Int4Tensor, threads: int, op: str) -> TorchPeer:
     weight = weight.to(torch.bfloat16 if op == "bf16" else torch.float16)
     copies = copies_past_cache(weight.numel() * 2)
     weights = [(weight.clone(),) for _ in range(copies)]
-    return TorchPeer(f"torch {op} linear", op, weights, torch.nn.functional.linear)
+    return TorchPeer(op, weights, torch.nn.functional.linear)
 
 
 def int4pack(tensor: Int4Tensor, threads: int) -> TorchPeer:
@@ -77,6 +77,6 @@ def int4pack(tensor: Int4Tensor, threads: int) -> TorchPeer:
     def product(x: Any, codes: Any, scales: Any) -> Any:
         return torch.ops.aten._weight_int4pack_mm_for_cpu(x, codes, group, scales)
 
-    peer = TorchPeer("torch int4pack bf16", "w4a16", weights, product)
+    peer = TorchPeer("w4a16", weights, product)
     peer.group = group
     return peer
