@@ -39,9 +39,13 @@ make_venv() {
 make_compiler() {
   local arch=$1 zig
   zig=$("$work/venv/bin/python" -c 'import pathlib, ziglang; print(pathlib.Path(ziglang.__file__).parent / "zig")')
+  # zig reads -march on aarch64 as the name of a CPU; what GCC and clang mean by it is said its way.
   cat >"$work/$arch/c++" <<WRAPPER
-#!/bin/sh
-exec "$zig" c++ -target $arch-linux-gnu.$glibc -fno-sanitize=all "\$@"
+#!/bin/bash
+arguments=("\$@")
+arguments=("\${arguments[@]/#-march=armv8-a/-mcpu=generic}")
+arguments=("\${arguments[@]/#-march=armv8.2-a/-mcpu=generic+v8_2a}")
+exec "$zig" c++ -target $arch-linux-gnu.$glibc -fno-sanitize=all "\${arguments[@]}"
 WRAPPER
   chmod +x "$work/$arch/c++"
 }

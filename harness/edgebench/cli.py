@@ -129,3 +129,24 @@ def leaderboard(submissions: tuple[Path, ...], out: Path) -> None:
 
     page = write_leaderboard(submissions, out, progress=choose_progress())
     click.echo(f"leaderboard: {page}")
+
+
+@main.command()
+@click.option("--shapes", multiple=True, metavar="N,K", help="Repeat it; default: five of Llamas.")
+@click.option("--batch", default="", metavar="M,M", help="Tokens; default: 1,4,16,64,256,512.")
+@click.option("--op", default="w4a16,w4a8", show_default=True, help="Our paths, with commas.")
+@click.option("--group", default=128, show_default=True, type=int, help="Inputs of a scale.")
+@click.option("--rounds", default=7, show_default=True, type=click.IntRange(min=1))
+@click.option("--peers", default="auto", show_default=True, help="auto, none or names with commas.")
+@click.option("--threads", type=click.IntRange(min=1), help="Default: the cores of this process.")
+@click.option("--isa", help="Force an instruction set, e.g. avx2.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of rows, table and picture.")
+@click.option("--format", "form", default="table", show_default=True, help="table or json.")
+@click.option("--quiet", is_flag=True, help="No progress on stderr.")
+def kernels(form: str, quiet: bool, **request: object) -> None:
+    """Race our INT4 linears against other libraries: checked first, then timed in turns."""
+    from edgebench.command_kernels import KernelOptions, kernels_command
+    from edgebench_reports.kernel_roofline import draw_kernel_roofline
+
+    options = KernelOptions(**request)  # type: ignore[arg-type]  # click made each value's type
+    click.echo(kernels_command(options, form=form, quiet=quiet, draw=draw_kernel_roofline))
