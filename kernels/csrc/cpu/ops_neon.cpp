@@ -8,6 +8,13 @@ namespace {
 
 constexpr int kRoundsPerWidening = 16;
 
+// Written out by the preprocessor: clang's assembler expands \() in nested repeats too early.
+#define EB_ROUND                                    \
+  ".irp r, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15\n" \
+  "smlal v\\r\\().8h, v30.8b, v31.8b\n"             \
+  ".endr\n"
+#define EB_FOUR_ROUNDS EB_ROUND EB_ROUND EB_ROUND EB_ROUND
+
 // The densest byte arithmetic of ARMv8.0: 16 rounds of smlal into 16-bit sums, then one widening,
 // as the kernels do.
 void int8_loop(int64_t iterations) {
@@ -15,12 +22,7 @@ void int8_loop(int64_t iterations) {
       "movi v30.16b, #0\n"
       "movi v31.16b, #0\n"
       ".p2align 5\n"
-      "1:\n"
-      ".rept 16\n"
-      ".irp r, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15\n"
-      "smlal v\\r\\().8h, v30.8b, v31.8b\n"
-      ".endr\n"
-      ".endr\n"
+      "1:\n" EB_FOUR_ROUNDS EB_FOUR_ROUNDS EB_FOUR_ROUNDS EB_FOUR_ROUNDS
       ".irp r, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15\n"
       "sadalp v29.4s, v\\r\\().8h\n"
       ".endr\n"
@@ -31,6 +33,9 @@ void int8_loop(int64_t iterations) {
       : "cc", "v0", "v1", "v2", "v3", "v4", "v5", "v6", "v7", "v8", "v9", "v10", "v11", "v12",
         "v13", "v14", "v15", "v29", "v30", "v31");
 }
+
+#undef EB_FOUR_ROUNDS
+#undef EB_ROUND
 
 }  // namespace
 
