@@ -71,6 +71,7 @@ def main() -> None:
 @click.option(
     "--threads", type=click.IntRange(min=1), help="Default: the cores this process may use."
 )
+@click.option("--affinity", metavar="CPUS", help="CPUs to run on, e.g. 0,2-3; default: any.")
 @click.option(
     "--budget", type=click.FloatRange(min=0), help="Minutes; default: 6 for quick, else none."
 )

@@ -23,7 +23,12 @@ from edgebench_kernels.race.race import WrongResult, race_shape
 from edgebench_kernels.race.rows import Row
 
 FORMS = ("table", "json")
-ROWS_FILE, RACE_FILE, TABLE_FILE, PICTURE_FILE = "rows.json", "race.json", "table.md", "roofline.svg"
+ROWS_FILE, RACE_FILE, TABLE_FILE, PICTURE_FILE = (
+    "rows.json",
+    "race.json",
+    "table.md",
+    "roofline.svg",
+)
 Draw = Callable[[Sequence[Row]], str]
 
 
@@ -188,7 +193,9 @@ class _Files:
             same = same and before["system"]["name"] == self._system.name
             self._notes = list(before["notes"])
             kept = self.folder / ROWS_FILE
-            self.rows = [Row(**row) for row in json.loads(kept.read_text())] if kept.exists() else []
+            self.rows = (
+                [Row(**row) for row in json.loads(kept.read_text())] if kept.exists() else []
+            )
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise SpecError(
                 f"[kernels] {self.folder} holds a race that cannot be read ({error}); "

@@ -12,6 +12,7 @@ from edgebench.layout import PROGRESS
 from edgebench.profiles import PROFILES, SAMPLE_INDEX_SEED, SCHEDULE_SEED
 from edgebench.record import (
     Host,
+    KernelTuning,
     Provenance,
     Record,
     Scenario,
@@ -49,6 +50,7 @@ class Circumstances:
     device: ResolvedDevice
     system: SystemDescription
     threads: int
+    kernel_tuning: KernelTuning | None
     other_runs_seen: bool
 
 
@@ -74,6 +76,8 @@ def draft_record(
             executed_on=given.device.executed_on,
             last_level_cache_bytes=given.system.cpu.last_level_cache_bytes,
             threads=given.threads,
+            affinity=None if spec.affinity is None else list(spec.affinity),
+            kernel_tuning=given.kernel_tuning,
             other_runs_seen=given.other_runs_seen,
         ),
         ceilings=[],
@@ -112,4 +116,6 @@ def repeat_command(spec: RunSpec) -> str:
     ]
     if spec.threads is not None:
         words.append(f"--threads {spec.threads}")
+    if spec.affinity is not None:
+        words.append(f"--affinity {','.join(map(str, spec.affinity))}")
     return " ".join(words)

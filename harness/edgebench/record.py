@@ -148,6 +148,15 @@ class Seeds(StrictModel):
     schedule: Count
 
 
+class KernelTuning(StrictModel):
+    """What timing on this machine chose for the INT4 kernels; changes no result."""
+
+    prefetch_bytes: Count = Field(description="how far ahead streaming kernels prefetch; 0: not")
+    few_tokens: dict[Name, Count] = Field(
+        description="path -> most tokens computed straight from the nibbles, beyond it unpacked"
+    )
+
+
 class Host(StrictModel):
     """What was asked for and what the run executed on."""
 
@@ -156,6 +165,8 @@ class Host(StrictModel):
     executed_on: Text
     last_level_cache_bytes: Count | None = None
     threads: Annotated[int, Field(ge=1)]
+    affinity: list[Count] | None = Field(default=None, description="CPUs asked for; null: any")
+    kernel_tuning: KernelTuning | None = None
     other_runs_seen: bool = Field(description="another EdgeBench run held the machine's lock")
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from edgebench.measure import measure_scenario
 from edgebench.prepare import PreparedWorkload, harness_error, prepare
 from edgebench.profiles import PROFILES
 from edgebench.progress import Progress
-from edgebench.record import Record, Scenario
+from edgebench.record import KernelTuning, Record, Scenario
 from edgebench.spec import RunSpec
 from edgebench.system import SystemDescription, describe_system, usable_cores
 from edgebench.units import format_duration
@@ -53,6 +54,7 @@ class Campaign:
     system: SystemDescription
     selection: meters.MeterSelection
     threads: int
+    kernel_tuning: KernelTuning | None = None
     lock: MachineLock
     progress: Progress
     started_s: float
@@ -77,6 +79,7 @@ def run(spec: RunSpec, progress: Progress) -> Campaign:
     measured is on disk by then.
     """
     started_s = time.monotonic()
+    _set_affinity(spec.affinity)
     device = resolve(spec.device)
     with MachineLock() as lock:
         campaign = Campaign(
@@ -91,7 +94,7 @@ def run(spec: RunSpec, progress: Progress) -> Campaign:
             started_s=started_s,
         )
         _announce(campaign)
-        _set_threads(campaign.threads)
+        campaign.kernel_tuning = _set_threads(campaign.threads, spec.affinity)
         for name in spec.workloads:
             _run_workload(campaign, name)
     return campaign
@@ -121,14 +124,33 @@ def _announce(campaign: Campaign) -> None:
         note(f"other runs on this machine cannot be noticed: {campaign.lock.unavailable}")
 
 
-def _set_threads(threads: int) -> None:
+def _set_affinity(cpus: Sequence[int] | None) -> None:
+    """Keep this process, and all threads it starts from now on, on the CPUs asked for."""
+    if cpus is None:
+        return
+    if not hasattr(os, "sched_setaffinity"):
+        raise DeviceUnavailable("[run] this system cannot keep a process on CPUs; omit --affinity")
+    try:
+        os.sched_setaffinity(0, cpus)
+    except (OSError, ValueError) as error:
+        there = ",".join(map(str, sorted(os.sched_getaffinity(0))))
+        raise SpecError(
+            f"[run] expected --affinity to name CPUs of this process ({there}), "
+            f"got {','.join(map(str, cpus))}"
+        ) from error
+
+
+def _set_threads(threads: int, cpus: Sequence[int] | None) -> KernelTuning:
     import torch
 
+    from edgebench.kernel_tuning import tune_kernels
     from edgebench_kernels import native
 
     torch.set_num_threads(threads)
     try:
         native.set_threads(threads)
+        native.set_affinity(cpus or ())
+        return tune_kernels(threads)
     except native.NativeLibraryMissing as error:
         raise DeviceUnavailable(str(error)) from error
     except ValueError as error:
@@ -163,6 +185,7 @@ def _pending(campaign: Campaign, prepared: PreparedWorkload) -> Iterator[tuple[S
             device=campaign.device,
             system=campaign.system,
             threads=campaign.threads,
+            kernel_tuning=campaign.kernel_tuning,
             other_runs_seen=campaign.lock.other_runs_seen,
         )
         draft = draft_record(campaign.spec, scenario, prepared.identity, given)

@@ -42,6 +42,8 @@ class RunSpec:
     organisation: str
     resume: bool
     threads: int | None
+    affinity: tuple[int, ...] | None
+    """CPUs to run on; None: wherever the system wants."""
     budget_s: float | None
     """Scenarios that would not fit into this much time are skipped with a reason."""
 
@@ -81,6 +83,7 @@ class RunOptions:
     organisation: str = "unaffiliated"
     resume: bool = False
     threads: int | None = None
+    affinity: str | None = None
     budget: float | None = None
     """Minutes; None is the profile's own."""
 
@@ -114,10 +117,23 @@ def parse_run(options: RunOptions) -> RunSpec:
         organisation=options.organisation,
         resume=options.resume,
         threads=options.threads,
+        affinity=None if options.affinity is None else parse_cpus(options.affinity),
         budget_s=BUDGETS_S[profile] if minutes is None else 60.0 * minutes,
     )
     _check_track(spec)
     return spec
+
+
+def parse_cpus(text: str) -> tuple[int, ...]:
+    """Read a list of CPUs as taskset does: '0,2-3'; ascending, without repeats."""
+    cpus: set[int] = set()
+    for part in text.split(","):
+        ends = re.fullmatch(r"\s*(\d{1,5})(?:-(\d{1,5}))?\s*", part)
+        first, last = (int(ends[1]), int(ends[2] or ends[1])) if ends else (1, 0)
+        if first > last:
+            raise SpecError(f"[run] expected --affinity to be CPUs such as 0,2-3, got {text!r}")
+        cpus.update(range(first, last + 1))
+    return tuple(sorted(cpus))
 
 
 def _check_track(spec: RunSpec) -> None:

@@ -1,6 +1,6 @@
 """What is measured once on a machine so that the kernels run as fast as they can there.
 
-    python -m edgebench_kernels.tuning          measures and prints JSON
+    python -m edgebench_kernels.tuning [--threads 2]          measures and prints JSON
 
 Two choices depend on the CPU and are not to be guessed: how far ahead a streaming kernel should
 prefetch, and up to how many tokens it pays to compute straight from the nibbles rather than to
@@ -9,6 +9,7 @@ unpack a group first. Neither changes what is computed.
 
 from __future__ import annotations
 
+import argparse
 import json
 import statistics
 import time
@@ -159,5 +160,15 @@ def _medians(rivals: dict[Key, Callable[[], None]]) -> dict[Key, float]:
     return {key: statistics.median(times) for key, times in times_ns.items()}
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Measure with the threads asked for, and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--threads", type=int)
+    threads = parser.parse_args().threads
+    if threads is not None:
+        native.set_threads(threads)
     print(json.dumps(asdict(measure()), indent=2))
+
+
+if __name__ == "__main__":
+    main()

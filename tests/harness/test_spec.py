@@ -79,3 +79,16 @@ def test_budget_is_the_profiles_own_unless_given() -> None:
     assert parse_run(RunOptions()).budget_s == 360
     assert parse_run(RunOptions(profile="official")).budget_s is None
     assert parse_run(RunOptions(profile="official", budget=2)).budget_s == 120
+
+
+@pytest.mark.parametrize(
+    ("text", "cpus"), [("0", (0,)), ("0,2-3", (0, 2, 3)), ("3, 1-2,2", (1, 2, 3))]
+)
+def test_affinity_reads_lists_and_ranges(text: str, cpus: tuple[int, ...]) -> None:
+    assert parse_run(RunOptions(affinity=text)).affinity == cpus
+
+
+@pytest.mark.parametrize("text", ["", "a", "3-1", "0,,1", "-1", "999999999"])
+def test_affinity_refuses_anything_else(text: str) -> None:
+    with pytest.raises(SpecError, match="--affinity to be CPUs such as 0,2-3"):
+        parse_run(RunOptions(affinity=text))

@@ -25,7 +25,7 @@ cmake -S kernels -B "$build" -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=
   -DCMAKE_CXX_COMPILER="$compiler" -DEDGEBENCH_KERNELS_WERROR=ON >/dev/null
 cmake --build "$build" -j"$(nproc)" >"$build/log" 2>&1 || { cat "$build/log" >&2; exit 1; }
 objects=("$build"/CMakeFiles/edgebench_kernels.dir/csrc/cpu/*.o)
-for program in rooms driver; do
+for program in rooms driver step_driver; do
   "$compiler" -std=c++17 -O2 -Wall -Wextra -static -pthread -o "$build/$program" \
     "tests/native/$program.cpp" "${objects[@]}"
 done
@@ -36,3 +36,4 @@ for pair in cortex-a72:neon neoverse-n1:neon_dotprod max:neon_i8mm; do
 done
 echo "== doors on aarch64"
 "$qemu" -cpu max "$build/driver"
+"$qemu" -cpu max "$build/step_driver"

@@ -25,10 +25,12 @@ drive() {
   cmake -S kernels -B "$build/$name" -DCMAKE_BUILD_TYPE=RelWithDebInfo -DCMAKE_CXX_COMPILER="$cxx" \
     -DCMAKE_CXX_FLAGS="$flags" -DCMAKE_SHARED_LINKER_FLAGS="$flags" >/dev/null
   cmake --build "$build/$name" --parallel 2 >/dev/null
-  # shellcheck disable=SC2086
-  "$cxx" -std=c++17 -O1 -g -Wall -Wextra $flags -pthread tests/native/driver.cpp \
-    -L"$build/$name" -ledgebench_kernels -Wl,-rpath,"$build/$name" -o "$build/$name/driver"
-  "$build/$name/driver"
+  for program in driver step_driver; do
+    # shellcheck disable=SC2086
+    "$cxx" -std=c++17 -O1 -g -Wall -Wextra $flags -pthread "tests/native/$program.cpp" \
+      -L"$build/$name" -ledgebench_kernels -Wl,-rpath,"$build/$name" -o "$build/$name/$program"
+    "$build/$name/$program"
+  done
 }
 
 drive asan-ubsan "-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer"

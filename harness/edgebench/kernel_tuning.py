@@ -1,0 +1,38 @@
+"""Kernels tuned to this machine before anything is measured: chosen by timing, applied, recorded.
+
+The timing runs in a process of its own, so that its weights do not count as this run's memory.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+from edgebench.errors import RunFailed
+from edgebench.record import KernelTuning
+from edgebench_kernels import native
+
+MODULE = "edgebench_kernels.tuning"
+TIMEOUT_S = 120.0  # a hundred times what it takes
+
+
+def tune_kernels(threads: int) -> KernelTuning:
+    """Time the rivals with this many threads and set the library to the winners; about a second."""
+    command = [sys.executable, "-m", MODULE, "--threads", str(threads)]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=TIMEOUT_S, check=True
+        )
+        found = json.loads(done.stdout)
+        tuning = KernelTuning(
+            prefetch_bytes=found["prefetch_bytes"], few_tokens=found["few_tokens"]
+        )
+    except (OSError, subprocess.SubprocessError, ValueError, KeyError) as error:
+        said = getattr(error, "stderr", None) or str(error)
+        last = said.strip().splitlines()[-1:] or [type(error).__name__]
+        raise RunFailed(f"[run] the kernels could not be tuned: {last[0]}") from error
+    native.set_prefetch_bytes(tuning.prefetch_bytes)
+    for path, tokens in tuning.few_tokens.items():
+        native.set_few_tokens(path, tokens)
+    return tuning
