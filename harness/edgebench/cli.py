@@ -137,7 +137,7 @@ def leaderboard(submissions: tuple[Path, ...], out: Path) -> None:
 @click.option("--batch", default="", metavar="M,M", help="Tokens; default: 1,4,16,64,256,512.")
 @click.option("--op", default="w4a16,w4a8", show_default=True, help="Our paths, with commas.")
 @click.option("--group", default=128, show_default=True, type=int, help="Inputs of a scale.")
-@click.option("--rounds", default=7, show_default=True, type=click.IntRange(min=1))
+@click.option("--rounds", default=7, show_default=True, type=click.IntRange(min=1), help="Turns.")
 @click.option("--peers", default="auto", show_default=True, help="auto, none or names with commas.")
 @click.option("--threads", type=click.IntRange(min=1), help="Default: the cores of this process.")
 @click.option("--isa", help="Force an instruction set, e.g. avx2.")

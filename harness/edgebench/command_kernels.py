@@ -78,7 +78,7 @@ def parse_race(options: KernelOptions) -> KernelRace:
             check_shape(n, k, options.group)
         except ValueError as error:
             raise SpecError(str(error)) from error
-    batches = BATCHES
+    batches: tuple[int, ...] = BATCHES
     if options.batch:
         batches = tuple(_positive("batch", part) for part in options.batch.split(","))
     wanted = {"auto": tuple(PEERS), "none": ()}.get(options.peers)

@@ -1,8 +1,8 @@
 """The picture of a race of kernels: each contender under the roofs of its own rounds.
 
-Both axes are relative to the machine: across, a kernel's operations per byte of weights over those at
-the ridge, where bandwidth and arithmetic take equally long; up, its share of the arithmetic peak.
-The roof is min(1, x) for every kernel, whatever its types.
+Both axes are relative to the machine: across, a kernel's operations per byte of weights over those
+at the ridge, where bandwidth and arithmetic take equally long; up, its share of the arithmetic
+peak. The roof is min(1, x) for every kernel, whatever its types.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is raced: one weight matrix, one number of tokens, and the interface of whoever multiplies them."""
+"""What is raced: one weight matrix, one number of tokens, and what a contender must offer."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def available_bytes() -> int | None:
 
 
 def random_tensor(n: int, k: int, group: int) -> Int4Tensor:
-    """Random codes, scales and zero points, the same ones each time: speed does not depend on them."""
+    """Random codes, scales and zero points, the same each time: speed does not depend on them."""
     rng = np.random.default_rng(0)
     groups = k // group
     return Int4Tensor(

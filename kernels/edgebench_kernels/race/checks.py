@@ -47,8 +47,8 @@ def relative_error(truth: Truth, y: NDArray[np.float32]) -> float:
 def summation_bound(truth: Truth, path: str) -> NDArray[np.float64]:
     """Largest |kernel - twin| [M, rows] that float32 arithmetic can cause.
 
-    Inside a block integers are exact. Each of the B block sums is converted, scaled twice and added:
-    at most B + 4 roundings of at most u each, of terms no larger than the sum over k of
+    Inside a block integers are exact. Each of the B block sums is converted, scaled twice and
+    added: at most B + 4 roundings of at most u each, of terms no larger than the sum over k of
     |x| scale (code + zero), since code products and zero-point products may be rounded apart.
     """
     k = truth.tensor.shape[1]

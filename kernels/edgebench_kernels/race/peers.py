@@ -34,7 +34,7 @@ PEERS: dict[str, Peer] = {
     "torch-bf16": Peer(op="bf16", start=partial(peers_torch.dense, op="bf16"), tolerance=2e-2),
     "torch-fp16": Peer(op="fp16", start=partial(peers_torch.dense, op="fp16"), tolerance=2e-3),
 }
-"""onnxruntime-L: MatMulNBits at accuracy_level L. openvino: u4 weights, dynamic int8 activations."""
+"""onnxruntime-L: MatMulNBits at accuracy_level L. openvino: u4, dynamic int8 activations."""
 
 
 def start_peers(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from edgebench_kernels import native
 from edgebench_kernels.race import checks, peers
@@ -24,6 +25,12 @@ Note = Callable[[str], None]
 PERCENT = 100.0
 
 
+class _Names(NamedTuple):
+    name: str
+    peer: str | None  # None: one of ours
+    best: str | None  # the fastest peer
+
+
 class WrongResult(RuntimeError):
     """A kernel of ours is wrong: it has no speed."""
 
@@ -38,7 +45,7 @@ def race_shape(
 ) -> Iterator[list[Row]]:
     """Yield the rows of each case; all cases share N, K and G.
 
-    Peers that cannot start, or whose answer is wrong, get a row without times, and `note` the reason.
+    Peers that cannot start, or whose answer is wrong, get a row without times; `note` says why.
     Raises ValueError for a shape that cannot be packed, MemoryError where the machine is too small
     and `WrongResult` when a path of ours leaves its float64 twin.
     """
@@ -101,9 +108,9 @@ def _rows(
     best = min(raced, key=medians.__getitem__) if raced else None
     rows = []
     for name in (*ours, *peer_names):
-        peer = None if name in ours else name
         if name in running:
-            rows.append(_timed(case, running[name], name, peer, result, best, errors[name]))
+            names = _Names(name, None if name in ours else name, best)
+            rows.append(_timed(case, running[name], names, result, errors[name]))
         else:
             rows.append(_untimed(case, name, errors.get(name)))
     return rows
@@ -112,12 +119,11 @@ def _rows(
 def _timed(
     case: Case,
     contender: Contender,
-    name: str,
-    peer: str | None,
+    names: _Names,
     result: Rounds,
-    best: str | None,
     error: float,
 ) -> Row:
+    name, peer, best = names
     times = result.times[name].each_ns
     each_ns = statistics.median(times)
     multiply_adds = case.n * case.k * case.m

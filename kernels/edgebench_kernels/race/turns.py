@@ -1,4 +1,4 @@
-"""Timing: contenders take turns in rounds, forth and back, each after the others have gone quiet."""
+"""Timing: contenders take turns, forth and back, each after the others have gone quiet."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ def one_turn(contender: Contender) -> float:
 def wait_until_quiet() -> None:
     """Sleep until this process uses no CPU.
 
-    The idle threads of some pools spin: measured after a call, ONNX Runtime's for 45 ms and those of
-    GNU's OpenMP for 8 ms, at the cost of whoever comes next.
+    The idle threads of some pools spin: measured after a call, ONNX Runtime's for 45 ms and
+    those of GNU's OpenMP for 8 ms, at the cost of whoever comes next.
     """
     give_up = time.monotonic() + LONGEST_WAIT_S
     while time.monotonic() < give_up:
