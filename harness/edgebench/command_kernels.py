@@ -12,7 +12,9 @@ from typing import Any
 from edgebench.codec import storage_error, write_atomic
 from edgebench.errors import DeviceUnavailable, RunFailed, SpecError, unknown_name
 from edgebench.kernel_rows import markdown
+from edgebench.kernel_tuning import tune_kernels
 from edgebench.progress import Progress, choose_progress
+from edgebench.record import KernelTuning
 from edgebench.spec import split_names
 from edgebench.system import describe_system
 from edgebench_kernels import native
@@ -66,7 +68,9 @@ def kernels_command(options: KernelOptions, *, form: str, quiet: bool, draw: Dra
     race = parse_race(options)
     progress = choose_progress(quiet)
     _choose(options)
-    rows = _race(race, options.out, progress, draw)
+    tuning = tune_kernels()
+    files = None if options.out is None else _Files(options.out, race, tuning)
+    rows = _race(race, files, progress, draw)
     return markdown(rows) if form == "table" else _as_json(rows)
 
 
@@ -127,8 +131,7 @@ def _choose(options: KernelOptions) -> None:
         raise SpecError(str(error)) from error
 
 
-def _race(race: KernelRace, out: Path | None, progress: Progress, draw: Draw) -> list[Row]:
-    files = None if out is None else _Files(out, race)
+def _race(race: KernelRace, files: _Files | None, progress: Progress, draw: Draw) -> list[Row]:
     rows = [] if files is None else list(files.rows)
     finished = {(row.n, row.k, row.m) for row in rows}
     total = len(race.shapes) * len(race.batches)
@@ -169,8 +172,9 @@ def _guarded_race(cases: Sequence[Case], race: KernelRace, note: Callable[[str],
 class _Files:
     """The folder of a race: each case is kept as soon as it is timed; the same race goes on."""
 
-    def __init__(self, folder: Path, race: KernelRace) -> None:
+    def __init__(self, folder: Path, race: KernelRace, tuning: KernelTuning) -> None:
         self.folder = folder
+        self._tuning = tuning.model_dump(mode="json")
         self._request = json.loads(json.dumps(dataclasses.asdict(race))) | {
             "isa": native.isa(),
             "threads": native.threads(),
@@ -221,7 +225,12 @@ class _Files:
 
     def _write_race(self) -> None:
         system = self._system.model_dump(mode="json")
-        race = {"request": self._request, "notes": self._notes, "system": system}
+        race = {
+            "request": self._request,
+            "kernel_tuning": self._tuning,
+            "notes": self._notes,
+            "system": system,
+        }
         text = json.dumps(race, indent=2, allow_nan=False) + "\n"
         write_atomic(self.folder / RACE_FILE, text.encode())
 

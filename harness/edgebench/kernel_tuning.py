@@ -17,9 +17,10 @@ MODULE = "edgebench_kernels.tuning"
 TIMEOUT_S = 120.0  # a hundred times what it takes
 
 
-def tune_kernels(threads: int) -> KernelTuning:
-    """Time the rivals with this many threads and set the library to the winners; about a second."""
-    command = [sys.executable, "-m", MODULE, "--threads", str(threads)]
+def tune_kernels() -> KernelTuning:
+    """Time the rivals with the threads and instruction set in use; apply the winners; a second."""
+    settings = ["--threads", str(native.threads()), "--isa", native.isa()]
+    command = [sys.executable, "-m", MODULE, *settings]
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=TIMEOUT_S, check=True

@@ -150,7 +150,7 @@ def _set_threads(threads: int, cpus: Sequence[int] | None) -> KernelTuning:
     try:
         native.set_threads(threads)
         native.set_affinity(cpus or ())
-        return tune_kernels(threads)
+        return tune_kernels()
     except native.NativeLibraryMissing as error:
         raise DeviceUnavailable(str(error)) from error
     except ValueError as error:

@@ -1,6 +1,6 @@
 """What is measured once on a machine so that the kernels run as fast as they can there.
 
-    python -m edgebench_kernels.tuning [--threads 2]          measures and prints JSON
+    python -m edgebench_kernels.tuning [--threads 2] [--isa avx2]     measures and prints JSON
 
 Two choices depend on the CPU and are not to be guessed: how far ahead a streaming kernel should
 prefetch, and up to how many tokens it pays to compute straight from the nibbles rather than to
@@ -164,9 +164,12 @@ def main() -> None:
     """Measure with the threads asked for, and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int)
-    threads = parser.parse_args().threads
-    if threads is not None:
-        native.set_threads(threads)
+    parser.add_argument("--isa")
+    arguments = parser.parse_args()
+    if arguments.isa is not None:
+        native.force_isa(arguments.isa)
+    if arguments.threads is not None:
+        native.set_threads(arguments.threads)
     print(json.dumps(asdict(measure()), indent=2))
 
 

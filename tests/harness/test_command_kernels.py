@@ -14,6 +14,7 @@ from edgebench import command_kernels
 from edgebench.cli import main
 from edgebench.command_kernels import KernelOptions, kernels_command
 from edgebench.errors import BenchError, RunFailed, SpecError
+from edgebench.record import KernelTuning
 from edgebench_kernels.race.cases import Case
 from edgebench_kernels.race.rows import Row
 from edgebench_reports.kernel_roofline import draw_kernel_roofline
@@ -70,6 +71,13 @@ def race_of(seen: list[Case], stop_after: int | None = None) -> Race:
     return race
 
 
+@pytest.fixture(autouse=True)
+def untuned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tuning takes seconds and is tested elsewhere."""
+    chosen = KernelTuning(prefetch_bytes=0, few_tokens={"w4a8": 4})
+    monkeypatch.setattr(command_kernels, "tune_kernels", lambda: chosen)
+
+
 def command(given: KernelOptions, form: str = "json") -> str:
     return kernels_command(given, form=form, quiet=True, draw=draw_kernel_roofline)
 
@@ -100,6 +108,7 @@ def test_folder_holds_table_picture_and_environment(
     assert (tmp_path / "roofline.svg").read_text().startswith("<svg")
     race = json.loads((tmp_path / "race.json").read_text())
     assert race["request"]["rounds"] == 1
+    assert race["kernel_tuning"]["few_tokens"] == {"w4a8": 4}
     assert race["system"]["cpu"]["model"]
     assert "| 64 x 128 | 1 | EdgeBench | w4a8 |" in table
 
