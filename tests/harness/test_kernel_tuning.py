@@ -26,5 +26,5 @@ def test_what_was_chosen_is_in_use() -> None:
 
 def test_a_failed_tuning_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernel_tuning, "MODULE", "edgebench_kernels.no_such_module")
-    with pytest.raises(RunFailed, match="could not be tuned: .*no_such_module"):
+    with pytest.raises(RunFailed, match=r"could not be tuned: .*no_such_module"):
         kernel_tuning.tune_kernels()
