@@ -8,14 +8,15 @@ from edgebench_kernels import native
 from edgebench_kernels.formats import Int4Tensor
 from edgebench_kernels.packing import LINEAR_DOORS, PackedInt4
 
-PATHS = tuple(LINEAR_DOORS)  # w4a16, w4a8
+PATHS = tuple(LINEAR_DOORS)
 
 
 class Int4Linear(torch.nn.Module):
     """A linear layer without bias over INT4 weights [N, K].
 
     `path` may be set between calls: "w4a16" keeps activations at 16-bit fixed point (relative error
-    about 5e-5), "w4a8" at dynamic int8 (about 1e-2) and is the faster one for many tokens.
+    about 5e-5), "w4a8" at dynamic int8 per token and group (about 1e-2) and is the faster one for
+    many tokens; "w4a8-token" is w4a8 with one scale for each token.
     Inference only: no gradient flows.
     """
 
@@ -34,7 +35,7 @@ class Int4Linear(torch.nn.Module):
 
     @property
     def path(self) -> str:
-        """The arithmetic of the next forward: "w4a16" or "w4a8"."""
+        """The arithmetic of the next forward, one of PATHS."""
         return self._path
 
     @path.setter
@@ -56,6 +57,8 @@ class Int4Linear(torch.nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """float32 [..., K] -> float32 [..., N]; other float types are widened first."""
         shape = x.shape
+        if not x.is_floating_point():
+            raise TypeError(f"[{self._path}] x must be of a float type, got {x.dtype}")
         if not shape or shape[-1] != self.in_features or x.device.type != "cpu":
             raise ValueError(
                 f"[{self._path}] x must be a CPU tensor [..., K={self.in_features}], "

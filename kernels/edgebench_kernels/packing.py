@@ -11,7 +11,11 @@ from numpy.typing import NDArray
 from edgebench_kernels import native
 from edgebench_kernels.formats import Int4Tensor
 
-LINEAR_DOORS = {"w4a16": "eb_w4a16_linear", "w4a8": "eb_w4a8_linear"}  # path -> door
+LINEAR_DOORS = {  # path -> door
+    "w4a16": "eb_w4a16_linear",
+    "w4a8": "eb_w4a8_linear",
+    "w4a8-token": "eb_w4a8_token_linear",
+}
 
 
 class PackedInt4:
@@ -55,7 +59,7 @@ def linear(packed: PackedInt4, x: NDArray[np.float32], path: str = "w4a16") -> N
     """y [M, N] = x [M, K] W^T in numpy, for callers without torch; `Int4Linear` is the fast one."""
     n, k = packed.shape
     if path not in LINEAR_DOORS:
-        raise ValueError(f"[linear] path must be w4a16 or w4a8, got '{path}'")
+        raise ValueError(f"[linear] path must be one of {', '.join(LINEAR_DOORS)}, got '{path}'")
     if not isinstance(x, np.ndarray) or x.dtype != np.float32 or x.shape[1:] != (k,):
         came = f"{x.dtype} {list(x.shape)}" if isinstance(x, np.ndarray) else type(x).__name__
         raise ValueError(f"[{path}] x must be float32 [M, K={k}], got {came}")

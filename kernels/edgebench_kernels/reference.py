@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from edgebench_kernels.formats import Int4Tensor, dequantize, unpack_codes
 
-LEVELS = {"w4a16": 32512.0, "w4a8": 127.0}  # largest |v|; 32512 = 256 * 127, see csrc/cpu/ops.h
+# Largest |v|; 32512 = 256 * 127, see csrc/cpu/ops.h.
+LEVELS = {"w4a16": 32512.0, "w4a8": 127.0, "w4a8-token": 127.0}
 SMALLEST_PEAK = np.float32(1e-30)
 ROWS = 64  # output rows of a packed block
 _BLOCKS = (128, 64, 32)  # inputs of one, largest first
@@ -43,6 +44,8 @@ def quantize_activations(x: NDArray[np.float32], block: int, path: str) -> Quant
     grouped = padded.reshape(m, blocks, block)
     levels = np.float32(LEVELS[path])
     peak = np.maximum(np.abs(grouped).max(axis=2), SMALLEST_PEAK)
+    if path == "w4a8-token":  # one scale for all of a token's blocks
+        peak = np.repeat(peak.max(axis=1, keepdims=True), blocks, axis=1)
     inverse = levels / peak
     v = np.rint(grouped * inverse[:, :, None]).astype(np.int32)
     return QuantizedActivations(v=v, scale=peak / levels)

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from edgebench_kernels import ceilings, native
 from edgebench_kernels.formats import Int4Tensor
-from edgebench_kernels.packing import LINEAR_DOORS, PackedInt4, linear
+from edgebench_kernels.packing import PackedInt4, linear
 
 Key = TypeVar("Key")
 
@@ -60,7 +60,7 @@ def measure() -> Tuning:
     default = native.prefetch_bytes()
     prefetch_ns = _prefetch_times()
     native.set_prefetch_bytes(choose_prefetch(prefetch_ns, default))
-    crossover_ns = {path: _crossover_times(path) for path in LINEAR_DOORS}
+    crossover_ns = {path: _crossover_times(path) for path in native.FAMILIES}
     few = {path: choose_few(times) for path, times in crossover_ns.items()}
     for path, tokens in few.items():
         native.set_few_tokens(path, tokens)

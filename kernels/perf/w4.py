@@ -97,7 +97,7 @@ def measure_shape(n: int, k: int, tokens: Sequence[int], rounds: int) -> None:
     variants = [
         Variant(path, m, rng.standard_normal((m, k), np.float32), np.empty((m, n), np.float32))
         for m in tokens
-        for path in LINEAR_DOORS
+        for path in native.FAMILIES
     ]
     first = PackedInt4(tensor)
     for variant in variants:

@@ -7,17 +7,16 @@ import pytest
 from edgebench import kernel_tuning
 from edgebench.errors import RunFailed
 from edgebench_kernels import native
-from edgebench_kernels.packing import LINEAR_DOORS
 
 pytestmark = pytest.mark.native
 
 
 def test_what_was_chosen_is_in_use() -> None:
-    before = native.prefetch_bytes(), {path: native.few_tokens(path) for path in LINEAR_DOORS}
+    before = native.prefetch_bytes(), {path: native.few_tokens(path) for path in native.FAMILIES}
     try:
         tuning = kernel_tuning.tune_kernels()
         assert native.prefetch_bytes() == tuning.prefetch_bytes
-        assert {path: native.few_tokens(path) for path in LINEAR_DOORS} == tuning.few_tokens
+        assert {path: native.few_tokens(path) for path in native.FAMILIES} == tuning.few_tokens
     finally:
         native.set_prefetch_bytes(before[0])
         for path, tokens in before[1].items():

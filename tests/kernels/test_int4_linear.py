@@ -53,6 +53,11 @@ def test_paths_share_the_packed_weights(layer) -> None:
     assert size == (N // 64) * (K // 128) * 4288
 
 
+def test_integers_are_refused(layer) -> None:
+    with pytest.raises(TypeError, match="x must be of a float type, got torch.int64"):
+        layer(torch.ones(1, K, dtype=torch.int64))
+
+
 def test_non_contiguous_and_other_dtypes(layer) -> None:
     torch.manual_seed(2)
     x = torch.randn(K, 5).T
@@ -77,7 +82,7 @@ def test_wrong_width_and_path_are_refused(layer) -> None:
         layer(torch.zeros(3, K - 1))
     with pytest.raises(ValueError, match="got \\[\\] on cpu"):
         layer(torch.zeros(()))
-    with pytest.raises(ValueError, match="path must be one of w4a16, w4a8, got 'fp4'"):
+    with pytest.raises(ValueError, match="path must be one of w4a16, w4a8, w4a8-token, got 'fp4'"):
         layer.path = "fp4"
 
 

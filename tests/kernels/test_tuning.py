@@ -7,7 +7,7 @@ import pytest
 
 from edgebench_kernels import native, tuning
 from edgebench_kernels.formats import choose_group
-from edgebench_kernels.packing import LINEAR_DOORS, PackedInt4, linear
+from edgebench_kernels.packing import PackedInt4, linear
 from edgebench_kernels.quantize import quantize_rtn
 
 pytestmark = pytest.mark.native
@@ -46,11 +46,11 @@ def test_measure_leaves_the_library_as_it_chose(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(tuning, "LARGEST_BYTES", 1 << 20)
     monkeypatch.setattr(tuning, "CROSSOVER_OUTPUTS", 64)
     monkeypatch.setattr(tuning, "ROUNDS", 1)
-    before = native.prefetch_bytes(), {path: native.few_tokens(path) for path in LINEAR_DOORS}
+    before = native.prefetch_bytes(), {path: native.few_tokens(path) for path in native.FAMILIES}
     try:
         found = tuning.measure()
         assert native.prefetch_bytes() == found.prefetch_bytes
-        assert {path: native.few_tokens(path) for path in LINEAR_DOORS} == found.few_tokens
+        assert {path: native.few_tokens(path) for path in native.FAMILIES} == found.few_tokens
         assert (found.isa, found.threads) == (native.isa(), native.threads())
     finally:
         native.set_prefetch_bytes(before[0])
@@ -58,7 +58,7 @@ def test_measure_leaves_the_library_as_it_chose(monkeypatch: pytest.MonkeyPatch)
             native.set_few_tokens(path, tokens)
 
 
-@pytest.mark.parametrize("path", list(LINEAR_DOORS))
+@pytest.mark.parametrize("path", list(native.FAMILIES))
 def test_the_crossover_changes_no_result_beyond_rounding(path: str) -> None:
     rng = np.random.default_rng(5)
     weight = rng.standard_normal((130, 256), np.float32)

@@ -12,7 +12,7 @@ from edgebench_kernels.quantize import quantize_rtn
 
 pytestmark = [pytest.mark.native, pytest.mark.usefixtures("restored_native")]
 
-PATHS = ("w4a16", "w4a8")
+PATHS = ("w4a16", "w4a8", "w4a8-token")
 # One token, both widths of `few`, its end, register tiles cut and whole, more than one chunk.
 TOKENS = (1, 2, 3, 4, 6, 7, 8, 12, 13, 16, 33, 250)
 

@@ -97,6 +97,9 @@ void multiply(const Weights& w, const void* handle, int64_t m, std::mt19937& ran
   check_answer(w, x.data() + 1, y.data() + 1, m, 32512);
   expect(eb_w4a8_linear(handle, m, x.data() + 1, y.data() + 1) == EB_OK, "w4a8", w.n, w.k, m);
   check_answer(w, x.data() + 1, y.data() + 1, m, 127);
+  expect(eb_w4a8_token_linear(handle, m, x.data() + 1, y.data() + 1) == EB_OK, "w4a8-token", w.n,
+         w.k, m);
+  check_answer(w, x.data() + 1, y.data() + 1, m, 127);
 }
 
 // Packing twice gives the same bytes, padding included.
@@ -156,6 +159,7 @@ void refusals(std::mt19937& random) {
     expect(eb_w4a16_linear(handle, m, x, y) == EB_SHAPE, "m", m);
   }
   expect(eb_w4a8_linear(handle, 1, nullptr, y) == EB_NULL, "null x");
+  expect(eb_w4a8_token_linear(handle, 1, nullptr, y) == EB_NULL, "null x");
   expect(eb_w4a8_linear(nullptr, 1, x, y) == EB_NULL, "null weights");
   eb_w4_free(handle);
   for (int threads : {0, -1, 1 << 20}) expect(eb_set_threads(threads) == EB_THREADS, "threads");

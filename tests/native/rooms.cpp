@@ -138,7 +138,7 @@ void compare_linears(const edgebench::Isa& isa, int index) {
     for (const int64_t m : {1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 16, 33}) {
       const int kind = static_cast<int>(checks % 4);  // all but those whose answers are infinite
       const auto x = inputs_of(kind, m * w.k, random);
-      for (const auto linear : {eb_w4a8_linear, eb_w4a16_linear}) {
+      for (const auto linear : {eb_w4a8_linear, eb_w4a8_token_linear, eb_w4a16_linear}) {
         std::vector<float> ours(m * w.n, NAN), twin(m * w.n, NAN);
         if (eb_force_isa(index) != EB_OK || linear(w.handle, m, x.data(), ours.data()) != EB_OK ||
             eb_force_isa(0) != EB_OK || linear(w.handle, m, x.data(), twin.data()) != EB_OK) {

@@ -23,7 +23,7 @@ using edgebench::guarded;
 using edgebench::HugeBuffer;
 using edgebench::PackedW4;
 
-constexpr int kAbiVersion = 3;
+constexpr int kAbiVersion = 4;
 constexpr int64_t kMaxSide = int64_t{1} << 30;    // of n, k and m: products of two fit easily
 constexpr int64_t kMostBytes = int64_t{1} << 47;  // no process on x86-64 or aarch64 holds more
 
@@ -36,14 +36,15 @@ bool is_aligned(const Item* items) {
   return reinterpret_cast<uintptr_t>(items) % sizeof(Item) == 0;
 }
 
-int linear(Family family, const void* handle, int64_t m, const float* x, float* y) {
+int linear(Family family, const void* handle, int64_t m, const float* x, float* y,
+           edgebench::QuantizeFn quantize = nullptr) {
   if (handle == nullptr || x == nullptr || y == nullptr) return EB_NULL;
   if (!is_aligned(x) || !is_aligned(y)) return EB_ALIGNMENT;
   const auto& weights = *static_cast<const PackedW4*>(handle);
   const int64_t most = kMostBytes / static_cast<int64_t>(sizeof(float));  // of x and of y
   if (!is_side(m) || m > most / weights.n || m > most / weights.k) return EB_SHAPE;
   return guarded([&] {
-    edgebench::w4_linear(weights, family, m, x, y);
+    edgebench::w4_linear(weights, family, m, x, y, quantize);
     return EB_OK;
   });
 }
@@ -169,6 +170,10 @@ EB_DOOR int eb_w4_bytes(const void* handle, const uint8_t** bytes, size_t* size)
 
 EB_DOOR int eb_w4a16_linear(const void* handle, int64_t m, const float* x, float* y) {
   return linear(edgebench::kA16, handle, m, x, y);
+}
+
+EB_DOOR int eb_w4a8_token_linear(const void* handle, int64_t m, const float* x, float* y) {
+  return linear(edgebench::kA8, handle, m, x, y, edgebench::quantize_a8_per_token);
 }
 
 EB_DOOR int eb_w4a8_linear(const void* handle, int64_t m, const float* x, float* y) {

@@ -63,6 +63,8 @@ EB_DOOR int eb_w4_bytes(const void* handle, const uint8_t** bytes, size_t* size)
 // y[m, n] = x[m, k] W^T, fp32, contiguous.
 EB_DOOR int eb_w4a16_linear(const void* handle, int64_t m, const float* x, float* y);
 EB_DOOR int eb_w4a8_linear(const void* handle, int64_t m, const float* x, float* y);
+// The same with one activation scale for each token, not for each of its groups.
+EB_DOOR int eb_w4a8_token_linear(const void* handle, int64_t m, const float* x, float* y);
 
 // What stands between the linears, fp32 and contiguous, for callers with linears of their own. With
 // `alone` the pool stays asleep: its threads would fight those of the caller's linears for the

@@ -46,6 +46,11 @@ struct Activations {
 using QuantizeFn = void (*)(const float* x, int64_t k, int inputs, int token, uint8_t flip,
                             const Activations& out);
 
+// One scale for all of a token's groups; the same on every instruction set (it is a small part of a
+// product, and per-group scales are as fast and more exact).
+void quantize_a8_per_token(const float* x, int64_t k, int inputs, int token, uint8_t flip,
+                           const Activations& out);
+
 // out[(t - first) * 64 + row] = the 64 outputs of tokens first <= t < last.
 // scratch: kScratchBytes, 64-byte aligned, private to the thread. out: 64-byte aligned.
 using LinearFn = void (*)(const BlockRow& weights, const Activations& x, int first, int last,

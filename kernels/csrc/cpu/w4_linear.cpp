@@ -26,6 +26,7 @@ constexpr int kRowsPerQuantizeTask = 4;
 struct Job {
   const PackedW4& weights;
   const FamilyOps& ops;
+  QuantizeFn quantize;
   const float* x;
   float* y;
   Activations activations;
@@ -44,7 +45,7 @@ void quantize_rows(Job& job, int first, int last) {
   const PackedW4& w = job.weights;
   for (int token = first; token < last; ++token) {
     if (job.prologue.run != nullptr) job.prologue.run(job.prologue.context, token);
-    job.ops.quantize(job.x + token * w.k, w.k, w.inputs, token, job.flip, job.activations);
+    job.quantize(job.x + token * w.k, w.k, w.inputs, token, job.flip, job.activations);
   }
 }
 
@@ -110,15 +111,17 @@ Activations activations_in(Pool& pool, const PackedW4& w, Family family, int64_t
 
 }  // namespace
 
-void w4_linear(const PackedW4& weights, Family family, int64_t m, const float* x, float* y) {
+void w4_linear(const PackedW4& weights, Family family, int64_t m, const float* x, float* y,
+               QuantizeFn quantize) {
   Pool& threads = pool();
   const std::lock_guard<std::mutex> lock(threads.mutex());
-  w4_linear_held(threads, weights, family, m, x, y, {});
+  w4_linear_held(threads, weights, family, m, x, y, {}, quantize);
 }
 
 void w4_linear_held(Pool& threads, const PackedW4& weights, Family family, int64_t m,
-                    const float* x, float* y, Prologue prologue) {
-  Job job{weights, current_isa().ops->family[family],
+                    const float* x, float* y, Prologue prologue, QuantizeFn quantize) {
+  const FamilyOps& ops = current_isa().ops->family[family];
+  Job job{weights, ops, quantize != nullptr ? quantize : ops.quantize,
           x,       y,
           {},      nullptr,
           0,       0,

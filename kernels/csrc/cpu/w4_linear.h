@@ -11,8 +11,10 @@
 namespace edgebench {
 
 // x fp32 [m, k], y fp32 [m, n], both contiguous; m >= 1. Holds the pool for the whole call.
+// quantize: instead of the instruction set's own; null: that one.
 // Throws std::bad_alloc or std::system_error.
-void w4_linear(const PackedW4& weights, Family family, int64_t m, const float* x, float* y);
+void w4_linear(const PackedW4& weights, Family family, int64_t m, const float* x, float* y,
+               QuantizeFn quantize = nullptr);
 
 // What makes row `token` of x just before the row is quantized, on the same thread; run may be
 // null.
@@ -23,7 +25,7 @@ struct Prologue {
 
 // The same with the pool's mutex held by the caller, and with x made row by row.
 void w4_linear_held(Pool& threads, const PackedW4& weights, Family family, int64_t m,
-                    const float* x, float* y, Prologue prologue);
+                    const float* x, float* y, Prologue prologue, QuantizeFn quantize = nullptr);
 
 }  // namespace edgebench
 

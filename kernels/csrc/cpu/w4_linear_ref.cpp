@@ -15,9 +15,9 @@
 namespace edgebench {
 namespace {
 
-float peak_of(const float* x, int count) {
+float peak_of(const float* x, int64_t count) {
   float peak = 0.0f;
-  for (int i = 0; i < count; ++i) {
+  for (int64_t i = 0; i < count; ++i) {
     const float size = fabsf(x[i]);
     if (!(size <= peak)) peak = size;  // keeps a NaN once it has come
     if (peak != peak) break;
@@ -25,32 +25,40 @@ float peak_of(const float* x, int count) {
   return peak;
 }
 
-// v = rint(x * levels / peak), x_scale = peak / levels, per group; ties to even. A group that holds
-// NaN or infinity gets x_scale NaN and zeros: the output says so, whatever the instruction set.
+// v = rint(x * levels / peak), x_scale = peak / levels; ties to even. Where the peak is NaN or
+// infinity x_scale is NaN and v zero: the output says so, whatever the instruction set.
 template <Family kFamily>
+void quantize_group(const float* x, int count, int inputs, float peak, uint8_t flip, uint8_t* high,
+                    float* scale, int32_t* sum) {
+  constexpr float kLevels = kFamily == kA16 ? kA16Levels : kA8Levels;
+  const bool is_finite = peak <= 3.402823466e38f;
+  if (!(peak > kSmallestPeak)) peak = kSmallestPeak;
+  const float inverse = kLevels / peak;
+  int32_t total = 0;
+  for (int i = 0; i < inputs; ++i) {
+    const float value = i < count && is_finite ? x[i] * inverse : 0.0f;
+    const int32_t v = static_cast<int32_t>(rintf(value));
+    total += v;
+    const int32_t top = kFamily == kA16 ? (v + 128) >> 8 : v;
+    high[i] = static_cast<uint8_t>(top) ^ flip;
+    if (kFamily == kA16) high[inputs + i] = static_cast<uint8_t>(v - top * 256) ^ flip;
+  }
+  *scale = is_finite ? peak / kLevels : NAN;
+  *sum = total;
+}
+
+// One scale for each group, or (kIsPerToken) the same for all of the token's.
+template <Family kFamily, bool kIsPerToken = false>
 void quantize(const float* x, int64_t k, int inputs, int token, uint8_t flip,
               const Activations& out) {
-  constexpr int kHalves = halves_of(kFamily);
-  constexpr float kLevels = kFamily == kA16 ? kA16Levels : kA8Levels;
+  const float whole = kIsPerToken ? peak_of(x, k) : 0.0f;
   for (int64_t first = 0, g = 0; first < k; first += inputs, ++g) {
     const int count = k - first < inputs ? static_cast<int>(k - first) : inputs;
     const int64_t slot = g * out.tokens + token;
-    uint8_t* const high = out.bytes + slot * kHalves * inputs;
-    float peak = peak_of(x + first, count);
-    const bool is_finite = peak <= 3.402823466e38f;
-    if (!(peak > kSmallestPeak)) peak = kSmallestPeak;
-    const float inverse = kLevels / peak;
-    int32_t sum = 0;
-    for (int i = 0; i < inputs; ++i) {
-      const float value = i < count && is_finite ? x[first + i] * inverse : 0.0f;
-      const int32_t v = static_cast<int32_t>(rintf(value));
-      sum += v;
-      const int32_t top = kFamily == kA16 ? (v + 128) >> 8 : v;
-      high[i] = static_cast<uint8_t>(top) ^ flip;
-      if (kFamily == kA16) high[inputs + i] = static_cast<uint8_t>(v - top * 256) ^ flip;
-    }
-    out.scale[slot] = is_finite ? peak / kLevels : NAN;
-    out.sum[slot] = sum;
+    const float peak = kIsPerToken ? whole : peak_of(x + first, count);
+    quantize_group<kFamily>(x + first, count, inputs, peak, flip,
+                            out.bytes + slot * halves_of(kFamily) * inputs, out.scale + slot,
+                            out.sum + slot);
   }
 }
 
@@ -139,5 +147,10 @@ const CpuOps kScalarOps = {
     {int8_loop, 2.0 * kPeakLength, "int8 multiply-add (compiled C++)"},
     {fp32_loop, 2.0 * 32, "fp32 multiply-add (compiled C++)"},
 };
+
+void quantize_a8_per_token(const float* x, int64_t k, int inputs, int token, uint8_t flip,
+                           const Activations& out) {
+  quantize<kA8, true>(x, k, inputs, token, flip, out);
+}
 
 }  // namespace edgebench
