@@ -54,7 +54,7 @@ def test_paths_share_the_packed_weights(layer) -> None:
 
 
 def test_integers_are_refused(layer) -> None:
-    with pytest.raises(TypeError, match="x must be of a float type, got torch.int64"):
+    with pytest.raises(TypeError, match=r"x must be of a float type, got torch\.int64"):
         layer(torch.ones(1, K, dtype=torch.int64))
 
 

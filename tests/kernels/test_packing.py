@@ -96,7 +96,11 @@ def test_memory_lives_as_long_as_a_view(make_tensor) -> None:
     [
         (np.zeros((1, 63), dtype=np.float32), "w4a16", r"x must be float32 \[M, K=64\]"),
         (np.zeros((1, 64), dtype=np.float64), "w4a8", "got float64"),
-        (np.zeros((1, 64), dtype=np.float32), "w4a4", "path must be w4a16 or w4a8, got 'w4a4'"),
+        (
+            np.zeros((1, 64), dtype=np.float32),
+            "w4a4",
+            "path must be one of w4a16, w4a8, w4a8-token, got 'w4a4'",
+        ),
     ],
 )
 def test_wrong_activations_are_refused(make_tensor, x: np.ndarray, path: str, text: str) -> None:

@@ -121,12 +121,19 @@ void w4_linear(const PackedW4& weights, Family family, int64_t m, const float* x
 void w4_linear_held(Pool& threads, const PackedW4& weights, Family family, int64_t m,
                     const float* x, float* y, Prologue prologue, QuantizeFn quantize) {
   const FamilyOps& ops = current_isa().ops->family[family];
-  Job job{weights, ops, quantize != nullptr ? quantize : ops.quantize,
-          x,       y,
-          {},      nullptr,
-          0,       0,
-          0,       prefetch_bytes(),
-          nullptr, prologue};
+  Job job{weights,
+          ops,
+          quantize != nullptr ? quantize : ops.quantize,
+          x,
+          y,
+          {},
+          nullptr,
+          0,
+          0,
+          0,
+          prefetch_bytes(),
+          nullptr,
+          prologue};
   job.activations = activations_in(threads, weights, family, m);
   choose_kernel(&job, family);
   choose_chunks(&job, threads.threads());
