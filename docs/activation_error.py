@@ -3,8 +3,8 @@
     python docs/activation_error.py [--workload assistant] [--prompts 64]
 
 Every fused linear of the reference is quantized (rtn); the inputs it saw while answering the
-prompts then go through w4a16 and w4a8 and are held against float64 on the same INT4 weights, so that only
-the activations' rounding and float32 sums count. Prints a Markdown table, worst linear included.
+prompts go through every path and are held against float64 on the same INT4 weights, so that
+only the activations' rounding and float32 sums count. Prints a Markdown table, worst linear included.
 """
 
 from __future__ import annotations
