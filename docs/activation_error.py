@@ -4,7 +4,7 @@
 
 Every fused linear of the reference is quantized (rtn); the inputs it saw while answering the
 prompts go through every path and are held against float64 on the same INT4 weights, so that
-only the activations' rounding and float32 sums count. Prints a Markdown table, worst linear included.
+only the activations' rounding and float32 sums count. Prints a Markdown table.
 """
 
 from __future__ import annotations
