@@ -42,7 +42,8 @@ def draw_kernel_roofline(rows: Sequence[Row]) -> str:
         axis=alt.Axis(format="~%", grid=False, tickCount=6),
     )
     roof = chart_of([{"x": low, "y": low}, {"x": 1.0, "y": 1.0}, {"x": high, "y": 1.0}])
-    colour = alt.Color("by:N", title=None, scale=alt.Scale(domain=names, range=colours))
+    legend = alt.Legend(title=None, labelLimit=300)
+    colour = alt.Color("by:N", legend=legend, scale=alt.Scale(domain=names, range=colours))
     marks = chart_of(values).mark_point(filled=True, size=60, opacity=0.85)
     layers = alt.LayerChart(
         layer=[
