@@ -2,7 +2,8 @@
 
 Environment, read when the library is first used:
     EDGEBENCH_KERNELS_LIBRARY  path of the library, instead of the one in the package
-    EDGEBENCH_ISA              scalar, avx2, avx2_vnni or avx512_vnni instead of the best one
+    EDGEBENCH_ISA              scalar, avx2, avx2_vnni, avx512_vnni, neon, neon_dotprod or neon_i8mm
+                               instead of the best one
 """
 
 from __future__ import annotations

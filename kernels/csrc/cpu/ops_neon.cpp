@@ -80,6 +80,7 @@ const CpuOps kNeonOps = {
     {neon::int8_loop, 2.0 * 8 * neon::kPeakSums * neon::kRoundsPerWidening,
      "smlal 8h (widened every 16)"},
     {neon::fp32_loop, neon::kFp32OpsPerIteration, "fmla 4s"},
+    &kNeonStepOps,
 };
 
 }  // namespace edgebench

@@ -30,6 +30,7 @@ const CpuOps kNeonDotprodOps = {
     "ldr q",
     {int8_loop, 2.0 * 16 * neon::kPeakSums, "sdot 16b"},
     {neon::fp32_loop, neon::kFp32OpsPerIteration, "fmla 4s"},
+    &kNeonStepOps,
 };
 
 }  // namespace edgebench

@@ -30,6 +30,7 @@ const CpuOps kNeonI8mmOps = {
     "ldr q",
     {int8_loop, 2.0 * 32 * neon::kPeakSums, "smmla 16b"},
     {neon::fp32_loop, neon::kFp32OpsPerIteration, "fmla 4s"},
+    &kNeonStepOps,
 };
 
 }  // namespace edgebench

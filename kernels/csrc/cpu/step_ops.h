@@ -65,6 +65,8 @@ extern const StepOps kScalarStepOps;
 #if defined(__x86_64__)
 extern const StepOps kAvx2StepOps;
 extern const StepOps kAvx512StepOps;
+#elif defined(__aarch64__)
+extern const StepOps kNeonStepOps;
 #endif
 
 }  // namespace edgebench
