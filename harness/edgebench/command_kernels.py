@@ -12,7 +12,7 @@ from typing import Any
 from edgebench.codec import storage_error, write_atomic
 from edgebench.errors import DeviceUnavailable, RunFailed, SpecError, unknown_name
 from edgebench.kernel_rows import markdown
-from edgebench.kernel_tuning import tune_kernels
+from edgebench.kernel_tuning import apply_tuning, tune_kernels
 from edgebench.progress import Progress, choose_progress
 from edgebench.record import KernelTuning
 from edgebench.spec import split_names
@@ -69,6 +69,7 @@ def kernels_command(options: KernelOptions, *, form: str, quiet: bool, draw: Dra
     progress = choose_progress(quiet)
     _choose(options)
     tuning = tune_kernels()
+    apply_tuning(tuning)
     files = None if options.out is None else _Files(options.out, race, tuning)
     rows = _race(race, files, progress, draw)
     return markdown(rows) if form == "table" else _as_json(rows)

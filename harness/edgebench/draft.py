@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 
 from edgebench import __version__
+from edgebench.codec import parse_model, read_capped
 from edgebench.devices import ResolvedDevice
-from edgebench.layout import PROGRESS
+from edgebench.errors import BundleError
+from edgebench.layout import PROGRESS, RECORD, SIZE_LIMITS
 from edgebench.profiles import PROFILES, SAMPLE_INDEX_SEED, SCHEDULE_SEED
 from edgebench.record import (
     Host,
@@ -40,6 +42,23 @@ def resumable_run_id(spec: RunSpec) -> str | None:
     finished = sorted(path.name for path in folder.glob("*/*/*") if path.is_dir())
     newest = unfinished or finished
     return newest[-1] if newest else None
+
+
+def begun_tuning(spec: RunSpec, run_id: str, threads: int) -> KernelTuning | None:
+    """Return how the kernels were tuned when this run began: timing again could choose otherwise.
+
+    None when no bundle of the run with these threads is there.
+    """
+    folder = spec.out / spec.track / spec.organisation / system_name()
+    for path in sorted(folder.glob(f"*/*/{run_id}/{RECORD}")):
+        try:
+            data = read_capped(path, SIZE_LIMITS[RECORD])
+            host = parse_model(Record, data, RECORD).host
+        except (BundleError, OSError):
+            continue  # its bundle cannot go on either
+        if host.threads == threads:
+            return host.kernel_tuning
+    return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

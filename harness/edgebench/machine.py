@@ -161,8 +161,10 @@ def cpu_flags(root: Path = ROOT) -> tuple[str, ...]:
 def best_isa(flags: tuple[str, ...]) -> str:
     """Name the widest instruction set that the kernels could use, in their vocabulary."""
     have = frozenset(flags)
+    vnni = {"avx512f", "avx512bw", "avx512vl", "avx512_vnni"}
     ladder = (
-        ("avx512_vnni", {"avx512f", "avx512bw", "avx512vl", "avx512_vnni"}),
+        ("amx_int8", {*vnni, "amx_tile", "amx_int8"}),
+        ("avx512_vnni", vnni),
         ("avx512", {"avx512f", "avx512bw", "avx512vl"}),
         ("avx2_vnni", {"avx2", "fma", "avx_vnni"}),
         ("avx2", {"avx2", "fma"}),

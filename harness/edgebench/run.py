@@ -12,6 +12,7 @@ from edgebench import meters
 from edgebench.devices import ResolvedDevice, resolve
 from edgebench.draft import (
     Circumstances,
+    begun_tuning,
     draft_record,
     finished_record,
     new_run_id,
@@ -94,7 +95,7 @@ def run(spec: RunSpec, progress: Progress) -> Campaign:
             started_s=started_s,
         )
         _announce(campaign)
-        campaign.kernel_tuning = _set_threads(campaign.threads, spec.affinity)
+        campaign.kernel_tuning = _set_threads(campaign)
         for name in spec.workloads:
             _run_workload(campaign, name)
     return campaign
@@ -140,17 +141,22 @@ def _set_affinity(cpus: Sequence[int] | None) -> None:
         ) from error
 
 
-def _set_threads(threads: int, cpus: Sequence[int] | None) -> KernelTuning:
+def _set_threads(campaign: Campaign) -> KernelTuning:
+    """Threads of torch and of the kernels; kernels tuned, or as an interrupted run had them."""
     import torch
 
-    from edgebench.kernel_tuning import tune_kernels
+    from edgebench.kernel_tuning import apply_tuning, tune_kernels
     from edgebench_kernels import native
 
+    spec, threads = campaign.spec, campaign.threads
     torch.set_num_threads(threads)
     try:
         native.set_threads(threads)
-        native.set_affinity(cpus or ())
-        return tune_kernels()
+        native.set_affinity(spec.affinity or ())
+        tuning = begun_tuning(spec, campaign.run_id, threads) if spec.resume else None
+        tuning = tuning or tune_kernels()
+        apply_tuning(tuning)
+        return tuning
     except native.NativeLibraryMissing as error:
         raise DeviceUnavailable(str(error)) from error
     except ValueError as error:

@@ -2,7 +2,8 @@
 
 Environment, read when the library is first used:
     EDGEBENCH_KERNELS_LIBRARY  path of the library, instead of the one in the package
-    EDGEBENCH_ISA              scalar, avx2, avx2_vnni, avx512_vnni, neon, neon_dotprod or neon_i8mm
+    EDGEBENCH_ISA              scalar, avx2, avx2_vnni, avx512_vnni, amx_int8, neon, neon_dotprod
+                               or neon_i8mm
                                instead of the best one
 """
 
@@ -152,7 +153,7 @@ def is_available() -> bool:
 
 
 def isa() -> str:
-    """The instruction set in use: scalar, avx2, avx2_vnni or avx512_vnni."""
+    """The instruction set in use, by its name in the library's table."""
     return str(library().eb_isa().decode())
 
 

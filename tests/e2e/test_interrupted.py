@@ -26,8 +26,13 @@ def _heed_ctrl_c() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
+def _counted_bytes(progress: Path) -> int:
+    """Bytes of samples.jsonl that a resumed run goes on from: a block counts once this says so."""
+    return int(json.loads(progress.read_text())["samples"])
+
+
 def _start_and_interrupt(folder: Path) -> tuple[int, float, str]:
-    """Interrupt a run once its first block is on disk; returns (exit code, seconds, stderr)."""
+    """Interrupt a run once its first block counts; returns (exit code, seconds, stderr)."""
     process = subprocess.Popen(
         [sys.executable, "-m", "edgebench", *RUN],
         cwd=folder,
@@ -39,7 +44,7 @@ def _start_and_interrupt(folder: Path) -> tuple[int, float, str]:
         preexec_fn=_heed_ctrl_c,
     )
     deadline = time.monotonic() + PATIENCE_S
-    while not any(path.stat().st_size for path in folder.glob("submissions/**/samples.jsonl")):
+    while not any(map(_counted_bytes, folder.glob("submissions/**/progress.json"))):
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < deadline, "no block was finished in time"
         time.sleep(0.05)
@@ -57,7 +62,9 @@ def test_interrupt_then_resume(tmp_path: Path) -> None:
     (record_path,) = tmp_path.glob("submissions/*/*/*/*/*/*/record.json")
     bundle = record_path.parent
     assert json.loads(record_path.read_text())["complete"] is False
-    kept = (bundle / "samples.jsonl").read_bytes()
+    counted = _counted_bytes(bundle / "progress.json")
+    kept = (bundle / "samples.jsonl").read_bytes()[:counted]
+    tuned = json.loads(record_path.read_text())["host"]["kernel_tuning"]
     refused = bench("check", bundle, cwd=tmp_path)
     assert refused.code == 5
     assert "S-05" in refused.out  # a finished run is expected
@@ -68,6 +75,7 @@ def test_interrupt_then_resume(tmp_path: Path) -> None:
     record = json.loads(record_path.read_text())
     assert record["complete"] is True
     assert record["host"]["other_runs_seen"] is True
+    assert record["host"]["kernel_tuning"] == tuned
     assert (bundle / "samples.jsonl").read_bytes().startswith(kept)
     assert len(list(tmp_path.glob("submissions/*/*/*/*/*/*"))) == 1
     checked = bench("check", bundle, cwd=tmp_path)

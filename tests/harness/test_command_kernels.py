@@ -76,6 +76,7 @@ def untuned(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tuning takes seconds and is tested elsewhere."""
     chosen = KernelTuning(prefetch_bytes=0, few_tokens={"w4a8": 4})
     monkeypatch.setattr(command_kernels, "tune_kernels", lambda: chosen)
+    monkeypatch.setattr(command_kernels, "apply_tuning", lambda _: None)
 
 
 def command(given: KernelOptions, form: str = "json") -> str:

@@ -15,6 +15,7 @@ def test_what_was_chosen_is_in_use() -> None:
     before = native.prefetch_bytes(), {path: native.few_tokens(path) for path in native.FAMILIES}
     try:
         tuning = kernel_tuning.tune_kernels()
+        kernel_tuning.apply_tuning(tuning)
         assert native.prefetch_bytes() == tuning.prefetch_bytes
         assert {path: native.few_tokens(path) for path in native.FAMILIES} == tuning.few_tokens
     finally:

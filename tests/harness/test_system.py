@@ -144,6 +144,11 @@ def test_containers(path: str, text: str, container: str | None, tmp_path: Path)
     [
         (EPYC, "fma avx2 avx512f avx512bw avx512vl avx512_vnni", "AMD-EPYC-9654-4c-avx512_vnni"),
         (XEON, "fma avx2", "Intel-Xeon-Platinum-8480C-4c-avx2"),
+        (
+            XEON,
+            "fma avx2 avx512f avx512bw avx512vl avx512_vnni amx_tile amx_int8",
+            "Intel-Xeon-Platinum-8480C-4c-amx_int8",
+        ),
         ("12th Gen Intel(R) Core(TM) i7-1270P", "fma avx2 avx_vnni", None),
         ("", "", "unnamed-4c-scalar"),
         ("ß<script>\N{SNOWMAN}/../x", "", None),

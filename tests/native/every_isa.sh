@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 python=${1:-python3}
 
-for isa in scalar avx2 avx2_vnni avx512 avx512_vnni avx512_bf16 neon neon_dotprod neon_i8mm; do
+for isa in scalar avx2 avx2_vnni avx512_vnni amx_int8 neon neon_dotprod neon_i8mm; do
   export EDGEBENCH_ISA=$isa
   if [ "$("$python" -c 'from edgebench_kernels import native; print(native.isa())' 2>/dev/null)" = "$isa" ]; then
     echo "== EDGEBENCH_ISA=$isa"

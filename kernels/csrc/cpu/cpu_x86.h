@@ -18,6 +18,8 @@ struct CpuX86 {
   bool has_avx2_vnni = false;    // AVX-VNNI, VEX-encoded
   bool has_avx512_vnni = false;  // with F, BW, VL and DQ
   bool has_avx512_bf16 = false;
+  bool has_amx_int8 = false;  // with tiles and AVX-512 VNNI
+  bool has_amx_bf16 = false;
   bool is_amd = false;
   uint32_t family = 0;  // 25: Zen 3 and 4, 26: Zen 5
 };
@@ -35,12 +37,15 @@ inline CpuX86 read_cpu_x86() {
   if (!bit(ecx, 27)) return cpu;  // OSXSAVE: without it nothing wider than SSE is kept
   uint32_t kept = 0, kept_high = 0;
   asm volatile("xgetbv" : "=a"(kept), "=d"(kept_high) : "c"(0));
-  constexpr uint32_t kYmm = 0x06, kZmm = 0xe6;
+  constexpr uint32_t kYmm = 0x06, kZmm = 0xe6, kTiles = 0x60000;
   if (!__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx)) return cpu;
   const uint32_t subleaves = eax;
   cpu.has_avx2 = (kept & kYmm) == kYmm && has_avx && has_fma && has_f16c && bit(ebx, 5);
   cpu.has_avx512_vnni = cpu.has_avx2 && (kept & kZmm) == kZmm && bit(ebx, 16) && bit(ebx, 17) &&
                         bit(ebx, 30) && bit(ebx, 31) && bit(ecx, 11);
+  const bool has_tiles = cpu.has_avx512_vnni && (kept & kTiles) == kTiles && bit(edx, 24);
+  cpu.has_amx_int8 = has_tiles && bit(edx, 25);
+  cpu.has_amx_bf16 = has_tiles && bit(edx, 22);
   if (subleaves < 1) return cpu;
   __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx);
   cpu.has_avx2_vnni = cpu.has_avx2 && bit(eax, 4);

@@ -7,6 +7,7 @@
 #include <sys/auxv.h>
 #endif
 
+#include "amx_permission.h"
 #include "cpu_x86.h"
 
 namespace edgebench {
@@ -28,6 +29,9 @@ bool has_avx2_vnni() { return cpu().has_avx2_vnni; }
 #endif
 #if defined(EDGEBENCH_HAVE_AVX512_VNNI)
 bool has_avx512_vnni() { return cpu().has_avx512_vnni; }
+#endif
+#if defined(EDGEBENCH_HAVE_AMX_INT8)
+bool has_amx_int8() { return cpu().has_amx_int8 && may_use_tiles(); }
 #endif
 
 #if defined(EDGEBENCH_HAVE_NEON_DOTPROD)
@@ -54,6 +58,9 @@ constexpr Isa kIsas[] = {
 #endif
 #if defined(EDGEBENCH_HAVE_AVX512_VNNI)
     {"avx512_vnni", &kAvx512VnniOps, has_avx512_vnni},
+#endif
+#if defined(EDGEBENCH_HAVE_AMX_INT8)
+    {"amx_int8", &kAmxInt8Ops, has_amx_int8},
 #endif
 #if defined(EDGEBENCH_HAVE_NEON)
     {"neon", &kNeonOps, always},
@@ -98,10 +105,19 @@ bool force_isa(int index) {
 }
 
 const Peak* bf16_peak() {
+#if defined(EDGEBENCH_HAVE_AVX512_VNNI)
+  const CpuOps* const ops = current_isa().ops;
+#if defined(EDGEBENCH_HAVE_AMX_INT8)
+  // Also where the kernels are held to AVX-512: torch multiplies bf16 by tiles wherever it can.
+  const bool is_wide = ops == &kAmxInt8Ops || ops == &kAvx512VnniOps;
+  if (is_wide && cpu().has_amx_bf16 && may_use_tiles()) return &kBf16PeakAmx;
+#else
+  const bool is_wide = ops == &kAvx512VnniOps;
+#endif
 #if defined(EDGEBENCH_HAVE_AVX512_BF16)
-  if (current_isa().ops == &kAvx512VnniOps && cpu().has_avx512_bf16) {
-    return &kBf16PeakAvx512;
-  }
+  if (is_wide && cpu().has_avx512_bf16) return &kBf16PeakAvx512;
+#endif
+  (void)is_wide;
 #endif
   return nullptr;
 }

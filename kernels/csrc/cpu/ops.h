@@ -55,15 +55,17 @@ void quantize_a8_per_token(const float* x, int64_t k, int inputs, int token, uin
 // scratch: kScratchBytes, 64-byte aligned, private to the thread. out: 64-byte aligned.
 using LinearFn = void (*)(const BlockRow& weights, const Activations& x, int first, int last,
                           float* out, uint8_t* scratch);
-constexpr size_t kScratchBytes = 16384;
+constexpr size_t kScratchBytes = 20480;
 
 struct FamilyOps {
   QuantizeFn quantize;
-  LinearFn gemv;   // one token, straight from the nibbles; activations signed (flip 0)
-  LinearFn few;    // 2..few_tokens tokens, straight from the nibbles; signed
-  int few_tokens;  // 1 when `few` is absent
-  LinearFn gemm;   // any number of tokens, weights of a group unpacked once
-  uint8_t flip;    // what gemm wants its activation bytes xored with
+  LinearFn gemv;            // one token, straight from the nibbles; activations signed (flip 0)
+  LinearFn few;             // 2..few_tokens tokens, straight from the nibbles; signed
+  int few_tokens;           // 1 when `few` is absent
+  LinearFn gemm;            // any number of tokens, weights of a group unpacked once
+  uint8_t flip;             // what gemm wants its activation bytes xored with
+  int most_tokens = 240;    // of one call of gemm: its fp32 tile [240][64] is 60 KB, well inside L2
+  int token_multiple = 12;  // no token tile of gemm is cut by a chunk border
 };
 
 // A loop that does nothing but the arithmetic whose peak it measures.
@@ -88,7 +90,9 @@ extern const CpuOps kScalarOps;
 extern const CpuOps kAvx2Ops;
 extern const CpuOps kAvx2VnniOps;
 extern const CpuOps kAvx512VnniOps;
+extern const CpuOps kAmxInt8Ops;
 extern const Peak kBf16PeakAvx512;
+extern const Peak kBf16PeakAmx;
 #elif defined(__aarch64__)
 extern const CpuOps kNeonOps;
 extern const CpuOps kNeonDotprodOps;

@@ -4,9 +4,7 @@
 #include "w4_avx512.h"
 
 namespace edgebench {
-namespace {
-
-constexpr int kSums = 16;  // independent chains: two a cycle at latency 5 need 10
+namespace avx512 {
 
 uint64_t read(const uint8_t* bytes, size_t size, int prefetch) {
   __m512i a = _mm512_setzero_si512(), b = a, c = a, d = a;
@@ -21,23 +19,6 @@ uint64_t read(const uint8_t* bytes, size_t size, int prefetch) {
   }
   const __m512i all = _mm512_or_si512(_mm512_or_si512(a, b), _mm512_or_si512(c, d));
   return (uint64_t)_mm512_reduce_or_epi64(all);
-}
-
-void int8_loop(int64_t iterations) {
-  asm volatile(
-      "vpxord %%zmm30, %%zmm30, %%zmm30\n"
-      "vpxord %%zmm31, %%zmm31, %%zmm31\n"
-      ".p2align 5\n"
-      "1:\n"
-      ".irp r, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15\n"
-      "vpdpbusd %%zmm31, %%zmm30, %%zmm\\r\n"
-      ".endr\n"
-      "dec %0\n"
-      "jnz 1b\n"
-      : "+r"(iterations)
-      :
-      : "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9",
-        "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "xmm30", "xmm31");
 }
 
 void fp32_loop(int64_t iterations) {
@@ -58,16 +39,37 @@ void fp32_loop(int64_t iterations) {
         "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "xmm30", "xmm31");
 }
 
+}  // namespace avx512
+
+namespace {
+
+void int8_loop(int64_t iterations) {
+  asm volatile(
+      "vpxord %%zmm30, %%zmm30, %%zmm30\n"
+      "vpxord %%zmm31, %%zmm31, %%zmm31\n"
+      ".p2align 5\n"
+      "1:\n"
+      ".irp r, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15\n"
+      "vpdpbusd %%zmm31, %%zmm30, %%zmm\\r\n"
+      ".endr\n"
+      "dec %0\n"
+      "jnz 1b\n"
+      : "+r"(iterations)
+      :
+      : "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9",
+        "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "xmm30", "xmm31");
+}
+
 }  // namespace
 
 const CpuOps kAvx512VnniOps = {
     {{avx512::quantize_a8, avx512::gemv_a8, avx512::few_a8, avx512::kFewA8, avx512::gemm_a8, 0x80},
      {avx512::quantize_a16, avx512::gemv_a16, avx512::few_a16, avx512::kFewA16, avx512::gemm_a16,
       0x80}},
-    read,
+    avx512::read,
     "vmovdqa64 zmm",
-    {int8_loop, 2.0 * 64 * kSums, "vpdpbusd zmm"},
-    {fp32_loop, 2.0 * 16 * kSums, "vfmadd231ps zmm"},
+    {int8_loop, 2.0 * 64 * avx512::kPeakSums, "vpdpbusd zmm"},
+    {avx512::fp32_loop, avx512::kFp32OpsPerIteration, "vfmadd231ps zmm"},
     &kAvx512StepOps,
 };
 

@@ -7,8 +7,13 @@
 namespace edgebench {
 namespace avx512 {
 
-constexpr int kFewA8 = 12;  // tokens that `few` takes: 12 byte rows
-constexpr int kFewA16 = 6;  // two byte rows each
+constexpr int kFewA8 = 12;     // tokens that `few` takes: 12 byte rows
+constexpr int kFewA16 = 6;     // two byte rows each
+constexpr int kPeakSums = 16;  // independent chains: two a cycle at latency 5 need 10
+constexpr double kFp32OpsPerIteration = 2.0 * 16 * kPeakSums;
+
+uint64_t read(const uint8_t* bytes, size_t size, int prefetch);
+void fp32_loop(int64_t iterations);
 
 void quantize_a8(const float* x, int64_t k, int inputs, int token, uint8_t flip,
                  const Activations& out);

@@ -15,9 +15,7 @@
 namespace edgebench {
 namespace {
 
-constexpr int kMaxChunk = 240;  // tokens per task: the fp32 tile [240][64] is 60 KB, well inside L2
-constexpr int kMinChunk = 48;   // below, unpacking a group weighs more than a few per cent
-constexpr int kTokenMultiple = 12;  // no token tile of any kernel is cut by a chunk border
+constexpr int kMinChunk = 48;  // below, unpacking a group weighs more than a few per cent
 constexpr int kTasksPerThread = 4;
 constexpr int64_t kInlineWork = 1 << 19;      // multiply-adds (a few us): not worth waking anyone
 constexpr int64_t kInlineQuantize = 1 << 15;  // activations the caller quantizes alone (~8 us)
@@ -90,12 +88,13 @@ void choose_kernel(Job* job, Family family) {
 void choose_chunks(Job* job, int threads) {
   const int tokens = job->activations.tokens;
   const auto rows = static_cast<int>(job->weights.block_rows());
-  int chunks = (tokens + kMaxChunk - 1) / kMaxChunk;
+  const int most = job->ops.most_tokens;
+  int chunks = (tokens + most - 1) / most;
   if (threads > 1 && rows * chunks < threads * kTasksPerThread) {
     const int wanted = (threads * kTasksPerThread + rows - 1) / rows;
     chunks = std::max(chunks, std::min(wanted, tokens / kMinChunk));
   }
-  job->chunk = static_cast<int>(round_up((tokens + chunks - 1) / chunks, kTokenMultiple));
+  job->chunk = static_cast<int>(round_up((tokens + chunks - 1) / chunks, job->ops.token_multiple));
   job->chunks = (tokens + job->chunk - 1) / job->chunk;
 }
 

@@ -7,15 +7,16 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from edgebench import codec, layout
+from edgebench import codec, draft, layout
 from edgebench.bundle import BundleWriter, find_bundles, find_finished, find_resumable, read_bundle
 from edgebench.checker import check
 from edgebench.errors import BundleError, StorageError
-from edgebench.record import CeilingRow, Ledger, NllRow, Record, SampleRow
+from edgebench.record import CeilingRow, KernelTuning, Ledger, NllRow, Record, SampleRow
 from edgebench.system import SystemDescription
 
 if TYPE_CHECKING:
@@ -278,3 +279,17 @@ def test_tensors_beyond_the_limit_stay_out(run: Run) -> None:
     writer = run.create()
     with pytest.raises(BundleError, match="expected tensors"):
         writer.write_tensors(bytes(layout.SIZE_LIMITS[layout.TENSORS] + 1))
+
+
+def test_a_resumed_run_keeps_its_tuning(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    tuning = KernelTuning(prefetch_bytes=8192, few_tokens={"w4a8": 3})
+    host = run.final.host.model_copy(update={"kernel_tuning": tuning})
+    writer = run.create(host=host)
+    record = writer.record
+    monkeypatch.setattr(draft, "system_name", lambda: record.system)
+    spec: Any = SimpleNamespace(out=run.root, track=record.track, organisation=record.organisation)
+    assert draft.begun_tuning(spec, record.run_id, host.threads) == tuning
+    assert draft.begun_tuning(spec, record.run_id, host.threads + 1) is None
+    assert draft.begun_tuning(spec, "another-run", host.threads) is None
+    (writer.path / layout.RECORD).write_text("{")
+    assert draft.begun_tuning(spec, record.run_id, host.threads) is None

@@ -1,0 +1,214 @@
+// w4a8 and w4a16 for many tokens, AMX int8: compute-bound.
+//
+// Formula, with w = code - zero and v, both signed bytes:
+//   y[t,n] += x_scale[t,g] * scale[n,g] * sum_k w v
+//   a16 runs both halves of a token as two byte rows: 256 * row_high + row_low.
+//
+// Arguments: as in w4_gemv_avx512.cpp; x holds signed bytes (flip 0), `scratch` is used.
+//
+// Picture: all tokens of a chunk pass over one group before the next is unpacked.
+//   scratch (L1):  | weights s8 [B/4][64 rows][4 inputs] | sums i32 [2][32][16] | spare s8 [32][B]
+//   | A tile: 16 byte rows x 64 inputs, straight from x (stride B). B tile: 16 quads x (16 outputs
+//   x 4 inputs), straight from the unpacked weights (stride 256).
+//
+//            B6 (outputs 0..15)  B7 (16..31)       32 byte rows x 32 outputs take
+//     A4         C0                  C1            B/64 x (4 loads + 4 tdpbssd), then the sums are
+//     A5         C2                  C3            stored, scaled and added to the fp32 tile
+//
+// Roofline: 2 * 64 * B operations for each byte row and block; one tdpbssd is 32768 operations in
+// 16
+//   cycles. Bound: that peak, less what scaling costs: a group of 128 leaves two tdpbssd (32
+//   cycles) for each 16 x 16 sums, whose scaling takes about 24 cycles of the vector units and 32
+//   of the store port beside them. Share reached: kernels/README.md.
+//
+// The idea: the sums of one half of the columns are scaled while the tiles multiply the other (two
+//   buffers, out-of-order execution); the packed block after this one is prefetched on the way.
+// Sources: Intel SDM volume 2 (TDPBSSD), optimization manual chapter 20; own design.
+#include "amx.h"
+#include "w4_amx.h"
+
+namespace edgebench {
+namespace amx {
+namespace {
+
+using avx512::kColumns;
+using avx512::kLanes;
+
+constexpr int kPassRows = 2 * kMaxRows;     // byte rows of one pass: two A tiles
+constexpr int kQuadBytes = kBlockRows * 4;  // the 64 rows' bytes of 4 inputs
+constexpr int kPairs = kColumns / 2;        // pairs of B tiles: halves of the 64 outputs
+
+struct Scratch {
+  alignas(64) int8_t weights[kMaxBlockInputs / 4 * kQuadBytes];
+  alignas(64) int32_t sums[kPairs][2][kPassRows][kLanes];  // [pair][column of the pair]
+  alignas(64) float scale[kBlockRows];
+};
+static_assert(sizeof(Scratch) <= kScratchBytes, "lives in the thread's scratch");
+
+template <int kInputs>
+EB_INLINE void unpack(const uint8_t* block, Scratch* scratch) {
+  const __m512i mask = _mm512_set1_epi8(0x0f);
+  constexpr int kSteps = kInputs / kStepInputs;
+  const uint8_t* const tail = block + kSteps * kStepBytes;
+  for (int j = 0; j < kColumns; ++j) {
+    const __m512i zero =
+        _mm512_mullo_epi32(avx512::zeros_of(tail, j), _mm512_set1_epi32(0x01010101));
+    int8_t* to = scratch->weights + 64 * j;
+    for (int s = 0; s < kSteps; ++s, to += 2 * kQuadBytes) {
+      const __m512i word = _mm512_loadu_si512(block + s * kStepBytes + 64 * j);
+      const __m512i high = _mm512_and_si512(_mm512_srli_epi16(word, 4), mask);
+      _mm512_store_si512(to, _mm512_sub_epi8(_mm512_and_si512(word, mask), zero));
+      _mm512_store_si512(to + kQuadBytes, _mm512_sub_epi8(high, zero));
+    }
+    _mm512_store_ps(scratch->scale + kLanes * j, avx512::scales_of(tail, j));
+  }
+}
+
+// 32 byte rows (16 when not kBoth) times one pair of columns: sums[2][32][16].
+template <int kInputs, bool kBoth>
+EB_INLINE void multiply(const int8_t* rows, const int8_t* weights,
+                        int32_t (*sums)[kPassRows][kLanes]) {
+  constexpr int kDepth = kInputs < 64 ? kInputs : 64;  // inputs of one tile
+  settle(rows);
+  _tile_zero(0);
+  _tile_zero(1);
+  if (kBoth) {
+    _tile_zero(2);
+    _tile_zero(3);
+  }
+#pragma GCC unroll 2
+  for (int k = 0; k < kInputs; k += kDepth) {
+    const int8_t* const b = weights + k / 4 * kQuadBytes;
+    _tile_loadd(6, b, kQuadBytes);
+    _tile_loadd(4, rows + k, kInputs);
+    _tile_dpbssd(0, 4, 6);
+    _tile_loadd(7, b + 64, kQuadBytes);
+    _tile_dpbssd(1, 4, 7);
+    if (kBoth) {
+      _tile_loadd(5, rows + kMaxRows * kInputs + k, kInputs);
+      _tile_dpbssd(2, 5, 6);
+      _tile_dpbssd(3, 5, 7);
+    }
+  }
+  _tile_stored(0, sums[0], 64);
+  _tile_stored(1, sums[1], 64);
+  if (kBoth) {
+    _tile_stored(2, sums[0] + kMaxRows, 64);
+    _tile_stored(3, sums[1] + kMaxRows, 64);
+  }
+}
+
+// The same outputs' sums of `tokens` tokens, scaled and added to out (a pair of columns of it).
+template <Family kFamily>
+EB_INLINE void scale_into(const int32_t (*sums)[kPassRows][kLanes], const float* scale,
+                          const float* x_scale, int tokens, bool is_first, float* out) {
+  constexpr int kHalves = halves_of(kFamily);
+  const __m512 scales[2] = {_mm512_load_ps(scale), _mm512_load_ps(scale + kLanes)};
+  for (int t = 0; t < tokens; ++t) {
+    const __m512 token_scale = _mm512_set1_ps(x_scale[t]);
+#pragma GCC unroll 2
+    for (int j = 0; j < 2; ++j) {
+      __m512i total = _mm512_load_si512(sums[j][t * kHalves]);
+      if (kHalves == 2) {
+        const __m512i low = _mm512_load_si512(sums[j][t * kHalves + 1]);
+        total = _mm512_add_epi32(_mm512_slli_epi32(total, 8), low);
+      }
+      const __m512 scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(total), scales[j]);
+      float* const y = out + t * kBlockRows + kLanes * j;
+      const __m512 before = is_first ? _mm512_setzero_ps() : _mm512_load_ps(y);
+      _mm512_store_ps(y, _mm512_fmadd_ps(scaled, token_scale, before));
+    }
+  }
+}
+
+// What is left to do with one pair's sums: nothing while tokens is 0.
+struct Unscaled {
+  const float* x_scale;
+  float* out;
+  int pair;
+  int tokens;
+};
+
+template <Family kFamily>
+EB_INLINE void finish(const Scratch& scratch, const Unscaled& todo, bool is_first) {
+  scale_into<kFamily>(scratch.sums[todo.pair], scratch.scale + todo.pair * 2 * kLanes, todo.x_scale,
+                      todo.tokens, is_first, todo.out);
+}
+
+// All tokens of the chunk over one group: each pair is multiplied before the last one is scaled.
+template <Family kFamily, int kInputs>
+EB_INLINE void pass(const int8_t* rows, const float* x_scale, int tokens, bool is_first,
+                    Scratch* scratch, int8_t* spare, float* out) {
+  constexpr int kHalves = halves_of(kFamily);
+  constexpr int kPassTokens = kPassRows / kHalves;
+  Unscaled last = {x_scale, out, 0, 0};
+  for (int t = 0; t < tokens; t += kPassTokens) {
+    const int now = tokens - t < kPassTokens ? tokens - t : kPassTokens;
+    const int8_t* from = rows + (size_t)t * kHalves * kInputs;
+    if (now * kHalves % kMaxRows != 0) {
+      memcpy(spare, from, (size_t)now * kHalves * kInputs);
+      from = spare;
+    }
+    for (int pair = 0; pair < kPairs; ++pair) {
+      const int8_t* const weights = scratch->weights + pair * 2 * 64;
+      if (now * kHalves > kMaxRows) {
+        multiply<kInputs, true>(from, weights, scratch->sums[pair]);
+      } else {
+        multiply<kInputs, false>(from, weights, scratch->sums[pair]);
+      }
+      finish<kFamily>(*scratch, last, is_first);
+      last = {x_scale + t, out + t * kBlockRows + pair * 2 * kLanes, pair, now};
+    }
+  }
+  finish<kFamily>(*scratch, last, is_first);
+}
+
+template <Family kFamily, int kInputs>
+EB_INLINE void gemm(const BlockRow& weights, const Activations& x, int first, int last, float* out,
+                    uint8_t* memory) {
+  constexpr int kSize = block_bytes(kInputs);
+  constexpr int kTokenBytes = halves_of(kFamily) * kInputs;
+  alignas(64) int8_t spare[kPassRows * kInputs];  // a tile reads 16 rows: not past the last token
+  Scratch* const scratch = (Scratch*)memory;
+  memset(spare, 0, sizeof(spare));
+  configure(kInputs < kMaxRowBytes ? kInputs : kMaxRowBytes);
+  const uint8_t* block = weights.blocks;
+  for (int g = 0; g < weights.groups; ++g, block += kSize) {
+    unpack<kInputs>(block, scratch);
+    for (int line = 0; line < kSize; line += 64) {
+      _mm_prefetch((const char*)block + kSize + line, _MM_HINT_T1);
+    }
+    const size_t start = (size_t)g * x.tokens + first;
+    pass<kFamily, kInputs>((const int8_t*)x.bytes + start * kTokenBytes, x.scale + start,
+                           last - first, g == 0, scratch, spare, out);
+  }
+  _tile_release();
+}
+
+template <Family kFamily>
+EB_INLINE void gemm_any(const BlockRow& weights, const Activations& x, int first, int last,
+                        float* out, uint8_t* scratch) {
+  switch (weights.inputs) {
+    case 128:
+      return gemm<kFamily, 128>(weights, x, first, last, out, scratch);
+    case 64:
+      return gemm<kFamily, 64>(weights, x, first, last, out, scratch);
+    default:
+      return gemm<kFamily, 32>(weights, x, first, last, out, scratch);
+  }
+}
+
+}  // namespace
+
+void gemm_a8(const BlockRow& weights, const Activations& x, int first, int last, float* out,
+             uint8_t* scratch) {
+  gemm_any<kA8>(weights, x, first, last, out, scratch);
+}
+
+void gemm_a16(const BlockRow& weights, const Activations& x, int first, int last, float* out,
+              uint8_t* scratch) {
+  gemm_any<kA16>(weights, x, first, last, out, scratch);
+}
+
+}  // namespace amx
+}  // namespace edgebench
