@@ -19,6 +19,7 @@
 
 #include "../../kernels/csrc/cpu/doors.h"
 #include "../../kernels/csrc/cpu/half.h"
+#include "fuzz_step.h"
 
 namespace {
 
@@ -272,6 +273,11 @@ void fuzz_settings(Choices& choose) {
   if (value >= 1 && value < 4) demand(eb_set_threads(value) == EB_OK, "threads", value);
   const bool is_distance = value >= 0 && value <= 1 << 20;
   demand((eb_set_prefetch(value) == EB_OK) == is_distance, "prefetch", value);
+  const int family = static_cast<int>(choose.below(2));
+  const bool is_few = eb_set_few_tokens(family, value) == EB_OK;
+  demand(is_few == (value >= 1), "few tokens", family, value);
+  if (is_few) demand(eb_few_tokens(family) <= value, "more tokens than were set", value);
+  if (value < 0) demand(eb_set_affinity(&value, 1) == EB_AFFINITY, "affinity", value);
 }
 
 void fuzz_ceilings(Choices& choose) {
@@ -302,6 +308,19 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const uint32_t door = choose.below(64);
   if (door == 0) fuzz_ceilings(choose);
   if (door < 8) fuzz_settings(choose);
-  fuzz_weights(choose, random);
+  // `demand` with its defaults: a pointer to it would have none.
+  const auto demanded = [](bool holds, const char* what, auto... values) {
+    demand(holds, what, static_cast<int64_t>(values)...);
+  };
+  if (door < 32) {
+    fuzz_weights(choose, random);
+  } else if (door < 40) {
+    fuzz_step::rows(choose, random, demanded);
+  } else {
+    const fuzz_step::Decoder decoder(choose.below(3), random);
+    for (uint32_t calls = 1 + choose.below(3); calls > 0; --calls) {
+      fuzz_step::step(choose, decoder, demanded);
+    }
+  }
   return 0;
 }
