@@ -19,7 +19,7 @@ from edgebench.spec import split_names
 from edgebench.system import describe_system
 from edgebench_kernels import native
 from edgebench_kernels.packing import LINEAR_DOORS
-from edgebench_kernels.race.cases import BATCHES, SHAPES, Case, check_shape
+from edgebench_kernels.race.cases import BATCHES, SHAPES, Case, check_shape, rotated_bytes
 from edgebench_kernels.race.peers import PEERS
 from edgebench_kernels.race.race import WrongResult, race_shape
 from edgebench_kernels.race.rows import Row
@@ -229,6 +229,7 @@ class _Files:
         race = {
             "request": self._request,
             "kernel_tuning": self._tuning,
+            "rotated_bytes": rotated_bytes(),
             "notes": self._notes,
             "system": system,
         }

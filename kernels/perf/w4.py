@@ -28,7 +28,6 @@ SHAPES = ((2048, 2048), (8192, 2048), (4096, 4096))
 TOKENS = (1, 2, 4, 16, 64, 256)
 CHECKED_ROWS = 256  # of N: enough to cross blocks, few enough for float64
 LARGEST_DIFFERENCE = 1e-5  # relative, kernel against twin: float32 sums
-CACHE_FACTOR = 4
 SHORTEST_SAMPLE_NS = 2_000_000
 
 
@@ -102,8 +101,7 @@ def measure_shape(n: int, k: int, tokens: Sequence[int], rounds: int) -> None:
     first = PackedInt4(tensor)
     for variant in variants:
         check_against_twin(tensor, first, variant)
-    cache = ceilings.last_level_cache_bytes() or 32 << 20
-    copies = max(2, -(-CACHE_FACTOR * cache // first.size_bytes))
+    copies = max(2, -(-ceilings.bytes_past_cache() // first.size_bytes))
     weights = [first, *(PackedInt4(tensor) for _ in range(copies - 1))]
     order = random.Random(0)
     for _ in range(rounds):

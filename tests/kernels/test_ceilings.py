@@ -66,3 +66,25 @@ def test_buffer_is_four_caches_within_limits(
 @pytest.mark.parametrize(("text", "size"), [("32K\n", 32768), ("8M", 8 << 20), ("", 0), ("?", 0)])
 def test_cache_sizes_are_parsed(text: str, size: int) -> None:
     assert ceilings._parse_size(text) == size
+
+
+@pytest.mark.parametrize(
+    ("cache_mib", "cached_mib", "expected_mib"),
+    [
+        (32, 0, 128),  # 4 caches: nothing is measured
+        (300, 128, 256),  # the part of a socket's cache that this machine gets is used up
+        (300, 256, 512),
+        (300, 900, 1024),  # never more than the largest buffer
+        (80, 300, 320),  # nor than 4 caches
+    ],
+)
+def test_rotated_bytes_are_as_slow_as_memory(
+    monkeypatch: pytest.MonkeyPatch, cache_mib: int, cached_mib: int, expected_mib: int
+) -> None:
+    monkeypatch.setattr(ceilings, "last_level_cache_bytes", lambda: cache_mib << 20)
+    monkeypatch.setattr(
+        ceilings,
+        "_median_bandwidth",
+        lambda size: 40.0 if size <= cached_mib << 20 else 25.0,
+    )
+    assert ceilings.bytes_past_cache() == expected_mib << 20

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -14,8 +15,6 @@ from edgebench_kernels.formats import Int4Tensor, check_group
 
 SHAPES = ((2048, 2048), (8192, 2048), (4096, 4096), (14336, 4096), (4096, 14336))
 BATCHES = (1, 4, 16, 64, 256, 512)
-CACHE_FACTOR = 4  # the copies of a weight together are this many last-level caches
-UNKNOWN_CACHE_BYTES = 32 << 20
 BYTES_PER_ELEMENT = 16  # of one matrix while it is made: float32 twice, codes, int32 codes
 MEMORY_INFO = Path("/proc/meminfo")
 
@@ -59,8 +58,13 @@ def check_shape(n: int, k: int, group: int) -> None:
 
 def copies_past_cache(size_bytes: int) -> int:
     """Copies of a weight that rotate through memory, so that no call finds its own in a cache."""
-    cache = ceilings.last_level_cache_bytes() or UNKNOWN_CACHE_BYTES
-    return max(2, -(-CACHE_FACTOR * cache // max(1, size_bytes)))
+    return max(2, -(-rotated_bytes() // max(1, size_bytes)))
+
+
+@functools.lru_cache(maxsize=1)
+def rotated_bytes() -> int:
+    """Bytes of all copies of a weight together, the same for every contender of a process."""
+    return ceilings.bytes_past_cache()
 
 
 def needed_bytes(n: int, k: int, m: int, with_peers: bool) -> int:
