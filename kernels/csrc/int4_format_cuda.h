@@ -76,34 +76,9 @@ static_assert(sizeof(Block<128>) == 1072, "the packed layout is a file and kerne
 static_assert(sizeof(Block<64>) == 560, "the packed layout is a file and kernel contract");
 static_assert(sizeof(Block<32>) == 608, "the packed layout is a file and kernel contract");
 
-// Bytes of two tiles of the same rows, with their groups.
-template <int kGroup>
-constexpr int chunk_bytes() {
-  return kChunkInputs / kInputs / Block<kGroup>::kTiles * sizeof(Block<kGroup>);
-}
-static_assert(chunk_bytes<128>() % 16 == 0 && chunk_bytes<64>() % 16 == 0 &&
-                  chunk_bytes<32>() % 16 == 0,
+static_assert(sizeof(Block<128>) % 16 == 0 && sizeof(Block<64>) % 16 == 0 &&
+                  sizeof(Block<32>) % 16 == 0,
               "every block starts where 16-byte copies may");
-
-// Bytes of 16 rows of `tiles` tiles.
-template <int kGroup>
-constexpr int row_bytes(int tiles) {
-  return tiles / Block<kGroup>::kTiles * static_cast<int>(sizeof(Block<kGroup>));
-}
-
-// Where tile 0 or 1 of a chunk has its codes, and group 0, 1, .. its scales.
-template <int kGroup>
-constexpr int codes_at(int tile) {
-  return tile / Block<kGroup>::kTiles * static_cast<int>(sizeof(Block<kGroup>)) +
-         tile % Block<kGroup>::kTiles * kCodeBytes;
-}
-template <int kGroup>
-constexpr int group_at(int group) {
-  return group / Block<kGroup>::kGroups * static_cast<int>(sizeof(Block<kGroup>)) +
-         Block<kGroup>::kTiles * kCodeBytes + group % Block<kGroup>::kGroups * kGroupBytes;
-}
-static_assert(codes_at<128>(1) == 512 && group_at<128>(0) == 1024, "codes, then groups");
-static_assert(codes_at<32>(1) == 608 && group_at<32>(3) == 608 + 512 + 48, "tile by tile");
 
 }  // namespace t16x64
 

@@ -79,16 +79,22 @@ EB_DEVICE u64 read_once_policy() {
   return policy;
 }
 
-// 16 bytes global -> shared without a register; zeros if not `take` (then `from` is not read).
-EB_DEVICE void copy_async(void* to, const void* from, bool take = true) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from),
-               "r"(take ? 16 : 0)
-               : "memory");
-}
-EB_DEVICE void copy_async_once(void* to, const void* from, u64 policy, bool take = true) {
+// 16 bytes global -> shared without a register; zeros if not `take` (then `from` is not read);
+// nothing happens if not `go`, without a branch.
+EB_DEVICE void copy_async(void* to, const void* from, bool take = true, bool go = true) {
   asm volatile(
-      "cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2, %3;" ::"r"(shared_address(to)),
-      "l"(from), "r"(take ? 16 : 0), "l"(policy)
+      "{ .reg .pred go; setp.ne.u32 go, %3, 0; @go cp.async.cg.shared.global [%0], [%1], 16, %2; "
+      "}" ::"r"(shared_address(to)),
+      "l"(from), "r"(take ? 16 : 0), "r"((u32)go)
+      : "memory");
+}
+EB_DEVICE void copy_async_once(void* to, const void* from, u64 policy, bool take = true,
+                               bool go = true) {
+  asm volatile(
+      "{ .reg .pred go; setp.ne.u32 go, %4, 0; "
+      "@go cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2, %3; }" ::"r"(
+          shared_address(to)),
+      "l"(from), "r"(take ? 16 : 0), "l"(policy), "r"((u32)go)
       : "memory");
 }
 // 4 bytes, for rows that are not 16-byte aligned; through the L1.
@@ -145,7 +151,15 @@ EB_DEVICE void store_quad_once(void* to, Quad v) {
                "r"(v.z), "r"(v.w)
                : "memory");
 }
-// 4 bytes past the L1, for what other blocks have just written.
+// 16 and 4 bytes past the L1, for what other blocks have just written.
+EB_DEVICE Quad load_quad_fresh(const void* from) {
+  Quad v;
+  asm volatile("ld.global.cg.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+               : "l"(from)
+               : "memory");
+  return v;
+}
 EB_DEVICE float load_float_fresh(const float* from) {
   float v;
   asm volatile("ld.global.cg.f32 %0, [%1];" : "=f"(v) : "l"(from) : "memory");

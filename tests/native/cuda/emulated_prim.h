@@ -65,11 +65,13 @@ inline void copy_bytes(void* to, const void* from, int bytes, bool take, emulato
     emulator::self->open.push_back(copy);
   }
 }
-inline void copy_async(void* to, const void* from, bool take = true, EB_SITE_PARAMETER) {
-  copy_bytes(to, from, 16, take, site);
+inline void copy_async(void* to, const void* from, bool take = true, bool go = true,
+                       EB_SITE_PARAMETER) {
+  if (go) copy_bytes(to, from, 16, take, site);
 }
-inline void copy_async_once(void* to, const void* from, u64, bool take = true, EB_SITE_PARAMETER) {
-  copy_bytes(to, from, 16, take, site);
+inline void copy_async_once(void* to, const void* from, u64, bool take = true, bool go = true,
+                            EB_SITE_PARAMETER) {
+  if (go) copy_bytes(to, from, 16, take, site);
 }
 inline void copy_async_4(void* to, const void* from, bool take = true, EB_SITE_PARAMETER) {
   copy_bytes(to, from, 4, take, site);
@@ -108,6 +110,9 @@ inline void store_quad(void* to, Quad v, EB_SITE_PARAMETER) {
   memcpy(to, &v, 16);
 }
 inline void store_quad_once(void* to, Quad v, EB_SITE_PARAMETER) { store_quad(to, v, site); }
+inline Quad load_quad_fresh(const void* from, EB_SITE_PARAMETER) {
+  return load_checked<Quad>(from, site);
+}
 inline float load_float_fresh(const float* from, EB_SITE_PARAMETER) {
   return load_checked<float>(from, site);
 }
