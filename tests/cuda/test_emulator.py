@@ -22,7 +22,8 @@ from .emulation import (
 
 pytestmark = pytest.mark.native
 
-NAMES = ("toy_reverse", "toy_mma_f16", "toy_mma_s8", "toy_transpose", "toy_sum")
+NAMES = ("toy_reverse", "toy_mma_f16", "toy_mma_s8", "toy_transpose", "toy_movmatrix", "toy_sum")
+NO_FENCE = ("toys.cu", "    memory_fence();\n", "")
 WAIT_AND_BARRIER = "  copy_wait<0>();\n  barrier();\n"
 BUGS: dict[str, Patch] = {
     "no barrier": ("toys.cu", "  barrier();\n", ""),
@@ -48,6 +49,7 @@ def toy(name: str, *patches: Patch) -> Variant:
 def toys(tmp_path_factory: pytest.TempPathFactory) -> Emulation:
     variants = [toy(name) for name in NAMES]
     variants += [toy("toy_reverse", bug) for bug in BUGS.values()]
+    variants.append(toy("toy_sum", NO_FENCE))
     return Emulation(tmp_path_factory.mktemp("toys"), variants)
 
 
@@ -60,6 +62,16 @@ def launch(variant: Variant, *arguments: Argument, schedule: Schedule, blocks: i
         arguments=arguments,
         schedule=schedule,
     )
+
+
+X = np.random.default_rng(1).standard_normal(8 * 32).astype(np.float32)
+SUM = float(X.astype(np.float64).sum())
+
+
+def sum_launch(schedule: Schedule, *patches: Patch) -> Launch:
+    parts, count = np.full((8, 4), np.nan, np.float32), np.zeros(1, np.uint32)
+    total = np.zeros(1, np.float32)
+    return launch(toy("toy_sum", *patches), X, parts, count, total, schedule=schedule, blocks=8)
 
 
 def reverse(toys: Emulation, schedule: Schedule, *patches: Patch) -> tuple[NDArray, NDArray]:
@@ -75,26 +87,26 @@ def test_every_primitive_does_what_numpy_does(toys: Emulation, schedule: Schedul
     a, b = (rng.standard_normal((n, 16)).astype(np.float16) for n in (16, 8))
     c = rng.standard_normal((16, 8)).astype(np.float32)
     left, right = (rng.integers(-128, 128, (n, 32)).astype(np.int8) for n in (16, 8))
-    x = rng.standard_normal(8 * 32).astype(np.float32)
-    zeros = np.zeros(1, dtype=np.uint32)
     results = toys.run(
         [
             launch(toy("toy_mma_f16"), a, b, c, np.zeros_like(c), schedule=schedule),
             launch(toy("toy_mma_s8"), left, right, np.zeros((16, 8), np.int32), schedule=schedule),
             launch(toy("toy_transpose"), a, np.zeros_like(a), schedule=schedule),
             launch(
-                toy("toy_sum"),
-                *(x, np.full(8, np.nan, np.float32), zeros, np.zeros(1, np.float32)),
+                toy("toy_movmatrix"),
+                a[:8, :8].copy(),
+                np.zeros((8, 8), np.float16),
                 schedule=schedule,
-                blocks=8,
             ),
+            sum_launch(schedule),
         ]
     )
     product = a.astype(np.float64) @ b.T.astype(np.float64) + c
     assert np.allclose(results[0][-1], product, rtol=1e-6, atol=1e-6)
     assert np.array_equal(results[1][-1], left.astype(np.int32) @ right.T.astype(np.int32))
     assert np.array_equal(results[2][-1], a.T)
-    assert results[3][-1][0] == pytest.approx(float(x.astype(np.float64).sum()), abs=1e-4)
+    assert np.array_equal(results[3][-1], a[:8, :8].T)
+    assert results[4][-1][0] == pytest.approx(SUM, abs=1e-4)
     y, expected = reverse(toys, schedule)
     assert np.array_equal(y, expected)
 
@@ -122,6 +134,12 @@ def test_a_race_gives_wrong_numbers_in_some_schedule(toys: Emulation, bug: str) 
         y, expected = reverse(toys, schedule, BUGS[bug])
         wrong += not np.array_equal(y, expected)
     assert wrong
+
+
+def test_what_is_published_without_a_fence_comes_late(toys: Emulation) -> None:
+    results = toys.run([sum_launch(schedule, NO_FENCE) for schedule in SCHEDULES])
+    is_right = [result[-1][0] == pytest.approx(SUM, abs=1e-4) for result in results]
+    assert is_right == [schedule.is_early for schedule in SCHEDULES]
 
 
 def test_a_patch_must_hit(tmp_path: Path) -> None:

@@ -151,6 +151,12 @@ EB_DEVICE void store_quad_once(void* to, Quad v) {
                "r"(v.z), "r"(v.w)
                : "memory");
 }
+// 16 bytes for other blocks to read: they are there after this thread's memory_fence().
+EB_DEVICE void publish_quad(void* to, Quad v) {
+  asm volatile("st.global.cg.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(to), "r"(v.x), "r"(v.y),
+               "r"(v.z), "r"(v.w)
+               : "memory");
+}
 // 16 and 4 bytes past the L1, for what other blocks have just written.
 EB_DEVICE Quad load_quad_fresh(const void* from) {
   Quad v;

@@ -64,6 +64,13 @@ EB_DEVICE void load_matrix_x2_transposed(u32* r, const void* row) {
                : "memory");
 }
 
+// The 8x8 matrix of halfs of which lane 4g + q holds row g, halfs 2q and 2q+1, transposed.
+EB_DEVICE u32 transpose_matrix(u32 pair) {
+  u32 r;
+  asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(r) : "r"(pair));
+  return r;
+}
+
 // ---------------------------------------------------------------------------------------- shuffles
 
 // The value of lane `from`.

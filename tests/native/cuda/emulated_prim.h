@@ -47,7 +47,7 @@ inline void barrier_named(int id, int count, EB_SITE_PARAMETER) {
   emulator::wait_at_barrier(id, count, site);
 }
 inline void warp_barrier(EB_SITE_PARAMETER) { emulator::collective(nullptr, nullptr, site); }
-inline void memory_fence() {}
+inline void memory_fence() { emulator::land_stores(emulator::self); }
 inline void grid_dependency_wait() {}
 inline void grid_dependency_launch() {}
 
@@ -110,6 +110,14 @@ inline void store_quad(void* to, Quad v, EB_SITE_PARAMETER) {
   memcpy(to, &v, 16);
 }
 inline void store_quad_once(void* to, Quad v, EB_SITE_PARAMETER) { store_quad(to, v, site); }
+// Early: seen at once. Late: not before this thread's fence, or its end.
+inline void publish_quad(void* to, Quad v, EB_SITE_PARAMETER) {
+  emulator::check_aligned(to, 16, site);
+  emulator::Store store{to, {}};
+  memcpy(store.bytes, &v, 16);
+  emulator::self->stores.push_back(store);
+  if (emulator::launch.is_early) emulator::land_stores(emulator::self);
+}
 inline Quad load_quad_fresh(const void* from, EB_SITE_PARAMETER) {
   return load_checked<Quad>(from, site);
 }

@@ -107,6 +107,15 @@ inline void combine_shuffle(void** lanes) {
     me.result = lane_of<ShuffleLane>(lanes, me.from & 31).value;
   }
 }
+inline void combine_transpose(void** lanes) {
+  for (int lane = 0; lane < 32; ++lane) {
+    const int g = lane / 4, q = lane % 4;
+    // Rows 2q and 2q + 1, half g.
+    const u32 low = lane_of<ShuffleLane>(lanes, 8 * q + g / 2).value >> g % 2 * 16;
+    const u32 high = lane_of<ShuffleLane>(lanes, 8 * q + 4 + g / 2).value >> g % 2 * 16;
+    lane_of<ShuffleLane>(lanes, lane).result = (low & 0xffff) | high << 16;
+  }
+}
 inline void combine_ballot(void** lanes) {
   u32 bits = 0;
   for (int lane = 0; lane < 32; ++lane) {
@@ -134,6 +143,11 @@ inline void load_matrix_x4_transposed(u32* r, const void* row, EB_SITE_PARAMETER
 }
 inline void load_matrix_x2_transposed(u32* r, const void* row, EB_SITE_PARAMETER) {
   emulated::load<2, true>(r, row, site);
+}
+inline u32 transpose_matrix(u32 pair, EB_SITE_PARAMETER) {
+  emulated::ShuffleLane lane{pair, 0, 0};
+  emulator::collective(&lane, emulated::combine_transpose, site);
+  return lane.result;
 }
 inline u32 shuffle(u32 value, int from, EB_SITE_PARAMETER) {
   emulated::ShuffleLane lane{value, from, 0};

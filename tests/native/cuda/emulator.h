@@ -7,6 +7,7 @@
 //   lockstep  warps advance by turns, one stretch between two waits at a time
 //   greedy    a warp runs as far ahead as barriers allow before another one moves
 //   early     cp.async lands when it is issued          late  ... only when it is waited for
+//             a published store is seen at once               ... only after the thread's fence
 //   resident  so many blocks of the grid live at once, in random order
 //
 // Shared memory is an exact-size heap allocation of 0xff bytes (NaN as fp16 and fp32), buffers are
@@ -85,6 +86,12 @@ inline void land(const Copy& copy) {
   }
 }
 
+// 16 bytes on their way to other blocks.
+struct Store {
+  void* to;
+  unsigned char bytes[16];
+};
+
 struct Block;
 
 struct Thread {
@@ -102,7 +109,13 @@ struct Thread {
   std::function<bool()> until;  // of kUntil
   std::vector<Copy> open;       // copies not yet committed
   std::deque<std::vector<Copy>> groups;
+  std::vector<Store> stores;  // not yet seen by others
 };
+
+inline void land_stores(Thread* thread) {
+  for (const Store& store : thread->stores) memcpy(store.to, store.bytes, sizeof(store.bytes));
+  thread->stores.clear();
+}
 
 struct Block {
   int x = 0, y = 0, z = 0;
@@ -190,6 +203,7 @@ inline void run_body() {
   __sanitizer_finish_switch_fiber(nullptr, &scheduler_stack, &scheduler_stack_bytes);
 #endif
   launch.body();
+  land_stores(self);
   self->state = State::kDone;
   leave();
 }

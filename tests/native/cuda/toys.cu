@@ -60,20 +60,29 @@ EB_KERNEL(32, 1) toy_transpose(const u16* x, u16* y) {
   }
 }
 
-// The sum of x over all blocks: the last block to finish adds the blocks' parts in order. x: fp32.
+// y = the transpose of x, fp16 [8, 8], by one movmatrix.
+EB_KERNEL(32, 1) toy_movmatrix(const u16* x, u16* y) {
+  const int at = lane_id() / 4 * 8 + lane_id() % 4 * 2;
+  const u32 pair = transpose_matrix(load_word(x + at));
+  y[at] = (u16)pair;
+  y[at + 1] = (u16)(pair >> 16);
+}
+
+// The sum of x over all blocks: the last block to finish adds the blocks' parts in order. x: fp32,
+// parts: fp32 [blocks, 4].
 EB_KERNEL(32, 1) toy_sum(const float* x, float* parts, u32* finished, float* sum) {
   float part = x[block_x() * 32 + lane_id()];
   for (int mask = 16; mask > 0; mask /= 2) part += shuffle_xor(part, mask);
   u32 before = 0;
   if (lane_id() == 0) {
-    parts[block_x()] = part;
+    publish_quad(parts + 4 * block_x(), {float_bits(part), 0, 0, 0});
     memory_fence();
     before = atomic_add(finished, 1);
   }
   if (shuffle(before, 0) != (u32)blocks_x() - 1) return;
   if (lane_id() == 0) {
     float total = 0;
-    for (int i = 0; i < blocks_x(); ++i) total += load_float_fresh(parts + i);
+    for (int i = 0; i < blocks_x(); ++i) total += load_float_fresh(parts + 4 * i);
     *sum = total;
   }
 }
