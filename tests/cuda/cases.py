@@ -32,10 +32,13 @@ class Case:
         dtype = np.float32 if self.epilogue & FLOAT_OUT else np.float16
         return np.full(self.y.shape, np.nan, dtype=dtype)
 
+    def is_wrong(self, y: NDArray) -> NDArray[np.bool_]:
+        """Where y is further from the truth than rounding explains, or no number."""
+        return ~(np.abs(y.astype(np.float64) - self.y) <= self.bound)
+
     def check(self, y: NDArray) -> None:
         """Raise AssertionError where y is further from the truth than rounding explains."""
-        error = np.abs(y.astype(np.float64) - self.y)
-        wrong = ~(error <= self.bound)
+        wrong = self.is_wrong(y)
         assert not wrong.any(), (
             f"{wrong.sum()} of {wrong.size} outputs, first at {np.argwhere(wrong)[0].tolist()}: "
             f"{y[wrong][0]} for {self.y[wrong][0]}, allowed {self.bound[wrong][0]:.3g}"
@@ -105,8 +108,8 @@ def _linear(
 
     Products of fp16 and of integers are exact in fp32. Each of at most K + 64 additions (of
     products, of groups, of warps' or blocks' parts) rounds a number of at most sum |x w|, by one
-    part in 2^23 (tensor cores truncate). Rounded weights add one part in 2^11 and what falls under the
-    smallest fp16.
+    part in 2^23 (tensor cores truncate). Rounded weights add one part in 2^11 and what falls below
+    the smallest fp16.
     """
     magnitude = np.abs(x) @ np.abs(weight).T
     bound = (x.shape[1] + 64) * 2.0**-23 * magnitude

@@ -59,12 +59,23 @@ SCHEDULES = (
     Schedule(is_early=True, is_greedy=True, resident=2, seed=4),
 )
 
-Argument = NDArray | np.generic | None
+
+@dataclass(frozen=True, slots=True)
+class SameAs:
+    """An argument that is the same buffer as the argument before at `index`."""
+
+    index: int
+
+
+Argument = NDArray | np.generic | SameAs | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
-    """A launch of a variant. Arrays are buffers, numpy scalars go by value, None is null."""
+    """A launch of a variant, with the arguments of the kernel in order.
+
+    An array is a buffer of exactly its size, a numpy scalar goes by value, None is a null pointer.
+    """
 
     variant: Variant
     grid: tuple[int, int, int]
@@ -167,6 +178,8 @@ def _find(variant: Variant, name: str) -> Path:
 def _encode_argument(argument: Argument) -> bytes:
     if argument is None:
         return struct.pack("<2Q", 2, 0)
+    if isinstance(argument, SameAs):
+        return struct.pack("<2Q", 3, argument.index)
     data = argument.tobytes()
     if isinstance(argument, np.ndarray):
         return struct.pack("<2Q", 1, len(data)) + data

@@ -71,8 +71,8 @@ def by_the_picture(tensor: Int4Tensor, packed: PackedT16x64) -> np.ndarray:
         of = [int(row) for row in rows[16 * tile_row : 16 * tile_row + 16]]
         for tile, g, q, j in np.ndindex(span // 64, 8, 4, 4):
             parts.append(word(of, g, block * span + tile * 64 + 16 * j + 2 * q))
-        for index in range(span // group):
-            parts.append(group_bytes(of, block * (span // group) + index))
+        first = block * (span // group)
+        parts.extend(group_bytes(of, first + index) for index in range(span // group))
     return np.frombuffer(b"".join(parts), np.uint8)
 
 

@@ -7,6 +7,7 @@
 //         0 bytes value   a scalar of so many bytes in a u64
 //         1 bytes data    a buffer; its bytes after the launch go to the output, in order
 //         2 0             a null pointer
+//         3 index         the buffer of an argument before
 #ifndef EDGEBENCH_TESTS_EMULATE_MAIN_H_
 #define EDGEBENCH_TESTS_EMULATE_MAIN_H_
 
@@ -88,12 +89,16 @@ inline void run_launch(FILE* from, FILE* to, const std::vector<Kernel>& kernels)
   launch.resident = static_cast<int>(read_word(from));
   launch.seed = static_cast<unsigned>(read_word(from));
   Arguments arguments(read_word(from));
-  for (Argument& argument : arguments) argument = read_argument(from);
+  for (Argument& argument : arguments) {
+    argument = read_argument(from);
+    if (argument.kind == 3) argument.buffer = arguments.at(argument.bytes).buffer;
+  }
   const Kernel& kernel = kernels.at(variant);
   launch.body = [&kernel, &arguments] { kernel(arguments); };
   emulator::run(launch);
   for (const Argument& argument : arguments) {
-    if (argument.kind == 1) fwrite(argument.buffer, 1, argument.bytes, to);
+    if (argument.kind != 1) continue;
+    fwrite(argument.buffer, 1, argument.bytes, to);
     free(argument.buffer);
   }
 }
