@@ -193,7 +193,7 @@ def row_of(name: str, variant: Variant, log: str, instructions: Sequence[sass.In
         LDGSTS=count["LDGSTS"],
         BAR=count["BAR"],
         STG=count["STG"],
-        serialized=len(_SERIALIZED.findall(log)),
+        serialized=sum(bool(_SERIALIZED.search(line)) for line in log.splitlines()),
         per_word=per_word(variant, instructions),
     )
 

@@ -19,7 +19,7 @@ from edgebench_kernels.formats import GROUPS
 N, K = 4096, 4096
 """Of a linear that is compiled for: macros do not depend on them."""
 
-PARAMETERS = {"pointer": "P", "int32": "i", "int64": "q", "float32": "f"}
+PARAMETERS = {"pointer": "Q", "int32": "i", "int64": "q", "float32": "f"}
 """Type of a kernel's parameter -> its code in `struct`, which packs it at launch."""
 
 
