@@ -284,6 +284,21 @@ def test_without_nvrtc(scale: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "pip install 'edgebench[nvidia]'" in str(caught.value)
 
 
+def test_a_cuda_core_that_needs_a_driver(scale: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before 0.7, importing it without libcuda fails."""
+
+    class Core(types.ModuleType):
+        def __getattr__(self, name: str) -> object:
+            if name.startswith("__"):
+                raise AttributeError(name)
+            raise RuntimeError('"cuda" can only be found via system search')
+
+    fake_bindings(monkeypatch, lambda: (0, 13, 0))
+    monkeypatch.setitem(sys.modules, "cuda.core", Core("cuda.core"))
+    with pytest.raises(CudaUnavailable, match=r"a newer cuda-core.*system search.*pip install"):
+        compile_file(scale, "sm_80", FACTOR)
+
+
 @pytest.mark.nvrtc
 def test_nvrtc_that_the_loader_cannot_find(house_environment: dict[str, str]) -> None:
     """cuda-core is there and the library is not: what cuda-bindings then raises is understood."""
@@ -356,7 +371,7 @@ def test_capabilities_and_architectures() -> None:
 def test_the_first_error_of_a_log() -> None:
     log = "6: NVRTC_ERROR, compilation log:\n\nptxas info : x\nptxas error : bad\nmore\n"
     assert nvrtc.first_error(log) == "ptxas error : bad\nmore"
-    assert nvrtc.first_error("no such thing") == "no such thing"
+    assert nvrtc.first_error("no such thing \0") == "no such thing"
     many = "compilation log:\n" + "\n".join(f"error {i}" for i in range(99))
     assert len(nvrtc.first_error(many).splitlines()) == nvrtc.SHOWN_LINES
 

@@ -151,7 +151,8 @@ def run_nvrtc(
         raise CompileError(
             f"[{where}] NVRTC {nvrtc_version()} refused it for {arch}:\n{first_error(str(err))}"
         ) from err
-    said = [line for line in log.getvalue().splitlines() if "Compile time" not in line]
+    lines = log.getvalue().replace("\0", "").splitlines()
+    said = [line for line in lines if "Compile time" not in line]
     return bytes(code), "\n".join(said)  # the same at every compilation
 
 
@@ -163,11 +164,14 @@ def _cuda_core() -> tuple[Any, Any]:
             from cuda.core.experimental import Program, ProgramOptions
     except ImportError as err:
         raise _missing("cuda-core", err) from err
+    except RuntimeError as err:  # before 0.7 without a driver
+        raise _missing("a newer cuda-core, which compiles without a driver,", err) from err
     return Program, ProgramOptions
 
 
 def first_error(log: str) -> str:
     """The first lines of a compiler's log from its first error on."""
+    log = log.replace("\0", "").strip()
     lines = log.partition("compilation log:")[2].strip().splitlines() or log.splitlines()
     errors = [i for i, line in enumerate(lines) if re.search(r"\b(error|fatal)\b", line)]
     start = errors[0] if errors else 0
