@@ -53,7 +53,7 @@ class Schedule:
 
 
 SCHEDULES = (
-    Schedule(is_early=False, is_greedy=False, seed=1),
+    Schedule(is_early=False, is_greedy=False, resident=2, seed=1),
     Schedule(is_early=False, is_greedy=True, seed=2),
     Schedule(is_early=True, is_greedy=False, resident=3, seed=3),
     Schedule(is_early=True, is_greedy=True, resident=2, seed=4),

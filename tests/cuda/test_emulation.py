@@ -40,6 +40,9 @@ GEMV = {
 GEMM = {
     "group 32": gemm_case(9, random_tensor(17, 64, 32, 20), warps=2),
     "split K": gemm_case(16, random_tensor(64, 512, 128, 21), RESIDUAL, warps=2, splits=2),
+    "five parts of K": gemm_case(
+        10, random_tensor(17, 640, 128, 33), warps=2, splits=5, is_dependent=True
+    ),
     "33 tokens": gemm_case(33, random_tensor(40, 320, 64, 22), BIAS, tokens=32),
     "scaled weights": gemm_case(33, random_tensor(64, 256, 256, 23), warps=2),
     "ring goes round": gemm_case(12, random_tensor(40, 704, 64, 24), warps=2, stages=2),
@@ -49,6 +52,9 @@ GEMM = {
     ),
     "scaled weights of group 32": gemm_case(
         66, random_tensor(16, 128, 32, 27), BIAS | RESIDUAL, tokens=64, tiles=1, warps=2
+    ),
+    "64 rows of a warp": gemm_case(
+        35, random_tensor(70, 192, 64, 34), tokens=64, tiles=4, warps=2, splits=2
     ),
     "128 tokens": gemm_case(130, random_tensor(17, 128, 128, 28), warps=2, tiles=1),
     "dependent": gemm_case(9, random_tensor(33, 640, 128, 29), warps=2, is_dependent=True),

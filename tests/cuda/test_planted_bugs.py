@@ -150,16 +150,15 @@ BUGS = {
     ),
     # split K
     "split: counted before written": Bug(
-        of=GEMM,
-        patch=(
-            "split_k.cuh",
-            "  const s64 part_bytes",
-            "  if (thread_id() == 0) atomic_add(counters + block, 1);\n  const s64 part_bytes",
-        ),
+        of=GEMM, patch=("split_k.cuh", "counter, 0, memory) == 0", "counter, 1, memory) == 0")
+    ),
+    "split: no fence": Bug(of=GEMM, patch=("split_k.cuh", "  }\n  memory_fence();\n}", "  }\n}")),
+    "split: own sums for the sibling's": Bug(
+        of=GEMM, patch=("split_k.cuh", "sums + sibling * part", "sums + mine * part"), in_all=True
     ),
     "split: counter not put back": Bug(
         of=GEMM,
-        patch=("split_k.cuh", "  if (thread_id() == 0) counters[block] = 0;\n", ""),
+        patch=("split_k.cuh", "    if (thread_id() == 0) *counter = 0;\n", ""),
         in_all=True,
     ),
 }

@@ -6,7 +6,7 @@
 //
 // Arguments: as in w4a16_gemv.cu, for any m >= 1 (weights are read once for each EB_TOKENS), and
 //   workspace  u8                   4 bytes * blocks of the grid * tokens * rows of a block
-//   counters   u32 [blocks x * y]   zero before and after
+//   counters   u32 [blocks of the grid]   zero before and after
 //   both are not touched (may be null) where blocks z is 1
 // Macros: EB_GROUP 32 64 128, EB_TOKENS 16 32 64 128 (of a block), EB_TILES (rows of tiles of a
 //   warp), EB_WARPS, EB_STAGES >= 2, EB_EPILOGUE, EB_DEPENDENT (see w4a16_gemv.cu).
@@ -31,7 +31,9 @@
 //   29.4 at 64 (8 mma), 43.7 at 128 (16 mma). Time: not yet measured on a GPU.
 //
 // Idea: the weights' operand is in registers and decoded once for all tokens of a block; K is split
-//   over blocks where outputs alone do not fill the GPU (split_k.cuh), added in a fixed order.
+//   over blocks where outputs alone do not fill the GPU, added in a fixed tree (split_k.cuh).
+//   Large blocks roll the loop over inputs up, for registers; two rows of tiles more for a warp
+//   halve what it reads from shared memory for the same products (EB_TILES 4 at 64 tokens).
 //   Lost: the addresses of each token's row kept in registers (spills at 128 tokens).
 // Sources: own; packing in fragment order as Marlin does (Frantar et al., arXiv 2408.11743).
 #include "epilogue.cuh"
@@ -54,6 +56,8 @@ struct Shape {
   static constexpr int kStageBytes = kWeightBytes + kTokens * kRowBytes;
   // Few tokens: scale the sums of a group. Many: scale the weights, which are fewer.
   static constexpr bool kScaleWeights = kTokens >= 64;
+  // Many sums: roll the loop over inputs up, or registers run out.
+  static constexpr int kUnroll = kEights * kTiles >= 32 ? 1 : 4;
 };
 
 // Where the block's copies read, chunk after chunk: each warp its own rows of tiles, all of them x.
@@ -143,7 +147,7 @@ EB_DEVICE void multiply(const u8* stage, float (*sums)[S::kTiles][4]) {
   const int lane = lane_id(), g = lane / 4;
   const u8* const weights = stage + warp_id() * S::kTiles * S::kTileBytes;
   const u8* const rows = stage + S::kWeightBytes + lane % 8 * S::kRowBytes + lane / 8 * 16;
-#pragma unroll
+#pragma unroll S::kUnroll
   for (int group = 0; group < kGroups; ++group) {
     float parts[S::kEights][S::kTiles][4] = {};
     u32 scales[S::kTiles];
@@ -154,7 +158,7 @@ EB_DEVICE void multiply(const u8* stage, float (*sums)[S::kTiles][4]) {
       scales[tile] = scales_at(tail, g);
       zeros[tile] = zeros_of(zeros_at(tail, g));
     }
-#pragma unroll
+#pragma unroll S::kUnroll
     for (int pair = group * kPairs; pair < (group + 1) * kPairs; ++pair) {
       u32 a[S::kTiles][2][4];
 #pragma unroll

@@ -6,7 +6,7 @@ A `Launch` is all that a driver needs besides pointers. The numbers restate the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edgebench_kernels.cuda.layout import TILE_INPUTS, TILE_ROWS, padded_inputs
 
@@ -105,7 +105,7 @@ def gemm(linear: Linear, tuning: GemmTuning = GemmTuning()) -> Launch:
     stage = tuning.tiles * tuning.warps * CHUNK_BYTES[linear.group] + tokens * X_ROW_BYTES
     slab = 4 * 16 * (columns + 4)  # 16 tokens of sums on their way out
     grid = (_blocks(linear.n, columns), _blocks(linear.m, tokens), tuning.splits)
-    blocks = grid[0] * grid[1] if tuning.splits > 1 else 0
+    blocks = grid[0] * grid[1] * grid[2] if tuning.splits > 1 else 0
     return Launch(
         file="w4a16_gemm.cu",
         kernel="w4a16_gemm",
@@ -113,7 +113,7 @@ def gemm(linear: Linear, tuning: GemmTuning = GemmTuning()) -> Launch:
         grid=grid,
         threads=32 * tuning.warps,
         shared_bytes=max(stages * stage, slab),
-        workspace_bytes=4 * blocks * tuning.splits * tokens * columns,
+        workspace_bytes=4 * blocks * tokens * columns,
         counters=blocks,
     )
 
@@ -123,11 +123,21 @@ def gemm_tokens(m: int) -> int:
     return next((size for size in GEMM_TOKENS if size >= m), GEMM_TOKENS[-1])
 
 
-def gemm_splits(linear: Linear, multiprocessors: int, *, columns: int = 128) -> int:
-    """Parts of K that give every multiprocessor two blocks, each part 4 chunks or longer."""
-    blocks = _blocks(linear.n, columns) * _blocks(linear.m, gemm_tokens(linear.m))
+def gemm_tuning(linear: Linear, multiprocessors: int, shared_bytes: int) -> GemmTuning:
+    """A choice for a GPU with so many multiprocessors of so much shared memory for blocks.
+
+    Reasoned, not measured: blocks of at most 64 tokens, whose warps then take 64 rows (shared
+    memory is read half as often); two blocks on a multiprocessor where both have two stages; K in
+    as many parts as fill them, each 4 chunks or longer.
+    """
+    tokens = min(64, gemm_tokens(linear.m))
+    tuning = GemmTuning(tokens=tokens, tiles=4 if tokens == 64 else 2, stages=1)
+    one = gemm(linear, tuning)  # with one stage
+    resident = 2 if shared_bytes // 2 >= 2 * one.shared_bytes else 1
+    stages = max(2, min(4, shared_bytes // resident // one.shared_bytes))
+    splits = resident * multiprocessors // (one.grid[0] * one.grid[1])
     longest = _blocks(linear.k, CHUNK_INPUTS) // 4
-    return max(1, min(2 * multiprocessors // blocks, longest))
+    return replace(tuning, stages=stages, splits=max(1, min(splits, longest)))
 
 
 def dequant(n: int, k: int, group: int) -> Launch:

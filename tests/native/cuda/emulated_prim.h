@@ -110,7 +110,7 @@ inline void store_quad(void* to, Quad v, EB_SITE_PARAMETER) {
   memcpy(to, &v, 16);
 }
 inline void store_quad_once(void* to, Quad v, EB_SITE_PARAMETER) { store_quad(to, v, site); }
-// Early: seen at once. Late: not before this thread's fence, or its end.
+// Early: seen at once. Late: not before this thread's fence, or the end of the grid.
 inline void publish_quad(void* to, Quad v, EB_SITE_PARAMETER) {
   emulator::check_aligned(to, 16, site);
   emulator::Store store{to, {}};

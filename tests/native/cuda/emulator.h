@@ -7,7 +7,7 @@
 //   lockstep  warps advance by turns, one stretch between two waits at a time
 //   greedy    a warp runs as far ahead as barriers allow before another one moves
 //   early     cp.async lands when it is issued          late  ... only when it is waited for
-//             a published store is seen at once               ... only after the thread's fence
+//             a published store is seen at once               ... after a fence, or the grid
 //   resident  so many blocks of the grid live at once, in random order
 //
 // Shared memory is an exact-size heap allocation of 0xff bytes (NaN as fp16 and fp32), buffers are
@@ -40,7 +40,7 @@
 
 namespace emulator {
 
-enum Failure { kDivergence = 3, kDeadlock = 4, kMisaligned = 5, kBadLaunch = 6 };
+enum Failure { kDivergence = 3, kDeadlock = 4, kMisaligned = 5, kBadLaunch = 6, kUnordered = 7 };
 
 [[noreturn]] inline void fail(Failure code, const char* format, ...) {
   va_list arguments;
@@ -110,10 +110,13 @@ struct Thread {
   std::vector<Copy> open;       // copies not yet committed
   std::deque<std::vector<Copy>> groups;
   std::vector<Store> stores;  // not yet seen by others
+  std::shared_ptr<void> products;  // asynchronous ones, of emulated_wgmma.h
 };
 
+inline void land(const Store& store) { memcpy(store.to, store.bytes, sizeof(store.bytes)); }
+
 inline void land_stores(Thread* thread) {
-  for (const Store& store : thread->stores) memcpy(store.to, store.bytes, sizeof(store.bytes));
+  for (const Store& store : thread->stores) land(store);
   thread->stores.clear();
 }
 
@@ -122,6 +125,7 @@ struct Block {
   std::vector<Thread> threads;
   unsigned char* shared = nullptr;
   std::map<const void*, u_int64_t> notes;  // state of primitives that live in shared memory
+  std::map<const void*, int> unfenced;     // 16 bytes that a thread's cp.async has written, and which
 
   ~Block() { free(shared); }
 };
@@ -148,6 +152,7 @@ inline const void* scheduler_stack = nullptr;
 inline size_t scheduler_stack_bytes = 0;
 inline std::vector<char*> idle_stacks;
 inline std::mt19937 dice;
+inline std::vector<Store> unfenced;  // of threads that are done: seen when the grid is
 
 // ------------------------------------------------------------------------------------------ fibers
 
@@ -203,7 +208,7 @@ inline void run_body() {
   __sanitizer_finish_switch_fiber(nullptr, &scheduler_stack, &scheduler_stack_bytes);
 #endif
   launch.body();
-  land_stores(self);
+  unfenced.insert(unfenced.end(), self->stores.begin(), self->stores.end());
   self->state = State::kDone;
   leave();
 }
@@ -399,6 +404,8 @@ inline void run(const Launch& what) {
     }
     live.erase(std::remove(live.begin(), live.end(), nullptr), live.end());
   }
+  for (const Store& store : unfenced) land(store);
+  unfenced.clear();
 }
 
 }  // namespace emulator
