@@ -13,6 +13,9 @@ BIN    := $(VENV)/bin
 NATIVE := pyproject.toml kernels/CMakeLists.txt scripts/install.sh \
           $(shell find kernels/csrc -type f \( -name '*.cpp' -o -name '*.h' \) 2>/dev/null)
 
+# The census' NVRTC is of CUDA 13; a Jetson has one of CUDA 12.
+CUDA_DEV := $(if $(wildcard /etc/nv_tegra_release),,$(shell echo ,cuda-dev))
+
 .DEFAULT_GOAL := help
 .PHONY: help bench test test-all lint format perf wheels fuzz clean
 
@@ -29,7 +32,7 @@ $(VENV)/.installed-test: $(NATIVE)
 	@touch $@ $(VENV)/.installed
 
 $(VENV)/.installed-all: $(NATIVE)
-	scripts/install.sh $(VENV) test,loadgen,dev,cuda-dev
+	scripts/install.sh $(VENV) test,loadgen,dev$(CUDA_DEV)
 	@touch $@ $(VENV)/.installed $(VENV)/.installed-test
 
 bench: $(VENV)/.installed  ## measure this machine, and make the leaderboard page of it
