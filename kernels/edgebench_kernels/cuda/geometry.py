@@ -18,7 +18,10 @@ CHUNK_BYTES = {32: 1216, 64: 1120, 128: 1072}  # of 16 rows, by group
 X_ROW_BYTES = 2 * CHUNK_INPUTS + 16  # of a chunk of one token in shared memory
 GEMV_TOKENS = (1, 2, 4, 8)  # largest M of a compiled GEMV
 GEMM_TOKENS = (16, 32, 64, 128)  # of a block
-GEMM_STAGES = {16: 4, 32: 4, 64: 3, 128: 2}  # by tokens: at most 99 KB, what every GPU has
+# By tokens: at most 99 KB of shared memory, which every GPU since sm_80 gives a block.
+GEMV_STAGES = {1: 4, 2: 4, 4: 3, 8: 2}
+GEMM_STAGES = {16: 4, 32: 4, 64: 2, 128: 2}
+MAX_STAGES = 4
 TILE_WARPS = 8  # of a block of the kernels that go tile by tile
 
 Macros = tuple[tuple[str, int], ...]
@@ -42,11 +45,14 @@ class Linear:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GemvTuning:
-    """Free choices of `w4a16_gemv`; tiles None: 1 up to 2 tokens, else 2, which share x's rows."""
+    """Free choices of `w4a16_gemv`.
+
+    tiles None: 1 up to 2 tokens, else 2, which share x's rows.   stages None: what every GPU holds.
+    """
 
     tiles: int | None = None
     warps: int = 8
-    stages: int = 4
+    stages: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,15 +91,16 @@ def gemv(linear: Linear, tuning: GemvTuning = GemvTuning()) -> Launch:
         )
     tokens = next(size for size in GEMV_TOKENS if size >= linear.m)
     tiles = tuning.tiles or (1 if tokens <= 2 else 2)
+    stages = tuning.stages or GEMV_STAGES[tokens]
     stage = tiles * CHUNK_BYTES[linear.group] + tokens * X_ROW_BYTES
     sums = 4 * TILE_ROWS * tiles * tokens  # of a warp, and once more of all
     return Launch(
         file="w4a16_gemv.cu",
         kernel="w4a16_gemv",
-        macros=_macros(linear, tokens, tiles, tuning.warps, tuning.stages),
+        macros=_macros(linear, tokens, tiles, tuning.warps, stages),
         grid=(_blocks(linear.n, TILE_ROWS * tiles), 1, 1),
         threads=32 * tuning.warps,
-        shared_bytes=max(tuning.warps * tuning.stages * stage, (tuning.warps + 1) * sums),
+        shared_bytes=max(tuning.warps * stages * stage, (tuning.warps + 1) * sums),
     )
 
 
@@ -123,8 +130,22 @@ def gemm_tokens(m: int) -> int:
     return next((size for size in GEMM_TOKENS if size >= m), GEMM_TOKENS[-1])
 
 
+def gemv_tuning(linear: Linear, multiprocessors: int, shared_bytes: int) -> GemvTuning:
+    """A choice for a GPU with so many multiprocessors, `shared_bytes` on each for its blocks.
+
+    Reasoned, not measured: x's rows are shared by 32 outputs where that leaves a block for every
+    multiprocessor; then as many stages as leave room for a second block.
+    """
+    few = GemvTuning(tiles=1, stages=1)
+    two = GemvTuning(tiles=2, stages=1)
+    is_wide = linear.m > 2 and gemv(linear, two).grid[0] >= multiprocessors
+    tuning = two if is_wide else few
+    _, stages = _residency(gemv(linear, tuning).shared_bytes, shared_bytes)
+    return replace(tuning, stages=stages)
+
+
 def gemm_tuning(linear: Linear, multiprocessors: int, shared_bytes: int) -> GemmTuning:
-    """A choice for a GPU with so many multiprocessors of so much shared memory for blocks.
+    """A choice for a GPU with so many multiprocessors, `shared_bytes` on each for its blocks.
 
     Reasoned, not measured: blocks of at most 64 tokens, whose warps then take 64 rows (shared
     memory is read half as often); two blocks on a multiprocessor where both have two stages; K in
@@ -132,12 +153,17 @@ def gemm_tuning(linear: Linear, multiprocessors: int, shared_bytes: int) -> Gemm
     """
     tokens = min(64, gemm_tokens(linear.m))
     tuning = GemmTuning(tokens=tokens, tiles=4 if tokens == 64 else 2, stages=1)
-    one = gemm(linear, tuning)  # with one stage
-    resident = 2 if shared_bytes // 2 >= 2 * one.shared_bytes else 1
-    stages = max(2, min(4, shared_bytes // resident // one.shared_bytes))
+    one = gemm(linear, tuning)
+    resident, stages = _residency(one.shared_bytes, shared_bytes)
     splits = resident * multiprocessors // (one.grid[0] * one.grid[1])
     longest = _blocks(linear.k, CHUNK_INPUTS) // 4
     return replace(tuning, stages=stages, splits=max(1, min(splits, longest)))
+
+
+def _residency(stage_bytes: int, shared_bytes: int) -> tuple[int, int]:
+    """Blocks on a multiprocessor, and stages of each, 2 to 4."""
+    resident = 2 if shared_bytes // 2 >= 2 * stage_bytes else 1
+    return resident, max(2, min(MAX_STAGES, shared_bytes // resident // stage_bytes))
 
 
 def dequant(n: int, k: int, group: int) -> Launch:
