@@ -67,7 +67,14 @@ class SameAs:
     index: int
 
 
-Argument = NDArray | np.generic | SameAs | None
+@dataclass(frozen=True, slots=True)
+class Late:
+    """An array that the kernel before still writes: NaN until a thread has waited for the grid."""
+
+    array: NDArray
+
+
+Argument = NDArray | np.generic | SameAs | Late | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,6 +187,9 @@ def _encode_argument(argument: Argument) -> bytes:
         return struct.pack("<2Q", 2, 0)
     if isinstance(argument, SameAs):
         return struct.pack("<2Q", 3, argument.index)
+    if isinstance(argument, Late):
+        data = argument.array.tobytes()
+        return struct.pack("<2Q", 4, len(data)) + data
     data = argument.tobytes()
     if isinstance(argument, np.ndarray):
         return struct.pack("<2Q", 1, len(data)) + data
@@ -191,9 +201,10 @@ def _decode(launches: Sequence[Launch], data: bytes) -> list[list[NDArray]]:
     for launch in launches:
         arrays = []
         for argument in launch.arguments:
-            if isinstance(argument, np.ndarray):
-                flat = np.frombuffer(data, argument.dtype, argument.size, at)
-                arrays.append(flat.reshape(argument.shape))
-                at += argument.nbytes
+            array = argument.array if isinstance(argument, Late) else argument
+            if isinstance(array, np.ndarray):
+                flat = np.frombuffer(data, array.dtype, array.size, at)
+                arrays.append(flat.reshape(array.shape))
+                at += array.nbytes
         results.append(arrays)
     return results

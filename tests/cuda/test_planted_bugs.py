@@ -30,7 +30,8 @@ GEMV = gemv_case(3, random_tensor(17, 1088, 64, 50), RESIDUAL, warps=2, stages=3
 GEMM = gemm_case(
     9, random_tensor(17, 1088, 64, 51), RESIDUAL, warps=2, stages=3, splits=2, tokens=16
 )
-REPACK = geometry.repack(17, 64, 64)
+GEMV_DEPENDENT = gemv_case(2, random_tensor(17, 640, 128, 52), RESIDUAL, warps=2, is_dependent=True)
+GEMM_DEPENDENT = gemm_case(9, random_tensor(17, 640, 128, 53), warps=2, is_dependent=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +49,17 @@ GEMV_LOOP = "      copy_wait<kStages - 2>();\n      warp_barrier();\n"
 GEMV_SHARE = "  share<kTokens, kTiles>(parts + warp_id() * kSums, sums);\n  barrier();\n"
 GEMM_LOOP = "    copy_wait<S::kStages - 2>();\n    barrier();\n"
 GEMM_COPIES = "    reader.copy_weights(next);\n    reader.copy_x(next);\n"
+
+WAIT = "    grid_dependency_wait();\n"
+UNROLL = "#pragma unroll\n"
+GEMV_X = (
+    f"{UNROLL}    for (int stage = 0; stage < kStages - 1; ++stage)"
+    " reader.copy_x(ring + stage * S::kBytes);\n"
+)
+GEMM_X = (
+    f"{UNROLL}    for (int stage = 0; stage < S::kStages - 1; ++stage)\n"
+    "      reader.copy_x(memory + stage * S::kStageBytes);\n"
+)
 
 BUGS = {
     # cp.async
@@ -148,6 +160,14 @@ BUGS = {
     "epilogue: tokens that are not there": Bug(
         of=GEMM, patch=("epilogue.cuh", "token >= out.m || ", ""), seen=OUTSIDE, in_all=True
     ),
+    # the kernel before
+    "gemv: x before the kernel before is done": Bug(
+        of=GEMV_DEPENDENT, patch=(GEMV_FILE, WAIT + GEMV_X, GEMV_X + WAIT)
+    ),
+    "gemm: x before the kernel before is done": Bug(
+        of=GEMM_DEPENDENT, patch=(GEMM_FILE, WAIT + GEMM_X, GEMM_X + WAIT)
+    ),
+    "gemm: never waits": Bug(of=GEMM_DEPENDENT, patch=(GEMM_FILE, WAIT, ""), in_all=True),
     # split K
     "split: counted before written": Bug(
         of=GEMM, patch=("split_k.cuh", "counter, 0, memory) == 0", "counter, 1, memory) == 0")

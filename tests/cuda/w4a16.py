@@ -11,7 +11,7 @@ from edgebench_kernels.cuda import geometry
 from edgebench_kernels.formats import Int4Tensor
 
 from .cases import Case, case_of
-from .emulation import SCHEDULES, Emulation, Launch, Patch, SameAs, Schedule, Variant
+from .emulation import SCHEDULES, Emulation, Late, Launch, Patch, SameAs, Schedule, Variant
 
 Y = 4  # the argument that is written
 
@@ -32,7 +32,10 @@ def launch_of(
     """The launch of a linear; in place, y is the residual's buffer."""
     m, k = case.x.shape
     y = SameAs(Y - 1) if is_in_place else case.output()
-    arguments = [case.x, case.weights.data, case.bias, case.residual, y]
+    x, residual = case.x, case.residual
+    if ("EB_DEPENDENT", 1) in plan.macros:
+        x, residual = Late(x), None if residual is None else Late(residual)
+    arguments = [x, case.weights.data, case.bias, residual, y]
     arguments += [np.int32(m), np.int32(case.weights.n), np.int32(k)]
     if plan.kernel == "w4a16_gemm":
         workspace = np.full(plan.workspace_bytes, 0xFF, np.uint8)

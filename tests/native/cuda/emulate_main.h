@@ -8,6 +8,7 @@
 //         1 bytes data    a buffer; its bytes after the launch go to the output, in order
 //         2 0             a null pointer
 //         3 index         the buffer of an argument before
+//         4 bytes data    a buffer that the kernel before still writes (arrivals.h)
 #ifndef EDGEBENCH_TESTS_EMULATE_MAIN_H_
 #define EDGEBENCH_TESTS_EMULATE_MAIN_H_
 
@@ -15,6 +16,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "arrivals.h"
 #include "emulator.h"
 
 namespace emulation {
@@ -68,13 +70,14 @@ inline Argument read_argument(FILE* from) {
   argument.kind = read_word(from);
   argument.bytes = read_word(from);
   if (argument.kind == 0) argument.value = read_word(from);
-  if (argument.kind == 1) {
+  if (argument.kind == 1 || argument.kind == 4) {
     // A device allocation is 256-byte aligned; the size is exact, so that ASan sees its end.
     if (posix_memalign(&argument.buffer, 256, argument.bytes) != 0 ||
         fread(argument.buffer, 1, argument.bytes, from) != argument.bytes) {
       emulator::fail(emulator::kBadLaunch, "the file is cut off in a buffer");
     }
   }
+  if (argument.kind == 4) emulator::delay(argument.buffer, argument.bytes);
   return argument;
 }
 
@@ -96,8 +99,9 @@ inline void run_launch(FILE* from, FILE* to, const std::vector<Kernel>& kernels)
   const Kernel& kernel = kernels.at(variant);
   launch.body = [&kernel, &arguments] { kernel(arguments); };
   emulator::run(launch);
+  emulator::arrivals.clear();
   for (const Argument& argument : arguments) {
-    if (argument.kind != 1) continue;
+    if (argument.kind != 1 && argument.kind != 4) continue;
     fwrite(argument.buffer, 1, argument.bytes, to);
     free(argument.buffer);
   }

@@ -5,6 +5,7 @@
 
 #include <cmath>
 
+#include "arrivals.h"
 #include "emulator.h"
 
 typedef unsigned char u8;
@@ -48,7 +49,7 @@ inline void barrier_named(int id, int count, EB_SITE_PARAMETER) {
 }
 inline void warp_barrier(EB_SITE_PARAMETER) { emulator::collective(nullptr, nullptr, site); }
 inline void memory_fence() { emulator::land_stores(emulator::self); }
-inline void grid_dependency_wait() {}
+inline void grid_dependency_wait() { emulator::arrive(); }
 inline void grid_dependency_launch() {}
 
 // ----------------------------------------------------------------------------------- shared memory
