@@ -64,10 +64,12 @@ def case_of(
     seed: int = 0,
     x: NDArray[np.float16] | None = None,
     is_scale_rounded: bool = False,
+    linear: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
 ) -> Case:
     """The case of M tokens; with SwiGLU, the tensor's first half of rows is gate, the other up.
 
     `is_scale_rounded`: the kernel rounds scale * (code - zero) to fp16 before it multiplies.
+    `linear`: x w^T and its bound, where the kernel multiplies something else than x.
     """
     n, k = tensor.shape
     rng = np.random.default_rng(seed)
@@ -77,7 +79,7 @@ def case_of(
     bias = rng.standard_normal(n).astype(np.float16) if epilogue & BIAS else None
     residual = rng.standard_normal((m, outputs)).astype(np.float16) if epilogue & RESIDUAL else None
     weight = dequantize(tensor).astype(np.float64)
-    y, bound = _linear(x.astype(np.float64), weight, is_scale_rounded)
+    y, bound = linear or _linear(x.astype(np.float64), weight, is_scale_rounded)
     if bias is not None:
         y = y + bias
         bound = bound + 2.0**-23 * np.abs(y)

@@ -80,6 +80,13 @@ EB_DEVICE s32 float_to_s8(float f) {
   return r;
 }
 
+// a * b + c, rounded once.
+EB_DEVICE float multiply_add(float a, float b, float c) {
+  float r;
+  asm("fma.rn.f32 %0, %1, %2, %3;" : "=f"(r) : "f"(a), "f"(b), "f"(c));
+  return r;
+}
+
 // --------------------------------------------------------------------------------- fast functions
 
 // Relative error about 2^-22.

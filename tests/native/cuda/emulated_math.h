@@ -78,6 +78,7 @@ inline s32 float_to_s8(float f) {
   if (std::isnan(f)) return 0;
   return static_cast<s32>(std::nearbyint(std::fmin(std::fmax(f, -128.0f), 127.0f)));
 }
+inline float multiply_add(float a, float b, float c) { return std::fma(a, b, c); }
 inline float exp2_fast(float x) { return std::exp2(x); }
 inline float reciprocal_fast(float x) { return 1.0f / x; }
 inline float rsqrt_fast(float x) { return 1.0f / std::sqrt(x); }

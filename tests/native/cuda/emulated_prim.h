@@ -54,6 +54,9 @@ inline void grid_dependency_launch() {}
 
 // ----------------------------------------------------------------------------------- shared memory
 
+inline u32 shared_address(const void* at) {
+  return static_cast<u32>(static_cast<const u8*>(at) - emulator::self->block->shared);
+}
 inline u64 read_once_policy() { return 0; }
 
 inline void copy_bytes(void* to, const void* from, int bytes, bool take, emulator::Site site) {
@@ -61,7 +64,7 @@ inline void copy_bytes(void* to, const void* from, int bytes, bool take, emulato
   emulator::check_aligned(from, bytes, site);
   const emulator::Copy copy{to, from, bytes, take};
   if (emulator::launch.is_early) {
-    emulator::land(copy);
+    emulator::land_shared(copy);
   } else {
     emulator::self->open.push_back(copy);
   }
@@ -85,7 +88,7 @@ template <int kPending>
 inline void copy_wait() {
   auto& groups = emulator::self->groups;
   for (; static_cast<int>(groups.size()) > kPending; groups.pop_front()) {
-    for (const emulator::Copy& copy : groups.front()) emulator::land(copy);
+    for (const emulator::Copy& copy : groups.front()) emulator::land_shared(copy);
   }
 }
 
@@ -149,5 +152,6 @@ inline u64 atomic_max(u64* at, u64 value, EB_SITE_PARAMETER) {
 
 #include "emulated_math.h"
 #include "emulated_warp.h"
+#include "emulated_wgmma.h"
 
 #endif  // EDGEBENCH_TESTS_EMULATED_PRIM_H_

@@ -132,6 +132,10 @@ inline void mma_f16(float* c, const u32* a, u32 b0, u32 b1, EB_SITE_PARAMETER) {
 inline void mma_s8(s32* c, const u32* a, u32 b0, u32 b1, EB_SITE_PARAMETER) {
   emulated::mma<s32>(c, a, b0, b1, emulated::combine_mma<s32, s64, 4, s32>, site);
 }
+inline void mma_s8_from(s32 start, s32* c, const u32* a, u32 b0, u32 b1, EB_SITE_PARAMETER) {
+  for (int i = 0; i < 4; ++i) c[i] = start;
+  mma_s8(c, a, b0, b1, site);
+}
 inline void load_matrix_x4(u32* r, const void* row, EB_SITE_PARAMETER) {
   emulated::load<4, false>(r, row, site);
 }

@@ -109,8 +109,9 @@ struct Thread {
   std::function<bool()> until;  // of kUntil
   std::vector<Copy> open;       // copies not yet committed
   std::deque<std::vector<Copy>> groups;
-  std::vector<Store> stores;  // not yet seen by others
-  std::shared_ptr<void> products;  // asynchronous ones, of emulated_wgmma.h
+  std::vector<Store> stores;       // not yet seen by others
+  std::vector<size_t> copied;      // of its block's `copied`
+  std::shared_ptr<void> products;  // asynchronous ones: emulated_wgmma.h
 };
 
 inline void land(const Store& store) { memcpy(store.to, store.bytes, sizeof(store.bytes)); }
@@ -125,7 +126,8 @@ struct Block {
   std::vector<Thread> threads;
   unsigned char* shared = nullptr;
   std::map<const void*, u_int64_t> notes;  // state of primitives that live in shared memory
-  std::map<const void*, int> unfenced;     // 16 bytes that a thread's cp.async has written, and which
+  // For each 16 bytes of shared memory: 1 + the thread whose cp.async wrote them, until its fence.
+  std::vector<int> copied;
 
   ~Block() { free(shared); }
 };
@@ -153,6 +155,21 @@ inline size_t scheduler_stack_bytes = 0;
 inline std::vector<char*> idle_stacks;
 inline std::mt19937 dice;
 inline std::vector<Store> unfenced;  // of threads that are done: seen when the grid is
+
+// Lands in shared memory, where products that read by the other path do not see it before a fence.
+inline void land_shared(const Copy& copy) {
+  land(copy);
+  const size_t unit = (static_cast<unsigned char*>(copy.to) - self->block->shared) / 16;
+  self->block->copied.at(unit) = 1 + self->index;
+  self->copied.push_back(unit);
+}
+inline void fence_copies() {
+  for (const size_t unit : self->copied) {
+    int& writer = self->block->copied[unit];
+    if (writer == 1 + self->index) writer = 0;
+  }
+  self->copied.clear();
+}
 
 // ------------------------------------------------------------------------------------------ fibers
 
@@ -345,6 +362,7 @@ inline std::unique_ptr<Block> make_block(int index) {
     fail(kBadLaunch, "no memory for %d bytes of shared memory", launch.shared_bytes);
   }
   memset(block->shared, 0xff, launch.shared_bytes);
+  block->copied.resize(launch.shared_bytes / 16 + 1);
   block->threads = std::vector<Thread>(launch.threads);
   for (int i = 0; i < launch.threads; ++i) {
     Thread* const thread = &block->threads[i];
