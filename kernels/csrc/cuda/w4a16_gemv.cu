@@ -29,8 +29,8 @@
 // Roofline: 0.523 bytes a weight (G = 128) against 2 m FLOP: at m = 1 3.8 FLOP a byte, memory-bound
 //   everywhere (qkv of Llama-3-8B, 6144 x 4096: 13.2 MB, 3.1 us at the 4300 GB/s of an H200).
 //   What can break the bound is instruction issue: an H200 has 27 slots for a warp's word of 256
-//   weights. The main loop takes 16.6 (G = 128, m = 1, sm_90a: 9 decode, 1 mma), 19.9 at G = 32.
-//   Time: not yet measured on a GPU.
+//   weights. The main loop takes 17.2 (G = 128, m = 1, sm_90a: 9 decode, 1 mma), 18.4 at G = 64,
+//   20.5 at G = 32 (tests/cuda/census.json). Time: not yet measured on a GPU.
 //
 // Idea: scales are applied to the fp32 sums of a group, 4 products instead of 32, so that tensor
 //   cores see exact integers; no barrier in the main loop, as warps share nothing until the end;
