@@ -18,7 +18,7 @@
 //
 // which is the A fragment of mma.m16n8k16 (prim_warp.cuh), and of wgmma with A in registers:
 //
-//     word        & 0x000f000f -> a[0]: row g,   inputs k, k+1     one mask, one pair of halfs
+//     word        & 0x000f000f -> a[0]: row g,   inputs k, k+1     one mask, one pair of halves
 //     word        & 0x00f000f0 -> a[1]: row g+8, inputs k, k+1     (sixteen times too large)
 //     (word >> 8) & 0x000f000f -> a[2]: row g,   inputs k+8, k+9
 //     (word >> 8) & 0x00f000f0 -> a[3]: row g+8, inputs k+8, k+9

@@ -20,7 +20,7 @@ EB_DEVICE u16 float_to_half(float f) {
   asm("cvt.rn.f16.f32 %0, %1;" : "=h"(h) : "f"(f));
   return h;
 }
-// Two floats rounded to a pair of halfs.
+// Two floats rounded to a pair of halves.
 EB_DEVICE u32 floats_to_half2(float low, float high) {
   u32 r;
   asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));

@@ -44,8 +44,8 @@ EB_DEVICE void mma_s8_from(s32 start, s32* c, const u32* a, u32 b0, u32 b1) {
 
 // -------------------------------------------------------------------------------------- fragments
 
-// 8x8 matrices of halfs from shared memory: lanes 8i..8i+7 give the addresses of matrix i's rows
-// (16 bytes each, 16-byte aligned); r[i] of lane 4g + q = row g, halfs 2q and 2q+1 of matrix i.
+// 8x8 matrices of halves from shared memory: lanes 8i..8i+7 give the addresses of matrix i's rows
+// (16 bytes each, 16-byte aligned); r[i] of lane 4g + q = row g, halves 2q and 2q+1 of matrix i.
 EB_DEVICE void load_matrix_x4(u32* r, const void* row) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
@@ -72,7 +72,7 @@ EB_DEVICE void load_matrix_x2_transposed(u32* r, const void* row) {
                : "memory");
 }
 
-// The 8x8 matrix of halfs of which lane 4g + q holds row g, halfs 2q and 2q+1, transposed.
+// The 8x8 matrix of halves of which lane 4g + q holds row g, halves 2q and 2q+1, transposed.
 EB_DEVICE u32 transpose_matrix(u32 pair) {
   u32 r;
   asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(r) : "r"(pair));

@@ -41,7 +41,7 @@ static_assert(codes_at<32>(1) == 608 && group_at<32>(3) == 608 + 512 + 48, "tile
 
 // ---------------------------------------------------------------------------------------- decoding
 
-// The constants of one group for the lane's rows g and g + 8, as pairs of equal halfs.
+// The constants of one group for the lane's rows g and g + 8, as pairs of equal halves.
 struct Zeros {
   u32 low;   // 1024 + z of row g
   u32 high;  // -(64 + z) of row g + 8

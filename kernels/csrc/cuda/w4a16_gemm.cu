@@ -20,7 +20,7 @@
 //     EB_TOKENS | warp 0  | warp 1  | warp 2  | warp 3  |     a warp: EB_TILES x EB_TOKENS / 8
 //               |         |         |         |         |     C fragments of 16 rows x 8 tokens
 //               +---------+---------+---------+---------+
-//     stage:    | EB_WARPS x EB_TILES x (codes, scales, zeros) | EB_TOKENS x (128 halfs + 16 B) |
+//     stage:    | EB_WARPS x EB_TILES x (codes, scales, zeros) | EB_TOKENS x (128 halves + 16 B) |
 //
 //   For every 32 inputs a warp decodes 2 words a tile, then loads each 8 tokens once (ldmatrix) for
 //   all its tiles. Outputs leave through shared memory, 16 tokens at a time, in whole rows.

@@ -21,7 +21,7 @@
 //
 //     K ->  | chunk 0 | chunk 1 | .. | chunk 7 | chunk 8 | chunk 9 | ..
 //             warp 0    warp 1         warp 7    warp 0    warp 1          (EB_WARPS = 8)
-//     stage of a warp:  | EB_TILES x (codes, scales, zeros) | EB_TOKENS x (128 halfs + 16 bytes) |
+//     stage of a warp:  | EB_TILES x (codes, scales, zeros) | EB_TOKENS x (128 halves + 16 bytes) |
 //
 //   In a warp D[16 rows x 8 tokens] += A[16 rows x 16 inputs] B[16 inputs x 8 tokens]: weights are
 //   the A operand, as packed; tokens the B operand, by ldmatrix; columns past m are dropped.
