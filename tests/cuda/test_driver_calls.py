@@ -18,6 +18,8 @@ from edgebench_kernels.cuda.driver import Gpu
 from edgebench_kernels.cuda.driver_calls import BoundCalls, GpuProcess, connect
 from edgebench_kernels.cuda.errors import CudaUnavailable
 
+NO_BINDINGS = "cuda-bindings is not installed; pip install 'edgebench[nvidia]'"
+
 
 def test_without_cuda_core(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cuda", None)
@@ -106,7 +108,7 @@ except CudaError as err:
 @pytest.fixture(scope="module")
 def fake_libcuda(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a libcuda.so.1 that needs no GPU."""
-    pytest.importorskip("cuda.bindings.driver", reason="cuda-bindings is not installed")
+    pytest.importorskip("cuda.bindings.driver", reason=NO_BINDINGS)
     folder = tmp_path_factory.mktemp("libcuda")
     source = root / "tests" / "native" / "cuda" / "fake_libcuda.cpp"
     flags = ("-std=c++17", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC")
@@ -201,7 +203,7 @@ def test_the_real_calls_hand_on_what_the_driver_says(
 
 
 def test_every_code_is_the_drivers() -> None:
-    bindings = pytest.importorskip("cuda.bindings.driver", reason="cuda-bindings is not installed")
+    bindings = pytest.importorskip("cuda.bindings.driver", reason=NO_BINDINGS)
     text = Path(driver_errors.__file__).read_text()
     for code in driver_errors.MEANINGS:
         name = bindings.CUresult(code).name.removeprefix("CUDA_ERROR_")
