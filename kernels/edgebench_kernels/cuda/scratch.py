@@ -15,18 +15,22 @@ class Scratch:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._parts = torch.empty(0, dtype=torch.uint8, device=device)
-        self._counters = torch.zeros(0, dtype=torch.int32, device=device)
-        self._outgrown: list[Tensor] = []
+        self._given: dict[str, list[Tensor]] = {
+            "parts": [],
+            "counters": [],
+        }  # the last is the largest
 
     def of(self, plan: Launch) -> tuple[Tensor | None, Tensor | None]:
         """Workspace uint8 and counters int32 (u32 to kernels) of a launch; None for none."""
-        size, count = plan.workspace_bytes, plan.counters
-        if size > len(self._parts):
-            self._outgrown.append(self._parts)
-            size_bytes = -(-size // _UNIT_BYTES) * _UNIT_BYTES
-            self._parts = torch.empty(size_bytes, dtype=torch.uint8, device=self._device)
-        if count > len(self._counters):
-            self._outgrown.append(self._counters)
-            self._counters = torch.zeros(2 * count, dtype=torch.int32, device=self._device)
-        return self._parts[:size] if size else None, self._counters[:count] if count else None
+        units = -(-plan.workspace_bytes // _UNIT_BYTES)
+        return (
+            self._first("parts", plan.workspace_bytes, units * _UNIT_BYTES, torch.uint8),
+            self._first("counters", plan.counters, 2 * plan.counters, torch.int32),
+        )
+
+    def _first(self, what: str, size: int, at_least: int, dtype: torch.dtype) -> Tensor | None:
+        """The first `size` elements of the newest memory, which is made anew where it is short."""
+        given = self._given[what]
+        if size and (not given or len(given[-1]) < size):
+            given.append(torch.zeros(at_least, dtype=dtype, device=self._device))
+        return given[-1][:size] if size else None
