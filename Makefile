@@ -11,7 +11,10 @@ export PYTHON
 
 BIN    := $(VENV)/bin
 NATIVE := pyproject.toml kernels/CMakeLists.txt scripts/install.sh \
-          $(shell find kernels/csrc -type f \( -name '*.cpp' -o -name '*.h' -o -name '*.cu' \) 2>/dev/null)
+          $(shell find kernels/csrc -type f \( -name '*.cpp' -o -name '*.h' \) 2>/dev/null)
+
+# The census' NVRTC is of CUDA 13; a Jetson has one of CUDA 12.
+CUDA_DEV := $(if $(wildcard /etc/nv_tegra_release),,$(shell echo ,cuda-dev))
 
 .DEFAULT_GOAL := help
 .PHONY: help bench test test-all lint format perf wheels fuzz clean
@@ -29,7 +32,7 @@ $(VENV)/.installed-test: $(NATIVE)
 	@touch $@ $(VENV)/.installed
 
 $(VENV)/.installed-all: $(NATIVE)
-	scripts/install.sh $(VENV) test,loadgen,dev
+	scripts/install.sh $(VENV) test,loadgen,dev$(CUDA_DEV)
 	@touch $@ $(VENV)/.installed $(VENV)/.installed-test
 
 bench: $(VENV)/.installed  ## measure this machine, and make the leaderboard page of it
@@ -43,8 +46,8 @@ bench: $(VENV)/.installed  ## measure this machine, and make the leaderboard pag
 test: $(VENV)/.installed-test  ## unit, torch and small end-to-end tests (under 10 minutes on 2 cores)
 	$(BIN)/python -m pytest -m "not slow and not browser" --ignore tests/loadgen
 
-test-all: $(VENV)/.installed-all  ## everything that `make test` leaves out: browser, sanitizers, LoadGen, every ISA
-	$(BIN)/python -m pytest -m "slow or browser"
+test-all: $(VENV)/.installed-all  ## everything that `make test` leaves out: browser, sanitizers, LoadGen, every ISA, NVRTC
+	$(BIN)/python -m pytest -m "slow or browser or nvrtc"
 	$(BIN)/python -m pytest tests/loadgen
 	tests/native/every_isa.sh $(BIN)/python
 	tests/native/sanitize.sh $(BIN)/python
@@ -57,12 +60,12 @@ lint: $(VENV)/.installed-all  ## what pre-commit checks
 	$(BIN)/mypy
 	$(BIN)/codespell
 	$(BIN)/validate-pyproject pyproject.toml
-	find kernels/csrc tests/native -name '*.cpp' -o -name '*.h' -o -name '*.cu' | xargs -r $(BIN)/clang-format --dry-run --Werror
+	find kernels/csrc tests/native -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh' | xargs -r $(BIN)/clang-format --dry-run --Werror
 
 format: $(VENV)/.installed-all  ## format Python and C++
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
-	find kernels/csrc tests/native -name '*.cpp' -o -name '*.h' -o -name '*.cu' | xargs -r $(BIN)/clang-format -i
+	find kernels/csrc tests/native -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh' | xargs -r $(BIN)/clang-format -i
 
 perf: $(VENV)/.installed  ## time the kernels against this machine's ceilings
 	@for script in kernels/perf/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done

@@ -3,6 +3,9 @@
 #
 #     scripts/install.sh VENV EXTRAS        e.g. scripts/install.sh .venv test,loadgen
 #
+# Where there is an NVIDIA GPU, what its kernels and its power meter need comes along: the extra
+# `nvidia`, on a Jetson `jetson`.
+#
 # PYTHON       the interpreter of the environment (default python3)
 # TORCH_INDEX  where torch comes from: a URL, or `default` for what pip is set up with. Unset on Linux
 #              without an NVIDIA GPU: PyTorch's CPU index where it can be reached, because the default
@@ -57,10 +60,20 @@ install_torch() {
   esac
 }
 
+gpu_extra() {
+  if [ -e "${TEGRA_RELEASE:-/etc/nv_tegra_release}" ]; then
+    echo jetson
+  elif has_nvidia_gpu; then
+    echo nvidia
+  fi
+}
+
 cd "$(dirname "$0")/.."
 check_machine
 # An environment without pip is what an interrupted run left behind.
 [ -x "$venv/bin/pip" ] || "$python" -m venv "$venv"
 export PIP_DISABLE_PIP_VERSION_CHECK=1
 install_torch
+gpu=$(gpu_extra)
+extras=${extras:+$extras${gpu:+,}}$gpu
 "$venv/bin/python" -m pip install -e ".${extras:+[$extras]}"

@@ -1,4 +1,4 @@
-"""What every test may ask for, and the rule that CI's browser and LoadGen tests may not skip."""
+"""What every test may ask for, and the rule that CI's browser, LoadGen and NVRTC tests run."""
 
 from __future__ import annotations
 
@@ -29,6 +29,8 @@ def variable_that_forbids_skipping(item: pytest.Item) -> str | None:
     variable = None
     if item.get_closest_marker("browser"):
         variable = "EDGEBENCH_REQUIRE_BROWSER"
+    elif item.get_closest_marker("nvrtc"):
+        variable = "EDGEBENCH_REQUIRE_NVRTC"
     elif ROOT / "tests" / "loadgen" in item.path.parents:
         variable = "EDGEBENCH_REQUIRE_LOADGEN"
     return variable if variable and os.environ.get(variable) else None

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 from edgebench.record import Kernel, NllRow
 
 if TYPE_CHECKING:
-    from edgebench_kernels.engine import Engine
+    from edgebench_kernels.engine import DecodeEngine
 
 
 def call_nll_rows(
     kernel: Kernel,
-    engine: Engine,
+    engine: DecodeEngine,
     prompts: Sequence[Sequence[int]],
     calls: Sequence[Sequence[int]],
     batch_size: int,

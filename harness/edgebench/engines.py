@@ -13,7 +13,7 @@ from edgebench.record import Kernel, Scenario
 from edgebench.roofline import Arithmetic, Model, model_of
 
 if TYPE_CHECKING:
-    from edgebench_kernels.engine import Engine, LlamaWeights, RegimeChoice
+    from edgebench_kernels.engine import DecodeEngine, LlamaWeights, RegimeChoice
 
 OFFLINE_BATCH = 64  # ours: the batch at which the CPU kernels reach their peak (kernels/README.md)
 PROBE_ROUNDS = 3  # of which a path's fastest counts: the first one warms up
@@ -25,7 +25,7 @@ class KernelEngine:
     """One kernel as it runs in one scenario."""
 
     kernel: Kernel
-    engine: Engine
+    engine: DecodeEngine
     executed_path: str
     batch_size: int
     arithmetic: Arithmetic | None
@@ -42,6 +42,7 @@ class WorkloadEngines:
 
     def __init__(self, prepared: PreparedWorkload, kernels: Sequence[Kernel]) -> None:
         from edgebench_kernels.engine import (
+            Engine,
             build_fp16,
             build_int4,
             fastest_ops,
@@ -57,8 +58,9 @@ class WorkloadEngines:
         self.regimes: RegimeChoice = probe(weights)
         length = _max_length(prepared)
         self._fp16 = build_fp16(weights, self.regimes, max_batch=OFFLINE_BATCH, max_length=length)
-        fastest_ops(self._fp16)
-        self._int4: dict[str, Engine] = {}
+        if isinstance(self._fp16, Engine):
+            fastest_ops(self._fp16)
+        self._int4: dict[str, DecodeEngine] = {}
         if "int4" in kernels:
             packed = pack_int4(weights, prepared.quantized.tensors)
             for path in ("w4a16", "w4a8"):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from edgebench.loadgen import QuerySample
 
 if TYPE_CHECKING:
-    from edgebench_kernels.engine import Engine
+    from edgebench_kernels.engine import DecodeEngine
 
 
 class EngineSut:
@@ -21,7 +21,7 @@ class EngineSut:
         self,
         *,
         name: str,
-        engine: Engine,
+        engine: DecodeEngine,
         prompts: Sequence[Sequence[int]],
         batch_size: int,
         max_new_tokens: int,

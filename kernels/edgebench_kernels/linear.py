@@ -1,6 +1,9 @@
-"""`Int4Linear`: y = x W^T for torch, on packed INT4 weights that both paths share."""
+"""`Int4Linear`: y = x W^T for torch, on packed INT4 weights that all paths share, CPU or GPU."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -8,30 +11,42 @@ from edgebench_kernels import native
 from edgebench_kernels.formats import Int4Tensor
 from edgebench_kernels.packing import LINEAR_DOORS, PackedInt4
 
+if TYPE_CHECKING:
+    from edgebench_kernels.cuda.linear import GpuInt4
+
 PATHS = tuple(LINEAR_DOORS)
 
 
 class Int4Linear(torch.nn.Module):
     """A linear layer without bias over INT4 weights [N, K].
 
-    `path` may be set between calls: "w4a16" keeps activations at 16-bit fixed point (relative error
-    about 5e-5), "w4a8" at dynamic int8 per token and group (about 1e-2) and is the faster one for
-    many tokens; "w4a8-token" is w4a8 with one scale for each token.
-    Inference only: no gradient flows.
+    `path` may be set between calls: "w4a16" keeps activations at 16 bits (on CPUs fixed point, with
+    a relative error of about 5e-5; on GPUs fp16, 5e-4), "w4a8" at dynamic int8 per token and group
+    (about 1e-2) and is the faster one for many tokens; "w4a8-token" is w4a8 with one scale for each
+    token. Inference only: no gradient flows.
     """
 
-    def __init__(self, packed: PackedInt4, path: str = "w4a16") -> None:
+    def __init__(self, packed: PackedInt4 | GpuInt4, path: str = "w4a16") -> None:
         super().__init__()
         self.out_features, self.in_features = packed.shape
         self.packed = packed
-        library = native.library()
-        self._doors = {name: getattr(library, door) for name, door in LINEAR_DOORS.items()}
+        self.device = torch.device("cpu") if isinstance(packed, PackedInt4) else packed.device
         self.path = path
 
     @classmethod
-    def from_tensor(cls, tensor: Int4Tensor, path: str = "w4a16") -> Int4Linear:
-        """Pack the canonical tensor and wrap it; the tensor is not kept."""
-        return cls(PackedInt4(tensor), path)
+    def from_tensor(
+        cls, tensor: Int4Tensor, path: str = "w4a16", device: str | torch.device = "cpu"
+    ) -> Int4Linear:
+        """Pack the canonical tensor for a device and wrap it; the tensor is not kept.
+
+        Raises `cuda.errors.CudaError`, which names the fix, where a GPU cannot be used.
+        """
+        if torch.device(device).type == "cpu":
+            return cls(PackedInt4(tensor), path)
+        from edgebench_kernels.cuda.launcher import launcher_of
+        from edgebench_kernels.cuda.linear import GpuInt4
+
+        return cls(GpuInt4.pack(launcher_of(device), tensor), path)
 
     @property
     def path(self) -> str:
@@ -43,7 +58,9 @@ class Int4Linear(torch.nn.Module):
         if path not in PATHS:
             raise ValueError(f"[Int4Linear] path must be one of {', '.join(PATHS)}, got '{path}'")
         self._path = path
-        self._door = self._doors[path]
+        packed = self.packed
+        is_on_cpu = isinstance(packed, PackedInt4)
+        self._product = _cpu_product(packed, path) if is_on_cpu else packed.product(path)
 
     @property
     def weight_bytes(self) -> int:
@@ -55,25 +72,34 @@ class Int4Linear(torch.nn.Module):
         return f"{self.in_features}, {self.out_features}, group={self.packed.group}, {self.path}"
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """float32 [..., K] -> float32 [..., N]; other float types are widened first."""
+        """float32 [..., K] -> float32 [..., N]; other float types are converted first."""
         shape = x.shape
         if not x.is_floating_point():
             raise TypeError(f"[{self._path}] x must be of a float type, got {x.dtype}")
-        if not shape or shape[-1] != self.in_features or x.device.type != "cpu":
+        if not shape or shape[-1] != self.in_features or x.device != self.device:
+            place = "CPU" if self.device.type == "cpu" else str(self.device)
             raise ValueError(
-                f"[{self._path}] x must be a CPU tensor [..., K={self.in_features}], "
+                f"[{self._path}] x must be a {place} tensor [..., K={self.in_features}], "
                 f"got {list(shape)} on {x.device}"
             )
         if x.dtype is not torch.float32:
             x = x.to(torch.float32)
         if not x.is_contiguous():
             x = x.contiguous()
-        y = torch.empty(*shape[:-1], self.out_features)
-        m = x.numel() // self.in_features
-        if m:
-            error = self._door(self.packed.handle, m, x.data_ptr(), y.data_ptr())
-            if error:
-                native.check(
-                    error, self._path, f"M={m}, weights [{self.out_features}, {shape[-1]}]"
-                )
+        y = torch.empty(*shape[:-1], self.out_features, device=self.device)
+        if x.numel():
+            self._product(x, y)
         return y
+
+
+def _cpu_product(packed: PackedInt4, path: str) -> Callable[[torch.Tensor, torch.Tensor], None]:
+    """From float32 [..., K] to float32 [..., N], both contiguous."""
+    door, (n, k) = getattr(native.library(), LINEAR_DOORS[path]), packed.shape
+
+    def product(x: torch.Tensor, y: torch.Tensor) -> None:
+        m = x.numel() // k
+        error = door(packed.handle, m, x.data_ptr(), y.data_ptr())
+        if error:
+            native.check(error, path, f"M={m}, weights [{n}, {k}]")
+
+    return product

@@ -1,4 +1,4 @@
-"""`scripts/install.sh` stops before it touches anything where the machine lacks what it needs."""
+"""`scripts/install.sh` stops where the machine lacks something, and sees what GPU it has."""
 
 from __future__ import annotations
 
@@ -71,3 +71,45 @@ def test_an_unfit_python(
     assert done.returncode == 1
     assert message in done.stderr
     assert not (tmp_path / "venv").exists()
+
+
+@pytest.fixture
+def fake_venv(bare_bin: Path, tmp_path: Path) -> Path:
+    """A PATH with a compiler, and an environment whose pip only says what it is asked."""
+    (bare_bin / "g++").symlink_to(shutil.which("true") or "true")
+    folder = tmp_path / "venv" / "bin"
+    folder.mkdir(parents=True)
+    (folder / "pip").touch(mode=0o755)
+    python = folder / "python"
+    python.write_text(f'#!{shutil.which("sh")}\necho "$@"\n')
+    python.chmod(0o755)
+    return folder.parent
+
+
+@pytest.mark.parametrize(
+    ("gpus", "is_jetson", "extras"),
+    [
+        (None, False, "test"),
+        ("No devices found.", False, "test"),
+        ("GPU 0: NVIDIA H200 (UUID: GPU-1)", False, "test,nvidia"),
+        ("GPU 0: Orin (nvgpu)", True, "test,jetson"),
+        (None, True, "test,jetson"),
+    ],
+)
+def test_a_gpu_brings_its_extra(
+    root: Path,
+    bare_bin: Path,
+    fake_venv: Path,
+    gpus: str | None,
+    is_jetson: bool,
+    extras: str,
+) -> None:
+    if gpus is not None:
+        (bare_bin / "nvidia-smi").write_text(f"#!{shutil.which('sh')}\necho '{gpus}'\n")
+        (bare_bin / "nvidia-smi").chmod(0o755)
+    release = fake_venv / "nv_tegra_release"
+    if is_jetson:
+        release.touch()
+    done = install(root, bare_bin, fake_venv, TEGRA_RELEASE=str(release))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == f"-m pip install -e .[{extras}]"

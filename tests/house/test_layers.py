@@ -41,6 +41,9 @@ NEVER_TORCH = (
     "edgebench.system",
     "edgebench.units",
     "edgebench_kernels.ceilings",
+    "edgebench_kernels.cuda.census",
+    "edgebench_kernels.cuda.driver_calls",
+    "edgebench_kernels.cuda.kernels",
     "edgebench_kernels.formats",
     "edgebench_kernels.native",
     "edgebench_kernels.quantize",
@@ -49,7 +52,13 @@ NEVER_TORCH = (
     "edgebench_workloads.widen",
 )
 # Modules that may import torch inside a function, and not while they are imported.
-LAZY_TORCH = ("edgebench", "edgebench.cli", "edgebench_kernels", "edgebench_workloads")
+LAZY_TORCH = (
+    "edgebench",
+    "edgebench.cli",
+    "edgebench_kernels",
+    "edgebench_kernels.cuda.driver",
+    "edgebench_workloads",
+)
 MEASURING = ("torch", "transformers")
 
 

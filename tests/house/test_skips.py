@@ -1,4 +1,4 @@
-"""Where the environment says that a browser test must run, its skip is a failure."""
+"""Where the environment says that a test must run, its skip is a failure."""
 
 from __future__ import annotations
 
@@ -11,25 +11,27 @@ import pytest
 SKIPPING = """
 import pytest
 
-@pytest.mark.browser
-def test_page():
-    pytest.skip("no Chromium")
+@pytest.mark.{marker}
+def test_one():
+    pytest.skip("what it needs is missing")
 """
+REQUIRE = {"browser": "EDGEBENCH_REQUIRE_BROWSER", "nvrtc": "EDGEBENCH_REQUIRE_NVRTC"}
 
 
-@pytest.mark.parametrize(
-    ("required", "exit_code"), [({}, 0), ({"EDGEBENCH_REQUIRE_BROWSER": "1"}, 1)]
-)
-def test_a_required_browser_test_may_not_skip(
-    required: dict[str, str],
+@pytest.mark.parametrize("marker", REQUIRE)
+@pytest.mark.parametrize(("is_required", "exit_code"), [(False, 0), (True, 1)])
+def test_a_required_test_may_not_skip(
+    marker: str,
+    is_required: bool,
     exit_code: int,
     root: Path,
     tmp_path: Path,
     house_environment: dict[str, str],
 ) -> None:
-    (tmp_path / "test_page.py").write_text(SKIPPING)
+    (tmp_path / "test_one.py").write_text(SKIPPING.format(marker=marker))
     (tmp_path / "conftest.py").write_text((root / "tests" / "conftest.py").read_text())
-    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers =\n    browser: needs Chromium\n")
+    (tmp_path / "pytest.ini").write_text(f"[pytest]\nmarkers =\n    {marker}: needs something\n")
+    required = {REQUIRE[marker]: "1"} if is_required else {}
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)],
         capture_output=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -9,6 +10,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
+from edgebench_kernels.cuda.source import expand
 
 pytestmark = [pytest.mark.slow, pytest.mark.native]
 
@@ -18,6 +21,13 @@ PACKAGES = {
     "edgebench_kernels": "kernels",
     "edgebench_reports": "reports",
 }
+SHOW_SOURCES = """
+import json
+from edgebench_kernels.cuda import compile as nvrtc, source
+folder = nvrtc.source_folder()
+texts = {path.name: source.expand(path) for path in folder.glob("*.cu")}
+print(json.dumps({"package": nvrtc.__file__, "folder": str(folder), "texts": texts}))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +83,44 @@ def test_the_library_is_in_it(names: set[str]) -> None:
 def test_nothing_else_is_in_it(names: set[str]) -> None:
     tops = {name.partition("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == set(PACKAGES)
-    assert not [name for name in names if name.endswith((".cpp", ".h", ".cu", ".pyc"))]
+    others = names - set(gpu_sources(names))
+    assert not [name for name in others if name.endswith((".cpp", ".h", ".cu", ".cuh", ".pyc"))]
+
+
+def gpu_sources(names: set[str]) -> list[str]:
+    """What the wheel holds below the folder of the GPU kernels' sources."""
+    return [name for name in names if name.startswith("edgebench_kernels/csrc/")]
+
+
+def test_the_gpu_sources_are_in_it(names: set[str], root: Path) -> None:
+    """Every file that a kernel may include, and nothing else, in the places of the checkout."""
+    csrc = root / "kernels" / "csrc"
+    paths = [*csrc.glob("cuda/*.cu"), *csrc.glob("cuda/*.cuh"), csrc / "int4_format_cuda.h"]
+    expected = [f"edgebench_kernels/csrc/{path.relative_to(csrc)}" for path in paths]
+    assert len(expected) > 3
+    assert sorted(gpu_sources(names)) == sorted(expected)
+
+
+def test_an_installed_package_finds_the_gpu_sources(
+    wheel: Path, root: Path, tmp_path: Path, house_environment: dict[str, str]
+) -> None:
+    """Outside the checkout, each kernel's text is what it is inside."""
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", SHOW_SOURCES],  # without the editable install
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={**house_environment, "PYTHONPATH": str(tmp_path)},
+        timeout=60,
+        check=True,
+    )
+    shown = json.loads(done.stdout)
+    assert shown["package"] == str(tmp_path / "edgebench_kernels" / "cuda" / "compile.py")
+    assert shown["folder"] == str(tmp_path / "edgebench_kernels" / "csrc" / "cuda")
+    folder = root / "kernels" / "csrc" / "cuda"
+    assert shown["texts"] == {path.name: expand(path) for path in folder.glob("*.cu")}
 
 
 def test_it_says_its_licence_and_its_command(wheel: Path, names: set[str]) -> None:

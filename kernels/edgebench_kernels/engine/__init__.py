@@ -11,6 +11,7 @@ from edgebench_kernels.engine.build import build_fp16, build_int4
 from edgebench_kernels.engine.cache import CacheCell
 from edgebench_kernels.engine.config import LlamaConfig, parse_config, read_config
 from edgebench_kernels.engine.fuse import fused_linears
+from edgebench_kernels.engine.interface import DecodeEngine
 from edgebench_kernels.engine.linear_fp16 import Fp16Linear
 from edgebench_kernels.engine.linear_int4 import pack_int4
 from edgebench_kernels.engine.model import Engine
@@ -25,6 +26,7 @@ from edgebench_kernels.engine.weights import (
 
 __all__ = [
     "CacheCell",
+    "DecodeEngine",
     "Engine",
     "Fp16Linear",
     "LlamaConfig",

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from edgebench_kernels.engine.model import Engine
+    from edgebench_kernels.engine.interface import DecodeEngine
 
 
 @torch.inference_mode()
 def generate_greedy(
-    engine: Engine,
+    engine: DecodeEngine,
     prompts: Sequence[Sequence[int]],
     max_new_tokens: int,
     eos_id: int | None,
@@ -36,7 +36,7 @@ def generate_greedy(
         ids[row, : lengths[row]] = torch.tensor(prompt, dtype=torch.long)
     answers: list[list[int]] = [[] for _ in prompts]
     active = list(range(len(prompts)))  # active[row of the batch] = place in prompts
-    tokens = pick(engine.prefill(ids, lengths), engine.describe)
+    tokens = engine.prefill_greedy(ids, lengths)
     if on_first_token is not None:
         for place in active:
             on_first_token(place)
@@ -77,7 +77,9 @@ def overflow(arithmetic: str) -> FloatingPointError:
     )
 
 
-def _check_request(engine: Engine, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> None:
+def _check_request(
+    engine: DecodeEngine, prompts: Sequence[Sequence[int]], max_new_tokens: int
+) -> None:
     if not 1 <= len(prompts) <= engine.max_batch:
         raise ValueError(
             f"[engine] between 1 and max_batch={engine.max_batch} prompts, got {len(prompts)}"

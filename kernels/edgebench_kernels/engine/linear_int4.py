@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from edgebench_kernels.engine.arithmetic import Int4Path, PathChoice
 from edgebench_kernels.engine.fuse import fused_linears
 from edgebench_kernels.engine.weights import LlamaWeights, linear_shapes
 from edgebench_kernels.formats import Int4Tensor
+
+if TYPE_CHECKING:
+    from edgebench_kernels.cuda.linear import GpuInt4
 
 
 class PackedLinear(Protocol):
@@ -50,21 +54,36 @@ class PathLinear:
 
 
 def pack_int4(
-    weights: LlamaWeights, quantized: Mapping[str, Int4Tensor]
-) -> dict[str, PackedLinear]:
-    """Fuse and pack quantized tensors for the engine: {'layers.0.qkv': Int4Linear, ...}.
+    weights: LlamaWeights,
+    quantized: Mapping[str, Int4Tensor],
+    device: str | torch.device = "cpu",
+) -> dict[str, PackedLinear] | dict[str, GpuInt4]:
+    """Fuse and pack quantized tensors for an engine: {'layers.0.qkv': Int4Linear, ...}.
 
-    `quantized` is keyed by Hugging Face tensor names, with or without '.weight'. Raises ValueError
-    naming a tensor that is missing, misshapen or grouped unlike those it is fused with.
+    On a GPU they are `cuda.linear.GpuInt4`s. `quantized` is keyed by Hugging Face tensor names,
+    with or without '.weight'. Raises ValueError naming a tensor that is missing, misshapen or
+    grouped unlike those it is fused with.
     """
+    if torch.device(device).type != "cpu":
+        from edgebench_kernels.cuda.engine_build import pack_int4_on
+        from edgebench_kernels.cuda.launcher import launcher_of
+
+        return pack_int4_on(launcher_of(device), weights, quantized)
     from edgebench_kernels.linear import Int4Linear
 
+    return {
+        name: Int4Linear.from_tensor(tensor) for name, tensor in fused_tensors(weights, quantized)
+    }
+
+
+def fused_tensors(
+    weights: LlamaWeights, quantized: Mapping[str, Int4Tensor]
+) -> Iterator[tuple[str, Int4Tensor]]:
+    """Each of the engine's linears with its quantized rows, one at a time; see pack_int4."""
     shapes = linear_shapes(weights.config)
-    packed: dict[str, PackedLinear] = {}
     for fused, names in fused_linears(weights.config).items():
         parts = [_find(quantized, name, shapes[name]) for name in names]
-        packed[fused] = Int4Linear.from_tensor(concat_rows(names, parts))
-    return packed
+        yield fused, concat_rows(names, parts)
 
 
 def concat_rows(names: Sequence[str], parts: Sequence[Int4Tensor]) -> Int4Tensor:

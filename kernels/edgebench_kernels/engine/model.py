@@ -8,10 +8,9 @@ that runs the same operations with no Python between them. q/k/v and gate/up are
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -20,7 +19,8 @@ from edgebench_kernels.engine.arithmetic import OpsChoice, OpsName
 from edgebench_kernels.engine.cache import CacheCell, KvCache
 from edgebench_kernels.engine.config import LlamaConfig
 from edgebench_kernels.engine.fuse import fused_linears
-from edgebench_kernels.engine.generate import generate_greedy, overflow, pick
+from edgebench_kernels.engine.generate import overflow
+from edgebench_kernels.engine.interface import DecodeEngine, check_size, padded_logits
 from edgebench_kernels.engine.linear_int4 import PathLinear
 from edgebench_kernels.engine.native_ops import HEAD_DIM_MULTIPLE, NativeOps, can_run
 from edgebench_kernels.engine.nonlinear import Attention, NormWeight, StepOps, TorchOps
@@ -32,19 +32,6 @@ if TYPE_CHECKING:
 
 Linear = Callable[[Tensor], Tensor]
 """f32 [..., K] -> f32 [..., N]; the engine may overwrite what it returns."""
-
-
-@runtime_checkable
-class SizedLinear(Protocol):
-    """A linear that says what it streams; the engine's own linears all do."""
-
-    shape: tuple[int, int]
-
-    def weight_bytes_at(self, rows: int) -> int:
-        """Bytes of weights read for a product of this many rows."""
-
-    def describe(self) -> str:
-        """What executes, e.g. 'fp16@1 bf16@2-16 bf16@>16'."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +46,12 @@ class _Layer:
     down: Linear
 
 
-class Engine:
-    """Prefill, decode and greedy generation for up to max_batch rows of max_length tokens.
+class Engine(DecodeEngine):
+    """The engine of CPUs.
 
     `tensors` holds the embedding and the norms under their Hugging Face names; `linears` maps each
     of `fused_linears(config)` to a callable. `cell` is what the cache holds. `ops` names what runs
     between the linears; None is native where the library is there and knows the head size.
-    Not thread-safe: one cache, one caller.
     """
 
     def __init__(  # noqa: PLR0913 (keywords with defaults)
@@ -79,10 +65,7 @@ class Engine:
         cell: CacheCell = "fp16",
         ops: OpsName | OpsChoice | None = None,
     ) -> None:
-        if max_batch < 1 or max_length < 1:
-            raise ValueError(
-                f"[engine] max_batch and max_length must be >= 1, got {max_batch} and {max_length}"
-            )
+        check_size(max_batch, max_length)
         names = fused_linears(config)
         missing = [name for name in names if name not in linears]
         if missing:
@@ -112,44 +95,13 @@ class Engine:
         return self.cache.max_length
 
     @property
-    def weight_bytes(self) -> int:
-        """Bytes of weights that one single-stream decode step streams."""
-        return self.weight_bytes_at(1)
-
-    def weight_bytes_at(self, batch: int) -> int:
-        """Bytes of weights that one decode step of this batch streams, as executed.
-
-        Linears in the arithmetic of their regime, plus one fp16 embedding row per sequence.
-        """
-        embedded = batch * self.config.hidden_size * self._embedding.element_size()
-        return embedded + sum(linear.weight_bytes_at(batch) for linear in self._sized())
-
-    @property
-    def operations_per_token(self) -> int:
-        """Arithmetic operations per decoded token: 2 per weight of a linear; attention excluded."""
-        return sum(2 * math.prod(linear.shape) for linear in self._sized())
-
-    def describe(self) -> str:
-        """What the linears execute, e.g. 'fp16@1 bf16@2-16 bf16@>16'."""
-        linears: list[object] = list(self.linears.values())
-        told = {one.describe() for one in linears if isinstance(one, SizedLinear)}
-        return " + ".join(sorted(told)) or "unknown"
-
-    def _sized(self) -> list[SizedLinear]:
-        sized: list[SizedLinear] = []
-        for name, linear in self.linears.items():
-            candidate: object = linear
-            if not isinstance(candidate, SizedLinear):
-                raise ValueError(f"[engine] the linear {name} does not state its shape and bytes")
-            sized.append(candidate)
-        return sized
+    def batch(self) -> int:
+        """Rows that are active."""
+        return self.cache.batch
 
     @torch.inference_mode()
     def prefill(self, ids: Tensor, lengths: Sequence[int] | Tensor) -> Tensor:
-        """Start new rows from prompts and return the logits f32 [B, V] at each last position.
-
-        ids is int [B, T]; row i is ids[i, :lengths[i]], the rest is ignored.
-        """
+        """See DecodeEngine."""
         tokens, counts = self._begin(ids, lengths)
         if self._decoder is not None:
             return self._decoder.prompts(tokens, counts, every=False)
@@ -159,7 +111,7 @@ class Engine:
 
     @torch.inference_mode()
     def forward_all(self, ids: Tensor, lengths: Sequence[int] | Tensor) -> Tensor:
-        """Teacher forcing: logits f32 [B, T, V] at every position, zeros past each length."""
+        """See DecodeEngine."""
         tokens, counts = self._begin(ids, lengths)
         if self._decoder is not None:
             logits = self._decoder.prompts(tokens, counts, every=True)
@@ -167,34 +119,21 @@ class Engine:
             ops = self._ops_for(len(tokens))
             attention = ops.prompt_attention(counts)
             logits = self._head(self._run_layers(self._embed(tokens), ops, attention))
-        if logits.shape[0] == ids.numel():
-            return logits.view(*ids.shape, -1)
-        result = logits.new_zeros(len(counts), ids.shape[1], logits.shape[-1])
-        for row, part in enumerate(logits.split(counts)):
-            result[row, : counts[row]] = part
-        return result
+        return padded_logits(logits, ids, counts)
 
     @torch.inference_mode()
     def decode(self, ids: Tensor) -> Tensor:
-        """Append one token per active row, ids int [B]; returns the next logits f32 [B, V]."""
-        if tuple(ids.shape) != (self.cache.batch,):
-            raise ValueError(
-                f"[engine] decode needs one token for each of {self.cache.batch} active rows, "
-                f"got shape {list(ids.shape)}"
-            )
-        self._check_ids(ids)
+        """See DecodeEngine."""
+        self._check_step(ids)
         if self._decoder is not None:
             return self._decoder.decode(ids)
         ops = self._ops_for(len(ids))
         return self._head(self._run_layers(self._embed(ids), ops, ops.token_attention()))
 
     def decode_greedy(self, tokens: Sequence[int]) -> list[int]:
-        """Append one token per active row; returns the most likely next ones.
-
-        Raises FloatingPointError when a row's largest logit is not finite.
-        """
+        """See DecodeEngine."""
         if self._decoder is None or len(tokens) != self.cache.batch:
-            return pick(self.decode(torch.tensor(tokens)), self.describe)
+            return super().decode_greedy(tokens)
         try:
             return self._decoder.greedy(tokens)
         except FloatingPointError:
@@ -202,54 +141,18 @@ class Engine:
 
     @torch.inference_mode()
     def keep(self, rows: list[int]) -> list[int]:
-        """Drop every active row not listed; returns the kept rows in their new order."""
+        """See DecodeEngine."""
         return self.cache.keep(rows)
-
-    def generate_greedy(
-        self,
-        prompts: Sequence[Sequence[int]],
-        max_new_tokens: int,
-        eos_id: int | None,
-        on_first_token: Callable[[int], None] | None = None,
-        on_complete: Callable[[int, list[int]], None] | None = None,
-    ) -> list[list[int]]:
-        """Greedy answers, end-of-sequence included; see `generate.generate_greedy`."""
-        return generate_greedy(self, prompts, max_new_tokens, eos_id, on_first_token, on_complete)
 
     def _begin(self, ids: Tensor, lengths: Sequence[int] | Tensor) -> tuple[Tensor, list[int]]:
         """Reset the cache to new prompts; returns their packed tokens int [S] and lengths."""
-        counts = [int(length) for length in lengths]
-        self._check_prompts(ids, counts)
-        tokens = torch.cat([ids[row, :count] for row, count in enumerate(counts)])
-        self._check_ids(tokens)
+        tokens, counts = self._packed(ids, lengths)
         self.cache.reset(counts)
         return tokens, counts
-
-    def _check_prompts(self, ids: Tensor, counts: list[int]) -> None:
-        if ids.dim() != 2 or ids.shape[0] != len(counts):
-            raise ValueError(
-                f"[engine] ids must be [B, T] with B={len(counts)} lengths, got {list(ids.shape)}"
-            )
-        if not 1 <= len(counts) <= self.max_batch:
-            raise ValueError(f"[engine] batch must be 1..{self.max_batch}, got {len(counts)}")
-        if min(counts) < 1 or max(counts) > ids.shape[1]:
-            raise ValueError(f"[engine] lengths must be 1..{ids.shape[1]}, got {counts}")
-        if max(counts) > self.max_length:
-            raise ValueError(
-                f"[engine] the prompt has {max(counts)} tokens but the cache holds "
-                f"max_length={self.max_length}"
-            )
 
     def _embed(self, ids: Tensor) -> Tensor:
         """int [S] -> f32 [S, C]."""
         return self._embedding.index_select(0, ids).float()
-
-    def _check_ids(self, ids: Tensor) -> None:
-        low, high = (int(end) for end in torch.aminmax(ids))
-        if low < 0 or high >= self.config.vocab_size:
-            raise ValueError(
-                f"[engine] token ids must be 0..{self.config.vocab_size - 1}, got {low}..{high}"
-            )
 
     def _run_layers(self, x: Tensor, ops: StepOps, attention: Attention) -> Tensor:
         """Embedded rows f32 [S, C] (overwritten) -> normed hidden states f32 [S, C]."""

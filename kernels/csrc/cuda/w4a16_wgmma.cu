@@ -1,0 +1,199 @@
+// w4a16 for many tokens on Hopper: INT4 weights, fp16 activations, products of warp groups
+// (sm_90a).
+//
+// Formula: w4a16_gemv.cu; weights s (c - z) are rounded to fp16 before they are multiplied, as if
+//   the matrix had been dequantized.
+//
+// Arguments: as in w4a16_gemm.cu.
+// Macros: EB_GROUP 32 64 128, EB_TOKENS 64 128 256 (of a block), EB_TILES (rows of tiles of a
+// warp),
+//   EB_WARPS (a multiple of 4), EB_STAGES >= 3, EB_EPILOGUE (epilogue.cuh). A thread holds
+//   EB_TILES * EB_TOKENS / 2 sums: at most 128.
+// Launch: grid (ceil(m / EB_TOKENS), ceil(n / 16 EB_TILES EB_WARPS), parts of K), 32 EB_WARPS
+//   threads. Blocks that are neighbours share weights: these are read from DRAM once.
+//
+// Picture: a word of layout T16x64 is a piece of wgmma's A operand in registers, 16 rows x 16
+// inputs
+//   of each warp; its B operand, the tokens, is read from shared memory by the tensor cores.
+//
+//     a block:   EB_TOKENS tokens x 16 EB_TILES EB_WARPS rows
+//     product:   m64 nEB_TOKENS k16: a tile of 4 warps x all tokens x a word
+//     batch:     2 words of each tile, decoded while the batch before is multiplied
+//     stage:     128 inputs: | tokens x 64 halfs | tokens x 64 halfs | EB_WARPS x EB_TILES x chunk
+//     |
+//
+//   A chunk c's copies are asked for while chunk c - EB_STAGES + 2 is multiplied, into the slot of
+//   the one before that; its products are done, as every warp has waited for all but the last
+//   batch.
+//
+// Roofline: tensor cores: 64 x 16 x EB_TOKENS products in EB_TOKENS / 2 cycles of a multiprocessor;
+//   meanwhile each of its four schedulers issues 23 instructions, all that a word takes.
+//   What comes out of the L2 in a cycle: (2 EB_TOKENS + 0.52 rows) / (rows EB_TOKENS / 2048) bytes,
+//   24 for 256 rows x 128 tokens, 36 for 128 x 256: so tall blocks. Time: not yet measured on a
+//   GPU.
+//
+// Idea: no shared memory for decoded weights and no copy from registers to it: packing did that.
+//   Two warp groups take turns on the tensor cores by themselves: one decodes while the other's
+//   products run.
+// Sources: own; weights as the A operand from registers as in Machete (vLLM), see
+//   N. Wilkinson et al., "Introducing Machete", 2024.
+#include "fragments.cuh"
+#include "prim_wgmma.cuh"
+#include "split_k.cuh"
+#include "w4_reader.cuh"
+
+template <int kGroupInputs, int kTokenCount, int kTileCount, int kWarpCount, int kStageCount>
+struct Shape {
+  static constexpr int kGroup = kGroupInputs;
+  static constexpr int kTokens = kTokenCount;  // of a block
+  static constexpr int kTiles = kTileCount;    // rows of tiles of a warp
+  static constexpr int kWarps = kWarpCount;
+  static constexpr int kStages = kStageCount;
+  static constexpr int kAhead = kStages - 2;  // chunks that are asked for before they are needed
+
+  static constexpr int kEights = kTokens / 8;
+  static constexpr int kTileBytes = chunk_bytes<kGroup>();
+  static constexpr int kHalfBytes = 128 * kTokens;  // 64 inputs of all tokens
+  static constexpr int kBytes = 2 * kHalfBytes + kWarps * kTiles * kTileBytes;
+  static constexpr int kStageBytes = (kBytes + 1023) / 1024 * 1024;
+  static_assert(kWarps % 4 == 0 && kStages >= 3, "whole warp groups; a slot that is being read");
+};
+
+// Where the block's copies of activations read.
+template <class S>
+struct HalfReader {
+  static constexpr u32 kUnits = 2 * t16x64::kChunkInputs / 16;  // of a row of x
+  static constexpr u32 kRowsAtOnce = 32 * S::kWarps / kUnits;
+  static_assert(kRowsAtOnce % 8 == 0, "a thread's rows have one swizzle");
+
+  const u16* x;
+  u32 at;      // the thread's place in its first token's row, in 16 bytes
+  int tokens;  // that exist, from the thread's first
+  int k;
+
+  // Chunk `chunk` to a stage, if `go`.
+  EB_DEVICE void copy(u8* stage, int chunk, bool go) const {
+    const u32 thread = thread_id(), row = thread / kUnits, unit = thread % kUnits;
+    const bool take = (int)(chunk * kUnits + unit) * 8 < k;
+    const int count = go ? tokens : 0;
+    u8* const to = stage + unit / 8 * S::kHalfBytes + row * 128 + ((unit ^ row) % 8) * 16;
+    const u16* from = x + (u64)(at + chunk * kUnits) * 8;
+#pragma unroll
+    for (int i = 0; i < S::kTokens; i += kRowsAtOnce) {
+      copy_async(to + i * 128, from, take, i < count);
+      from += kRowsAtOnce * k;
+    }
+    copy_commit();
+  }
+};
+
+template <class S>
+EB_DEVICE HalfReader<S> half_reader(const u16* x, int m, int k) {
+  const u32 thread = thread_id(), row = thread / HalfReader<S>::kUnits;
+  const int token = block_x() * S::kTokens + row;
+  return {x, (u32)token * (k / 8) + thread % HalfReader<S>::kUnits, m - token, k};
+}
+
+// A fragments of two batches: a[batch % 2][tile][word].
+template <class S>
+struct Batches {
+  u32 a[2][S::kTiles][2][4];
+};
+
+// Issues the products of a chunk. `between` is called when the first of its batches is under way;
+// when this returns the last one still is.
+template <class S, class Between>
+EB_DEVICE void multiply(const u8* stage, Batches<S>& batches,
+                        float (&sums)[S::kTiles][S::kEights][4], const Between& between) {
+  constexpr int kGroups = t16x64::kChunkInputs / S::kGroup, kBatches = S::kGroup / 32;
+  const u8* const weights = stage + 2 * S::kHalfBytes + warp_id() * S::kTiles * S::kTileBytes;
+  const u64 rows = matrix_descriptor(stage);
+#pragma unroll
+  for (int group = 0; group < kGroups; ++group) {
+    u32 scales[S::kTiles];
+    Zeros zeros[S::kTiles];
+#pragma unroll
+    for (int tile = 0; tile < S::kTiles; ++tile) {
+      const u8* const tail = weights + tile * S::kTileBytes + group_at<S::kGroup>(group);
+      scales[tile] = scales_at(tail, lane_id() / 4);
+      zeros[tile] = zeros_of(zeros_at(tail, lane_id() / 4));
+    }
+#pragma unroll
+    for (int batch = group * kBatches; batch < (group + 1) * kBatches; ++batch) {
+      auto& a = batches.a[batch % 2];
+#pragma unroll
+      for (int tile = 0; tile < S::kTiles; ++tile) {
+        const u64 words =
+            *(const u64*)(weights + tile * S::kTileBytes + codes_at<S::kGroup>(batch / 2) +
+                          16 * lane_id() + batch % 2 * 8);
+        decode((u32)words, zeros[tile], a[tile][0]);
+        decode((u32)(words >> 32), zeros[tile], a[tile][1]);
+        scale_fragment(scales[tile], a[tile][0]);
+        scale_fragment(scales[tile], a[tile][1]);
+      }
+      wgmma_fence();
+#pragma unroll
+      for (int word = 0; word < 2; ++word) {
+        const u64 step = rows + batch / 2 * (S::kHalfBytes / 16) + (batch % 2 * 2 + word) * 2;
+#pragma unroll
+        for (int tile = 0; tile < S::kTiles; ++tile)
+          wgmma_f16<S::kTokens>(&sums[tile][0][0], a[tile][word], step, true);
+      }
+      wgmma_commit();
+      if (batch == 0) between();
+      wgmma_wait<1>();
+    }
+  }
+}
+
+template <class S, int kFlags>
+EB_DEVICE void gemm(const u16* x, const u8* w, const Output& out, int k, u8* workspace,
+                    u32* counters) {
+  EB_SHARED(memory);
+  constexpr int kWeightsAt = 2 * S::kHalfBytes;
+  const int chunks = (k + t16x64::kChunkInputs - 1) / t16x64::kChunkInputs;
+  const int begin = chunks * block_z() / blocks_z(), end = chunks * (block_z() + 1) / blocks_z();
+  const int first_tile = block_y() * S::kWarps * S::kTiles;
+  const auto weights =
+      weight_reader<S::kGroup, S::kTiles>(w, out.n, k, first_tile + warp_id() * S::kTiles);
+  const auto halfs = half_reader<S>(x, out.m, k);
+
+  // Weights do not depend on the kernel before, activations do.
+#pragma unroll
+  for (int i = 0; i < S::kAhead; ++i)
+    weights.copy(memory + i * S::kStageBytes + kWeightsAt, begin + i, begin + i < end);
+  grid_dependency_wait();
+#pragma unroll
+  for (int i = 0; i < S::kAhead; ++i)
+    halfs.copy(memory + i * S::kStageBytes, begin + i, begin + i < end);
+  float sums[S::kTiles][S::kEights][4] = {};
+  Batches<S> batches;
+  int slot = 0, next = S::kAhead;
+  for (int chunk = begin; chunk < end; ++chunk) {
+    copy_wait<S::kAhead - 1>();
+    async_fence();
+    barrier();
+    multiply<S>(memory + slot * S::kStageBytes, batches, sums, [&] {
+      const int later = chunk + S::kAhead;
+      weights.copy(memory + next * S::kStageBytes + kWeightsAt, later, later < end);
+      halfs.copy(memory + next * S::kStageBytes, later, later < end);
+    });
+    slot = slot == S::kStages - 1 ? 0 : slot + 1;
+    next = next == S::kStages - 1 ? 0 : next + 1;
+  }
+  wgmma_wait<0>();
+  settle<S::kTiles * S::kEights * 4>(&sums[0][0][0]);
+  grid_dependency_launch();
+  if (!sum_splits<S::kTiles * S::kEights>(&sums[0][0], memory, workspace, counters)) return;
+  store_fragments<kFlags, 1>(out, memory, sums, block_x() * S::kTokens, first_tile * t16x64::kRows);
+}
+
+// No __restrict__ on residual and y: they may be the same.
+EB_KERNEL(32 * EB_WARPS, 1)
+w4a16_wgmma(const u16* __restrict__ x, const u8* __restrict__ w, const u16* __restrict__ bias,
+            const u16* residual, void* y, int m, int n, int k, u8* __restrict__ workspace,
+            u32* __restrict__ counters) {
+  const Output out{y, bias, residual, m, n};
+  gemm<Shape<EB_GROUP, EB_TOKENS, EB_TILES, EB_WARPS, EB_STAGES>, EB_EPILOGUE>(x, w, out, k,
+                                                                               workspace, counters);
+}

@@ -1,0 +1,1 @@
+"""INT4 kernels for NVIDIA GPUs: sources, layout and how they are launched."""

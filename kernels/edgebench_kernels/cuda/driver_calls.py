@@ -1,0 +1,233 @@
+"""The few calls of the CUDA driver that kernels need: a protocol, and cuda-bindings behind it.
+
+Each call returns the driver's result code first; `driver` puts codes in words. Tests put a fake in
+this place, and run the real one against a fake libcuda.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol
+
+from edgebench_kernels.cuda.errors import CudaUnavailable
+
+SUCCESS = 0
+
+
+class GpuProcess(NamedTuple):
+    """A process that holds memory of a GPU."""
+
+    pid: int
+    memory_bytes: int | None
+
+
+class LaunchShape(NamedTuple):
+    """Where a kernel runs; `overlap`: it may start before the one before it has ended."""
+
+    grid: tuple[int, int, int]
+    threads: int
+    shared_bytes: int
+    stream: int
+    overlap: bool
+
+
+class DriverCalls(Protocol):
+    """What `driver.Gpu` asks of the driver; handles are opaque, a first item is a result code."""
+
+    def initialize(self) -> int:
+        """Start the driver in this process."""
+        ...
+
+    def version(self) -> tuple[int, tuple[int, int]]:
+        """The newest CUDA version that the driver knows."""
+        ...
+
+    def count(self) -> tuple[int, int]:
+        """GPUs that this process may see."""
+        ...
+
+    def name(self, device: int) -> tuple[int, str]:
+        """What the GPU is called."""
+        ...
+
+    def capability(self, device: int) -> tuple[int, tuple[int, int]]:
+        """The GPU's compute capability."""
+        ...
+
+    def make_current(self, device: int) -> int:
+        """Use torch's context (the primary one) of the GPU in the calling thread."""
+        ...
+
+    def load(self, code: bytes) -> tuple[int, Any]:
+        """A cubin's module in the current context."""
+        ...
+
+    def function(self, module: Any, entry: str) -> tuple[int, Any]:
+        """A kernel of a module."""
+        ...
+
+    def allow_shared_bytes(self, function: Any, size_bytes: int) -> int:
+        """Let a block have more than 48 KB of shared memory."""
+        ...
+
+    def launch(self, function: Any, shape: LaunchShape, arguments: int) -> int:
+        """Start a kernel; `arguments` is the address of an array of addresses of its arguments."""
+        ...
+
+    def memory(self) -> tuple[int, int, int]:
+        """Free and total bytes of the GPU."""
+        ...
+
+    def processes(self, device: int) -> tuple[GpuProcess, ...] | None:
+        """The processes that compute on the GPU; None where nobody can say."""
+        ...
+
+    def code_name(self, code: int) -> str:
+        """The driver's own name of a result code."""
+        ...
+
+
+def connect() -> DriverCalls:
+    """The calls of this machine's driver; CudaUnavailable where a part is missing."""
+    try:
+        from cuda.bindings import driver
+    except ImportError as err:
+        raise CudaUnavailable(
+            f"[cuda] cuda-core is needed to launch kernels ({err}); pip install "
+            "'edgebench[nvidia]' (on a Jetson: 'edgebench[jetson]')"
+        ) from err
+    return BoundCalls(driver)
+
+
+class BoundCalls:
+    """The calls through cuda-bindings, which cuda-core brings."""
+
+    def __init__(self, driver: Any) -> None:
+        self._driver = driver
+        self._contexts: dict[int, Any] = {}
+
+    def initialize(self) -> int:
+        """cuInit."""
+        try:
+            (code,) = self._driver.cuInit(0)
+        except RuntimeError as err:  # libcuda.so.1 is not there, or lacks a function
+            raise CudaUnavailable(
+                f"[cuda] no NVIDIA driver: {str(err).splitlines()[0]}; install the driver (in a "
+                "container: start it with --gpus all, on a Jetson with --runtime nvidia), or use "
+                "--device cpu"
+            ) from err
+        return int(code)
+
+    def version(self) -> tuple[int, tuple[int, int]]:
+        """cuDriverGetVersion."""
+        code, number = self._driver.cuDriverGetVersion()
+        return int(code), (number // 1000, number % 1000 // 10)
+
+    def count(self) -> tuple[int, int]:
+        """cuDeviceGetCount."""
+        code, count = self._driver.cuDeviceGetCount()
+        return int(code), int(count or 0)
+
+    def name(self, device: int) -> tuple[int, str]:
+        """cuDeviceGetName."""
+        code, name = self._driver.cuDeviceGetName(256, device)
+        return int(code), (name or b"").split(b"\0")[0].decode()
+
+    def capability(self, device: int) -> tuple[int, tuple[int, int]]:
+        """cuDeviceGetAttribute, twice."""
+        kinds = self._driver.CUdevice_attribute
+        values = []
+        for kind in (
+            kinds.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR,
+            kinds.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR,
+        ):
+            code, value = self._driver.cuDeviceGetAttribute(kind, device)
+            if int(code) != SUCCESS:
+                return int(code), (0, 0)
+            values.append(int(value))
+        return SUCCESS, (values[0], values[1])
+
+    def make_current(self, device: int) -> int:
+        """cuDevicePrimaryCtxRetain, once, then cuCtxSetCurrent."""
+        if device not in self._contexts:
+            code, context = self._driver.cuDevicePrimaryCtxRetain(device)
+            if int(code) != SUCCESS:
+                return int(code)
+            self._contexts[device] = context
+        (code,) = self._driver.cuCtxSetCurrent(self._contexts[device])
+        return int(code)
+
+    def load(self, code: bytes) -> tuple[int, Any]:
+        """cuModuleLoadData."""
+        result, module = self._driver.cuModuleLoadData(code)
+        return int(result), module
+
+    def function(self, module: Any, entry: str) -> tuple[int, Any]:
+        """cuModuleGetFunction."""
+        code, function = self._driver.cuModuleGetFunction(module, entry.encode())
+        return int(code), function
+
+    def allow_shared_bytes(self, function: Any, size_bytes: int) -> int:
+        """cuFuncSetAttribute."""
+        kind = self._driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+        (code,) = self._driver.cuFuncSetAttribute(function, kind, size_bytes)
+        return int(code)
+
+    def launch(self, function: Any, shape: LaunchShape, arguments: int) -> int:
+        """cuLaunchKernel; with `overlap` cuLaunchKernelEx."""
+        if shape.overlap:
+            (code,) = self._driver.cuLaunchKernelEx(self._config(shape), function, arguments, 0)
+        else:
+            (code,) = self._driver.cuLaunchKernel(
+                function,
+                *shape.grid,
+                *(shape.threads, 1, 1),
+                *(shape.shared_bytes, shape.stream, arguments, 0),
+            )
+        return int(code)
+
+    def _config(self, shape: LaunchShape) -> Any:
+        """Programmatic dependent launch, which only the extended call knows."""
+        attribute = self._driver.CUlaunchAttribute()
+        kinds = self._driver.CUlaunchAttributeID
+        attribute.id = kinds.CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION
+        attribute.value.programmaticStreamSerializationAllowed = 1
+        config = self._driver.CUlaunchConfig()
+        config.gridDimX, config.gridDimY, config.gridDimZ = shape.grid
+        config.blockDimX, config.blockDimY, config.blockDimZ = shape.threads, 1, 1
+        config.sharedMemBytes = shape.shared_bytes
+        config.hStream = shape.stream
+        config.attrs = [attribute]
+        config.numAttrs = 1
+        return config
+
+    def memory(self) -> tuple[int, int, int]:
+        """cuMemGetInfo."""
+        code, free, total = self._driver.cuMemGetInfo()
+        return int(code), int(free or 0), int(total or 0)
+
+    def processes(self, device: int) -> tuple[GpuProcess, ...] | None:
+        """NVML, where nvidia-ml-py is installed."""
+        try:
+            import pynvml  # of nvidia-ml-py
+        except ImportError:
+            return None
+        code, bus = self._driver.cuDeviceGetPCIBusId(32, device)
+        if int(code) != SUCCESS:
+            return None
+        try:
+            pynvml.nvmlInit()
+            try:
+                handle = pynvml.nvmlDeviceGetHandleByPciBusId(bus.split(b"\0")[0])
+                found = pynvml.nvmlDeviceGetComputeRunningProcesses(handle)
+            finally:
+                pynvml.nvmlShutdown()
+        except pynvml.NVMLError:
+            return None
+        return tuple(GpuProcess(row.pid, row.usedGpuMemory) for row in found)
+
+    def code_name(self, code: int) -> str:
+        """The name in the enumeration CUresult."""
+        try:
+            return str(self._driver.CUresult(code).name)
+        except ValueError:
+            return "unknown"

@@ -1,0 +1,194 @@
+"""The table of GPU kernels: what each is compiled from, what it is passed, what its code must hold.
+
+Adding a kernel = one file in `csrc/cuda`, one row here, and the census written anew:
+`python -m edgebench_kernels.cuda.census --write`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from edgebench_kernels.cuda import compile as nvrtc
+from edgebench_kernels.cuda import geometry
+from edgebench_kernels.cuda import step_geometry as step
+from edgebench_kernels.cuda.architectures import ARCHITECTURES
+from edgebench_kernels.cuda.errors import CompileError
+from edgebench_kernels.cuda.geometry import BIAS, FLOAT_OUT, RESIDUAL, SWIGLU, Launch, Linear
+from edgebench_kernels.cuda.step_geometry import Codes, DecodeAttention
+from edgebench_kernels.formats import GROUPS
+
+N, K = 4096, 4096  # of linears, whose macros do not depend on them; and of rows, whose do
+FFN = 14336
+GPUS = ((132, 227 << 10), (16, 163 << 10), (128, 99 << 10))
+"""Multiprocessors and shared memory of an H200, an AGX Orin and an RTX 4090, to tune for."""
+
+HEADS = {"rows": 1, "heads": 32, "kv_heads": 8}
+
+PARAMETERS = {"pointer": "Q", "int32": "i", "int64": "q", "float32": "f"}
+"""Type of a kernel's parameter -> its code in `struct`, which packs it at launch."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variant:
+    """One set of macros that the census watches.
+
+    tensor_per_word: tensor-core instructions that one packed word (256 weights in a warp) needs, so
+    that the census can count words; None where the kernel reads no packed weights in a loop.
+    """
+
+    macros: geometry.Macros
+    tensor_per_word: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kernel:
+    """A row: the kernel of that name in `file`. `tensor`: the operation that its code must hold."""
+
+    file: str
+    parameters: tuple[str, ...]
+    variants: tuple[Variant, ...]
+    tensor: str | None = None
+    architectures: tuple[str, ...] = tuple(ARCHITECTURES)
+
+
+def _plain(*launches: Launch) -> tuple[Variant, ...]:
+    return tuple(Variant(macros=launch.macros) for launch in launches)
+
+
+def _gemv(m: int, group: int = 128, epilogue: int = 0, *, is_dependent: bool = False) -> Variant:
+    linear = Linear(m=m, n=N, k=K, group=group, epilogue=epilogue, is_dependent=is_dependent)
+    return Variant(macros=geometry.gemv(linear).macros, tensor_per_word=1)
+
+
+def _gemm(
+    m: int, group: int = 128, epilogue: int = 0, *, is_dependent: bool = False
+) -> tuple[Variant, ...]:
+    """As it is tuned for each of GPUS."""
+    linear = Linear(m=m, n=N, k=K, group=group, epilogue=epilogue, is_dependent=is_dependent)
+    tunings = [geometry.gemm_tuning(linear, *gpu) for gpu in GPUS]
+    found = dict.fromkeys(geometry.gemm(linear, tuning).macros for tuning in tunings)
+    return tuple(
+        Variant(macros=macros, tensor_per_word=dict(macros)["EB_TOKENS"] // 8) for macros in found
+    )
+
+
+KERNELS = {
+    "w4_repack": Kernel(
+        file="w4_repack.cu",
+        parameters=(*("pointer",) * 4, *("int32",) * 4),
+        variants=_plain(*(geometry.repack(N, K, group) for group in GROUPS)),
+    ),
+    "w4_dequant": Kernel(
+        file="w4_dequant.cu",
+        parameters=(*("pointer",) * 2, *("int32",) * 4),
+        variants=_plain(*(geometry.dequant(N, K, group) for group in GROUPS)),
+    ),
+    "w4a16_gemv": Kernel(
+        file="w4a16_gemv.cu",
+        parameters=(*("pointer",) * 5, *("int32",) * 3),
+        tensor="HMMA",
+        variants=(
+            *(_gemv(m) for m in (1, 2, 4, 8)),
+            *(_gemv(1, epilogue=flag) for flag in (BIAS, RESIDUAL, SWIGLU, FLOAT_OUT)),
+            _gemv(1, is_dependent=True),
+            _gemv(1, 64),
+            _gemv(1, 32),
+            _gemv(8, 32),
+        ),
+    ),
+    "w4a16_gemm": Kernel(
+        file="w4a16_gemm.cu",
+        parameters=(*("pointer",) * 5, *("int32",) * 3, *("pointer",) * 2),
+        tensor="HMMA",
+        variants=(
+            *(variant for m in (16, 32, 64) for variant in _gemm(m)),
+            *(_gemm(64, epilogue=flag)[0] for flag in (BIAS, RESIDUAL, SWIGLU, FLOAT_OUT)),
+            _gemm(16, is_dependent=True)[0],
+            *(variant for group in (64, 32) for m in (16, 64) for variant in _gemm(m, group)),
+        ),
+    ),
+    "embed": Kernel(
+        file="embed.cu",
+        parameters=(*("pointer",) * 4, *("int32",) * 2),
+        variants=_plain(step.embed(1), step.embed(1, is_wide=False, is_float=False)),
+    ),
+    "rms_norm": Kernel(
+        file="rms_norm.cu",
+        parameters=(*("pointer",) * 7, *("int32",) * 2, "float32"),
+        variants=_plain(
+            *(step.rms_norm(1, N, delta=delta) for delta in range(3)),
+            step.rms_norm(1, N, is_float=False),
+            step.rms_norm(1, N, codes=Codes(group=128)),
+            step.rms_norm(1, N, codes=Codes(group=32, is_token_scale=True)),
+        ),
+    ),
+    "swiglu": Kernel(
+        file="swiglu.cu",
+        parameters=(*("pointer",) * 5, *("int32",) * 2),
+        variants=_plain(
+            step.swiglu(1, FFN),
+            step.swiglu(1, FFN, codes=Codes(group=128)),
+            step.swiglu(1, FFN, codes=Codes(group=32, is_token_scale=True)),
+        ),
+    ),
+    "quantize": Kernel(
+        file="quantize.cu",
+        parameters=(*("pointer",) * 4, *("int32",) * 2),
+        variants=_plain(
+            *(step.quantize(1, N, Codes(group=group)) for group in GROUPS),
+            step.quantize(1, FFN, Codes(group=128, is_token_scale=True)),
+        ),
+    ),
+    "rope_append": Kernel(
+        file="rope_append.cu",
+        parameters=(*("pointer",) * 7, *("int32",) * 4),
+        variants=_plain(
+            step.rope_append(1, DecodeAttention(head_dim=128, **HEADS)),
+            step.rope_append(1, DecodeAttention(head_dim=128, is_int8=True, **HEADS)),
+            step.rope_append(1, DecodeAttention(head_dim=64, **HEADS)),
+        ),
+    ),
+    "decode_attention": Kernel(
+        file="decode_attention.cu",
+        parameters=(*("pointer",) * 9, *("int32",) * 4, "float32"),
+        tensor="HMMA",
+        variants=_plain(
+            step.decode_attention(DecodeAttention(head_dim=128, **HEADS)),
+            step.decode_attention(DecodeAttention(head_dim=128, is_int8=True, **HEADS)),
+            step.decode_attention(DecodeAttention(head_dim=128, is_fused=False, **HEADS)),
+            step.decode_attention(DecodeAttention(head_dim=64, **HEADS)),
+            step.decode_attention(DecodeAttention(head_dim=256, **HEADS)),
+        ),
+    ),
+    "argmax": Kernel(
+        file="argmax.cu",
+        parameters=(*("pointer",) * 5, "int32"),
+        variants=_plain(step.argmax(1, N), step.argmax(1, N, is_float=True)),
+    ),
+    "advance": Kernel(
+        file="advance.cu",
+        parameters=(*("pointer",) * 7, *("int32",) * 4),
+        variants=_plain(step.advance()),
+    ),
+}
+
+
+def build(name: str, arch: str, macros: Mapping[str, int]) -> nvrtc.Cubin:
+    """The kernel's code for an architecture, from the cache where it is there, and checked.
+
+    Raises CompileError for an unknown kernel or architecture, code that NVRTC refuses, or code that
+    lacks what the row says; CudaUnavailable where cuda-core or NVRTC is missing.
+    """
+    if name not in KERNELS:
+        raise CompileError(f"[cuda] expected a kernel out of {', '.join(KERNELS)}, got {name!r}")
+    row = KERNELS[name]
+    if arch in ARCHITECTURES and arch not in row.architectures:
+        raise CompileError(
+            f"[{name}] expected an architecture out of {', '.join(row.architectures)}, got {arch}"
+        )
+    path = nvrtc.source_folder() / row.file
+    compiled = nvrtc.compile_file(path, arch, macros, where=name)
+    expected = [row.tensor] if row.tensor else []
+    nvrtc.check_instructions(compiled, name, expected, where=name)
+    return compiled

@@ -1,0 +1,187 @@
+"""What each kernel for many tokens needs for a shape: macros, grid, shared memory, workspace.
+
+`w4a8_gemm` (int8 activations, every GPU) and `w4a16_wgmma` (Hopper). Their grids are tokens x rows
+x parts of K, so that neighbours share weights. Numbers restate the constants of the `.cu` files;
+the emulation tests run with memory of exactly these sizes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from edgebench_kernels.cuda.geometry import CHUNK_BYTES, CHUNK_INPUTS, Launch, Linear
+from edgebench_kernels.cuda.layout import TILE_ROWS
+
+A8_TOKENS = (16, 32, 64, 128)  # of a block of `w4a8_gemm`
+WGMMA_TOKENS = (64, 128, 256)  # of a block of `w4a16_wgmma`
+WGMMA_SUMS = 128  # registers of a thread
+WGMMA_ALIGNMENT = 1024  # of a stage
+MAX_STAGES = 4
+SLAB_TOKENS = 16  # whose sums are in shared memory at a time, of each warp along tokens
+PART_CHUNKS = 4  # of K, at least
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class A8Tuning:
+    """Free choices of `w4a8_gemm`; tokens None: the smallest block that holds M.
+
+    token_warps: how many warps share a block's tokens among them, of `warps` in all.
+    """
+
+    tokens: int | None = None
+    token_warps: int = 1
+    tiles: int = 2
+    warps: int = 4
+    stages: int = 3
+    splits: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WgmmaTuning:
+    """Free choices of `w4a16_wgmma`; tokens None: the smallest block that holds M."""
+
+    tokens: int | None = None
+    tiles: int = 1
+    warps: int = 8
+    stages: int = 3
+    splits: int = 1
+
+
+def w4a8_gemm(
+    linear: Linear, tuning: A8Tuning = A8Tuning(), *, is_token_scale: bool = False
+) -> Launch:
+    """`w4a8_gemm`, for any M >= 1 and K a multiple of 64; ValueError for another K."""
+    _check_inputs("w4a8_gemm", linear, 64)
+    tokens = tuning.tokens or _smallest(A8_TOKENS, linear.m)
+    row_tiles = tuning.tiles * tuning.warps // tuning.token_warps
+    scales = 4 * CHUNK_INPUTS // linear.group * tokens
+    stage = CHUNK_INPUTS * tokens + row_tiles * CHUNK_BYTES[linear.group] + scales
+    return _launch(
+        "w4a8_gemm",
+        (
+            ("EB_GROUP", linear.group),
+            ("EB_TOKEN_SCALE", int(is_token_scale)),
+            ("EB_TOKENS", tokens),
+            ("EB_TOKEN_WARPS", tuning.token_warps),
+            ("EB_TILES", tuning.tiles),
+            ("EB_WARPS", tuning.warps),
+            ("EB_STAGES", tuning.stages),
+            ("EB_EPILOGUE", linear.epilogue),
+        ),
+        linear,
+        _Block(tokens=tokens, rows=TILE_ROWS * row_tiles, splits=tuning.splits),
+        warps=tuning.warps,
+        shared_bytes=max(
+            tuning.stages * stage, _slab_bytes(TILE_ROWS * row_tiles, tuning.token_warps)
+        ),
+    )
+
+
+def w4a16_wgmma(linear: Linear, tuning: WgmmaTuning = WgmmaTuning()) -> Launch:
+    """`w4a16_wgmma`, for any M >= 1 and K a multiple of 8; ValueError for another K."""
+    _check_inputs("w4a16_wgmma", linear, 8)
+    tokens = tuning.tokens or _smallest(WGMMA_TOKENS, linear.m)
+    row_tiles = tuning.tiles * tuning.warps
+    stage = 2 * CHUNK_INPUTS * tokens + row_tiles * CHUNK_BYTES[linear.group]
+    return _launch(
+        "w4a16_wgmma",
+        (
+            ("EB_GROUP", linear.group),
+            ("EB_TOKENS", tokens),
+            ("EB_TILES", tuning.tiles),
+            ("EB_WARPS", tuning.warps),
+            ("EB_STAGES", tuning.stages),
+            ("EB_EPILOGUE", linear.epilogue),
+        ),
+        linear,
+        _Block(tokens=tokens, rows=TILE_ROWS * row_tiles, splits=tuning.splits),
+        warps=tuning.warps,
+        shared_bytes=max(tuning.stages * _aligned(stage), _slab_bytes(TILE_ROWS * row_tiles, 1)),
+    )
+
+
+def a8_tuning(linear: Linear, multiprocessors: int, shared_bytes: int) -> A8Tuning:
+    """A choice for a GPU with so many multiprocessors, `shared_bytes` on each for its blocks.
+
+    Reasoned, not measured: 128 tokens need eight warps, for registers; else two blocks of four on a
+    multiprocessor where both have two stages; K in as many parts as fill them.
+    """
+    tokens = _smallest(A8_TOKENS, linear.m)
+    tuning = A8Tuning(tokens=tokens, stages=1)
+    if tokens == A8_TOKENS[-1]:
+        tuning = replace(tuning, token_warps=2, warps=8)
+    one = w4a8_gemm(linear, tuning)
+    resident = 2 if tuning.warps == 4 and shared_bytes // 2 >= 2 * one.shared_bytes else 1
+    stages = max(2, min(MAX_STAGES, shared_bytes // resident // one.shared_bytes))
+    return replace(tuning, stages=stages, splits=_splits(linear, one, resident * multiprocessors))
+
+
+def wgmma_tuning(linear: Linear, multiprocessors: int, shared_bytes: int) -> WgmmaTuning:
+    """A choice for a GPU with so many multiprocessors, `shared_bytes` for a block.
+
+    Reasoned, not measured: 256 rows, whose codes cost least to bring, and up to 128 tokens; as many
+    stages as fit; K in as many parts as fill the GPU.
+    """
+    tokens = _smallest(WGMMA_TOKENS[:2], linear.m)
+    tuning = WgmmaTuning(tokens=tokens, tiles=2)
+    stage = w4a16_wgmma(linear, tuning).shared_bytes // tuning.stages
+    stages = max(3, min(MAX_STAGES + 1, shared_bytes // stage))
+    tuning = replace(tuning, stages=stages)
+    return replace(tuning, splits=_splits(linear, w4a16_wgmma(linear, tuning), multiprocessors))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Block:
+    """Outputs of a block: tokens x packed rows; K is cut in `splits` parts."""
+
+    tokens: int
+    rows: int
+    splits: int
+
+
+def _launch(
+    kernel: str,
+    macros: tuple[tuple[str, int], ...],
+    linear: Linear,
+    block: _Block,
+    *,
+    warps: int,
+    shared_bytes: int,
+) -> Launch:
+    grid = (-(-linear.m // block.tokens), -(-linear.n // block.rows), block.splits)
+    blocks = grid[0] * grid[1] * grid[2] if block.splits > 1 else 0
+    return Launch(
+        file=f"{kernel}.cu",
+        kernel=kernel,
+        macros=macros,
+        grid=grid,
+        threads=32 * warps,
+        shared_bytes=shared_bytes,
+        workspace_bytes=4 * blocks * block.tokens * block.rows,
+        counters=blocks,
+    )
+
+
+def _check_inputs(kernel: str, linear: Linear, multiple: int) -> None:
+    if linear.k % multiple:
+        raise ValueError(
+            f"[{kernel}] K must be a multiple of {multiple}, got K={linear.k}; pad the rows of x"
+        )
+
+
+def _smallest(sizes: tuple[int, ...], m: int) -> int:
+    return next((size for size in sizes if size >= m), sizes[-1])
+
+
+def _splits(linear: Linear, one: Launch, blocks: int) -> int:
+    """Parts of K that make so many blocks of a grid, each PART_CHUNKS chunks or longer."""
+    longest = -(-linear.k // CHUNK_INPUTS) // PART_CHUNKS
+    return max(1, min(blocks // (one.grid[0] * one.grid[1]), longest))
+
+
+def _slab_bytes(rows: int, token_warps: int) -> int:
+    return 4 * SLAB_TOKENS * token_warps * (rows + 4)
+
+
+def _aligned(size_bytes: int) -> int:
+    return -(-size_bytes // WGMMA_ALIGNMENT) * WGMMA_ALIGNMENT

@@ -1,0 +1,216 @@
+"""INT4 weights on a GPU and their products: one layout, and the kernel that the table names."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from edgebench_kernels.cuda import geometry, paths, step_geometry
+from edgebench_kernels.cuda.geometry import (
+    BIAS,
+    CHUNK_BYTES,
+    CHUNK_INPUTS,
+    FLOAT_OUT,
+    RESIDUAL,
+    SWIGLU,
+    Launch,
+    Linear,
+)
+from edgebench_kernels.cuda.launcher import Launcher, memory_errors
+from edgebench_kernels.cuda.layout import TILE_ROWS, kernel_group, padded_inputs
+from edgebench_kernels.formats import Int4Tensor
+
+HALFS = 8  # fp16 numbers of 16 bytes: rows of x are whole ones
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Product:
+    """y = x W^T with what is fused behind it, in this order: bias, SwiGLU, residual.
+
+    x: fp16 [M, K padded to 8].   y: fp16 or fp32 [M, outputs], contiguous.   bias: fp16 [N].
+    residual: fp16 [M, outputs], may be y.   overlap: the kernel that makes x may still run.
+    """
+
+    x: Tensor
+    y: Tensor
+    bias: Tensor | None = None
+    residual: Tensor | None = None
+    overlap: bool = False
+
+
+class GpuInt4:
+    """A weight matrix [N, K] in layout T16x64 on a GPU.
+
+    With `pair` = N / 2 rows i and i + pair share a lane: they are gate and up, and outputs are
+    SwiGLU's N / 2.
+    """
+
+    def __init__(
+        self, launcher: Launcher, data: Tensor, shape: tuple[int, int], group: int, pair: int
+    ) -> None:
+        self.launcher = launcher
+        self.device = launcher.device
+        self.data = data
+        self.shape = shape
+        self.group = group
+        self.pair = pair
+        self._inputs = _whole_halfs(shape[1])
+        self._kernel_group = kernel_group(shape[1], group)
+
+    @classmethod
+    def pack(cls, launcher: Launcher, tensor: Int4Tensor, *, pair: int = 0) -> GpuInt4:
+        """Bring the canonical tensor to the GPU and repack it there; the tensor is not kept.
+
+        Raises CudaMemoryError, and ValueError unless 2 pair is 0 or N.
+        """
+        n, k = tensor.shape
+        if pair and n != 2 * pair:
+            raise ValueError(f"[pack] N must be 2 * pair, got N={n}, pair={pair}")
+        group = kernel_group(k, tensor.group)
+        size = (-(-n // TILE_ROWS), padded_inputs(k) * CHUNK_BYTES[group] // CHUNK_INPUTS)
+        with memory_errors(launcher, "pack"):
+            data = torch.empty(size, dtype=torch.uint8, device=launcher.device)
+            parts = [
+                _upload(a, launcher.device) for a in (tensor.qweight, tensor.scale, tensor.zero)
+            ]
+        launcher.run(geometry.repack(n, k, group), [*parts, data, n, k, int(tensor.group), pair])
+        return cls(launcher, data, (n, k), int(tensor.group), pair)
+
+    @property
+    def size_bytes(self) -> int:
+        """Packed bytes, padding included."""
+        return self.data.nbytes
+
+    @property
+    def outputs(self) -> int:
+        """Columns of y."""
+        return self.shape[0] // 2 if self.pair else self.shape[0]
+
+    def bytes_at(self, path: str, rows: int) -> int:
+        """Bytes of weights that a product of so many rows reads, as executed."""
+        is_dequantized = paths.kernel_for(path, self.launcher.arch, rows) == paths.CUBLAS
+        dequantized = 2 * self.shape[0] * self._inputs if is_dequantized else 0
+        return self.size_bytes + dequantized
+
+    def product(self, path: str) -> Callable[[Tensor, Tensor], None]:
+        """The product from float32 [..., K] to float32 [..., outputs], both contiguous."""
+        paths.choices(path, self.launcher.arch)
+
+        def product(x: Tensor, y: Tensor) -> None:
+            rows = x.view(-1, self.shape[1])
+            with memory_errors(self.launcher, path):
+                half = F.pad(rows, (0, self._inputs - self.shape[1])).half()
+            self.multiply(path, Product(x=half, y=y.view(-1, self.outputs)))
+
+        return product
+
+    def multiply(self, path: str, product: Product) -> None:
+        """Start the product, by the kernel that the table of paths names for its rows."""
+        rows = self._checked_rows(product)
+        if rows:
+            _RUN[paths.kernel_for(path, self.launcher.arch, rows)](self, product)
+
+    def _checked_rows(self, product: Product) -> int:
+        x, y = product.x, product.y
+        is_right = x.dtype == torch.float16 and y.dtype in (torch.float16, torch.float32)
+        wanted = (x.shape[0], self._inputs), (x.shape[0], self.outputs)
+        if not is_right or (tuple(x.shape), tuple(y.shape)) != wanted:
+            raise ValueError(
+                f"[GpuInt4] expected x fp16 {list(wanted[0])} and y fp16 or fp32 "
+                f"{list(wanted[1])}, got {x.dtype} {list(x.shape)} and {y.dtype} {list(y.shape)}"
+            )
+        if not (x.is_contiguous() and y.is_contiguous()):
+            raise ValueError("[GpuInt4] x and y must be contiguous")
+        return x.shape[0]
+
+    # ------------------------------------------------------------------------------- w4a16
+
+    def _gemv(self, product: Product) -> None:
+        self._w4a16(product, _gemv_plan(self._linear(product)))
+
+    def _gemm(self, product: Product) -> None:
+        gpu = self.launcher
+        plan = _gemm_plan(self._linear(product), gpu.multiprocessors, gpu.shared_bytes)
+        self._w4a16(product, plan, *gpu.scratch.of(plan))
+
+    def _w4a16(self, product: Product, plan: Launch, *scratch: Tensor | None) -> None:
+        tensors = (product.x, self.data, product.bias, product.residual, product.y)
+        sizes = (product.x.shape[0], self.shape[0], self._inputs)
+        self.launcher.run(plan, [*tensors, *sizes, *scratch], overlap=product.overlap)
+
+    def _cublas(self, product: Product) -> None:
+        """Weights to fp16, then torch's product, then what the other kernels fuse."""
+        (n, k), device = self.shape, self.device
+        with memory_errors(self.launcher, "w4_dequant"):
+            weight = torch.empty(n, self._inputs, dtype=torch.float16, device=device)
+            made = torch.empty(product.x.shape[0], n, dtype=torch.float16, device=device)
+        plan = geometry.dequant(n, k, self._kernel_group)
+        self.launcher.run(plan, [self.data, weight, n, k, self.pair, self._inputs])
+        torch.mm(product.x, weight.T, out=made)
+        if product.bias is not None:
+            made += product.bias
+        if self.pair:
+            made = swiglu(self.launcher, made)
+        if product.residual is not None:
+            made += product.residual
+        product.y.copy_(made)
+
+    def _linear(self, product: Product) -> Linear:
+        flags = (
+            (BIAS, product.bias is not None),
+            (RESIDUAL, product.residual is not None),
+            (SWIGLU, self.pair > 0),
+            (FLOAT_OUT, product.y.dtype == torch.float32),
+        )
+        return Linear(
+            m=product.x.shape[0],
+            n=self.shape[0],
+            k=self._inputs,
+            group=self._kernel_group,
+            epilogue=sum(flag for flag, is_set in flags if is_set),
+            is_dependent=product.overlap and self.launcher.can_overlap,
+        )
+
+
+def swiglu(launcher: Launcher, gate_up: Tensor, y: Tensor | None = None) -> Tensor:
+    """silu(gate) * up of rows fp16 [M, 2 I], I a multiple of 8 -> fp16 [M, I]."""
+    rows, inner = gate_up.shape[0], gate_up.shape[1] // 2
+    if y is None:
+        y = torch.empty(rows, inner, dtype=torch.float16, device=gate_up.device)
+    launcher.run(
+        step_geometry.swiglu(rows, inner), [gate_up, y, None, None, None, rows, inner], overlap=True
+    )
+    return y
+
+
+_RUN: dict[str, Callable[[GpuInt4, Product], None]] = {
+    paths.GEMV: GpuInt4._gemv,
+    paths.GEMM: GpuInt4._gemm,
+    paths.CUBLAS: GpuInt4._cublas,
+}
+
+
+@functools.lru_cache(maxsize=1024)
+def _gemv_plan(linear: Linear) -> Launch:
+    return geometry.gemv(linear)
+
+
+@functools.lru_cache(maxsize=1024)
+def _gemm_plan(linear: Linear, multiprocessors: int, shared_bytes: int) -> Launch:
+    return geometry.gemm(linear, geometry.gemm_tuning(linear, multiprocessors, shared_bytes))
+
+
+def _upload(array: NDArray[Any], device: torch.device) -> Tensor:
+    return torch.from_numpy(np.require(array, requirements=("C", "W"))).to(device)
+
+
+def _whole_halfs(k: int) -> int:
+    return -(-k // HALFS) * HALFS

@@ -1,0 +1,213 @@
+"""Every w4a16 kernel, emulated in every schedule, against float64 on awkward shapes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edgebench_kernels.cuda import geometry
+from edgebench_kernels.cuda.geometry import BIAS, FLOAT_OUT, RESIDUAL, SWIGLU
+from edgebench_kernels.cuda.layout import pack
+from edgebench_kernels.formats import Int4Tensor, dequantize, pack_codes
+
+from .cases import Case, case_of, random_tensor
+from .emulation import SCHEDULES, Emulation, Launch
+from .w4a16 import (
+    check_in_all_schedules,
+    gemm_case,
+    gemv_case,
+    launch_of,
+    outputs,
+    variant_of,
+)
+
+pytestmark = [pytest.mark.native, pytest.mark.slow]
+
+# A ring goes round where chunks > warps * stages; 192 and 320 inputs end in half a chunk.
+GEMV = {
+    "one row": gemv_case(1, random_tensor(1, 64, 64, 0)),
+    "group 32": gemv_case(1, random_tensor(17, 128, 32, 1)),
+    "group K, fp32 out": gemv_case(1, random_tensor(64, 512, 512, 2), FLOAT_OUT),
+    "half a chunk, bias": gemv_case(2, random_tensor(17, 192, 64, 3), BIAS),
+    "ring goes round": gemv_case(2, random_tensor(33, 1088, 64, 4), warps=2, stages=3),
+    "three of four tokens": gemv_case(3, random_tensor(64, 256, 128, 5), RESIDUAL),
+    "padded K": gemv_case(8, random_tensor(33, 96, 96, 6)),
+    "K of no whole 8": gemv_case(1, random_tensor(5, 20, 20, 7)),
+    "swiglu": gemv_case(7, random_tensor(40, 320, 64, 8), SWIGLU),
+    "swiglu, bias": gemv_case(1, random_tensor(32, 128, 128, 9), SWIGLU | BIAS),
+    "dependent": gemv_case(1, random_tensor(17, 640, 128, 10), warps=2, is_dependent=True),
+}
+GEMM = {
+    "group 32": gemm_case(9, random_tensor(17, 64, 32, 20), warps=2),
+    "split K": gemm_case(16, random_tensor(64, 512, 128, 21), RESIDUAL, warps=2, splits=2),
+    "five parts of K": gemm_case(
+        10, random_tensor(17, 640, 128, 33), warps=2, splits=5, is_dependent=True
+    ),
+    "33 tokens": gemm_case(33, random_tensor(40, 320, 64, 22), BIAS, tokens=32),
+    "scaled weights": gemm_case(33, random_tensor(64, 256, 256, 23), warps=2),
+    "ring goes round": gemm_case(12, random_tensor(40, 704, 64, 24), warps=2, stages=2),
+    "padded K, fp32 out": gemm_case(13, random_tensor(33, 96, 96, 25), FLOAT_OUT, warps=2, tiles=1),
+    "swiglu, two rows of blocks": gemm_case(
+        20, random_tensor(48, 384, 128, 26), SWIGLU, tokens=16, warps=2, splits=2
+    ),
+    "scaled weights of group 32": gemm_case(
+        66, random_tensor(16, 128, 32, 27), BIAS | RESIDUAL, tokens=64, tiles=1, warps=2
+    ),
+    "64 rows of a warp": gemm_case(
+        35, random_tensor(70, 192, 64, 34), tokens=64, tiles=4, warps=2, splits=2
+    ),
+    "128 tokens": gemm_case(130, random_tensor(17, 128, 128, 28), warps=2, tiles=1),
+    "dependent": gemm_case(9, random_tensor(33, 640, 128, 29), warps=2, is_dependent=True),
+}
+SHAPES = [  # N, K, G, pair
+    (1, 32, 32, 0),
+    (17, 64, 64, 0),
+    (40, 320, 64, 20),
+    (33, 96, 96, 0),
+    (64, 512, 512, 16),
+    (5, 20, 20, 0),
+]
+
+
+def tile_plans(n: int, k: int, group: int) -> tuple[geometry.Launch, geometry.Launch]:
+    return geometry.repack(n, k, group), geometry.dequant(n, k, group)
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Emulation:
+    plans = [plan for plan, _ in (*GEMV.values(), *GEMM.values())]
+    plans += [plan for group in (32, 64, 128) for plan in tile_plans(1, 128, group)]
+    return Emulation(tmp_path_factory.mktemp("w4a16"), [variant_of(plan) for plan in plans])
+
+
+@pytest.mark.parametrize("name", GEMV)
+def test_gemv_is_the_truth_in_every_schedule(program: Emulation, name: str) -> None:
+    check_in_all_schedules(program, *GEMV[name])
+
+
+@pytest.mark.parametrize("name", GEMM)
+def test_gemm_is_the_truth_in_every_schedule(program: Emulation, name: str) -> None:
+    check_in_all_schedules(program, *GEMM[name])
+
+
+def test_every_number_of_tokens(program: Emulation) -> None:
+    """M = 1..33 through both kernels, with the macros of a case above."""
+    tensor = random_tensor(17, 64, 32, 30)
+    pairs = [gemm_case(m, tensor, tokens=16, warps=2) for m in range(1, 34)]
+    tensor = random_tensor(17, 96, 96, 31)
+    pairs += [gemv_case(m, tensor) for m in range(5, 9)]
+    launches = [
+        launch_of(plan, case, SCHEDULES[i % len(SCHEDULES)]) for i, (plan, case) in enumerate(pairs)
+    ]
+    for (_, case), (y, _) in zip(pairs, outputs(program, launches), strict=True):
+        case.check(y)
+
+
+def test_the_residual_may_be_the_output(program: Emulation) -> None:
+    for plan, case in (GEMV["three of four tokens"], GEMM["split K"]):
+        launch = launch_of(plan, case, SCHEDULES[2], is_in_place=True)
+        arrays = program.run([launch])[0]
+        case.check(arrays[2])  # x, weights, residual
+
+
+def extreme(codes: int, zero: int, scale: float) -> Int4Tensor:
+    """All weights the same, N = 17, K = 64, G = 32."""
+    return Int4Tensor(
+        qweight=pack_codes(np.full((17, 64), codes, np.uint8)),
+        scale=np.full((17, 2), scale, np.float16),
+        zero=np.full((17, 2), zero, np.uint8),
+        group=32,
+    )
+
+
+def both(tensor: Int4Tensor, x: np.ndarray) -> list[tuple[geometry.Launch, Case]]:
+    """The same tokens through GEMV and GEMM, with macros of the cases above."""
+    return [
+        (geometry.gemv(linear_of(tensor, x)), case_of(len(x), tensor, x=x)),
+        (
+            geometry.gemm(linear_of(tensor, x), geometry.GemmTuning(tokens=16, warps=2)),
+            case_of(len(x), tensor, x=x),
+        ),
+    ]
+
+
+def linear_of(tensor: Int4Tensor, x: np.ndarray) -> geometry.Linear:
+    return geometry.Linear(m=len(x), n=tensor.shape[0], k=tensor.shape[1], group=tensor.group)
+
+
+@pytest.mark.parametrize(
+    ("codes", "zero", "scale"), [(15, 0, 4.0), (0, 15, 4.0), (8, 8, 65504.0), (1, 0, 6e-8)]
+)
+def test_extreme_weights(program: Emulation, codes: int, zero: int, scale: float) -> None:
+    x = np.full((1, 64), 1.0, np.float16)
+    x[:, ::3] = 0.125
+    for plan, case in both(extreme(codes, zero, scale), x):
+        check_in_all_schedules(program, plan, case)
+
+
+def test_zeros_give_zero_and_one_hot_gives_the_column(program: Emulation) -> None:
+    tensor = random_tensor(17, 64, 32, 32)
+    for at in (0, 1, 8, 31, 32, 63):
+        x = np.zeros((1, 64), np.float16)
+        for value in (0.0, 1.0):
+            x[0, at] = value
+            column = (dequantize(tensor)[:, at] * value).astype(np.float16)
+            launches = [launch_of(p, c, SCHEDULES[1]) for p, c in both(tensor, x)]
+            for y, _ in outputs(program, launches):
+                assert np.array_equal(y[0], column)
+
+
+def test_overflow_is_infinity_and_nan_stays_in_its_token(program: Emulation) -> None:
+    x = np.full((1, 64), 60000.0, np.float16)
+    launches = [launch_of(p, c, SCHEDULES[0]) for p, c in both(extreme(15, 0, 1.0), x)]
+    assert all(np.isposinf(y).all() for y, _ in outputs(program, launches))
+    plan, case = GEMM["33 tokens"]
+    x = case.x.copy()
+    x[5, 7] = np.nan
+    case = case_of(33, random_tensor(40, 320, 64, 22), BIAS, x=x)
+    [(y, _)] = outputs(program, [launch_of(plan, case, SCHEDULES[0])])
+    assert np.isnan(y[5]).all()
+    assert np.isfinite(np.delete(y, 5, axis=0)).all()
+
+
+@pytest.mark.parametrize(("n", "k", "group", "pair"), SHAPES)
+def test_repack_writes_the_packers_bytes(
+    program: Emulation, n: int, k: int, group: int, pair: int
+) -> None:
+    tensor = random_tensor(n, k, group, 40)
+    packed = pack(tensor, pair=pair)
+    arrays = (tensor.qweight, tensor.scale, tensor.zero, np.full_like(packed.data, 0xA5))
+    sizes = (np.int32(n), np.int32(k), np.int32(group), np.int32(pair))
+    launches = tile_launches(tile_plans(n, k, packed.group)[0], (*arrays, *sizes))
+    for results in program.run(launches):
+        assert np.array_equal(results[-1], packed.data)
+
+
+@pytest.mark.parametrize(("n", "k", "group", "pair"), SHAPES)
+def test_dequant_gives_numpys_bits(
+    program: Emulation, n: int, k: int, group: int, pair: int
+) -> None:
+    tensor = random_tensor(n, k, group, 41)
+    packed = pack(tensor, pair=pair)
+    stride = -(-k // 8) * 8 + 8
+    y = np.full((n, stride), np.nan, np.float16)
+    sizes = (np.int32(n), np.int32(k), np.int32(pair), np.int32(stride))
+    launches = tile_launches(tile_plans(n, k, packed.group)[1], (packed.data, y, *sizes))
+    for results in program.run(launches):
+        assert np.array_equal(results[-1][:, :k], dequantize(tensor).astype(np.float16))
+        assert not results[-1][:, k : stride - 8].any()  # up to a multiple of 8: zeros
+        assert np.isnan(results[-1][:, stride - 8 :]).all()  # beyond: as it was
+
+
+def tile_launches(plan: geometry.Launch, arguments: tuple) -> list[Launch]:
+    return [
+        Launch(
+            variant=variant_of(plan),
+            grid=plan.grid,
+            threads=plan.threads,
+            shared_bytes=plan.shared_bytes,
+            arguments=arguments,
+            schedule=schedule,
+        )
+        for schedule in SCHEDULES
+    ]

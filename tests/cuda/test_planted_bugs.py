@@ -1,0 +1,218 @@
+"""The emulation catches bugs: each is planted in a kernel's text, and must not get through.
+
+They show as a message of the emulator or of AddressSanitizer, or as wrong numbers; a race in some
+schedule, a wrong fragment in all.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import pytest
+
+from edgebench_kernels.cuda import geometry
+from edgebench_kernels.cuda.geometry import RESIDUAL
+
+from .cases import Case, random_tensor
+from .emulation import SCHEDULES, Emulation, EmulationError, Patch, Schedule
+from .w4a16 import check_in_all_schedules, gemm_case, gemv_case, launch_of, outputs, variant_of
+
+pytestmark = [pytest.mark.native, pytest.mark.slow]
+
+NUMBERS = "numbers"
+OUTSIDE = "heap-buffer-overflow"
+DIVERGENCE = r"\[emulator\] divergence: lane 0 at w4a16_gemv.cu:\d+"
+MISSED = r"\[emulator\] (deadlock: of the threads|divergence: one barrier from)"
+
+# Rings that go round twice, half a chunk at the end, rows and tokens that are missing.
+GEMV = gemv_case(3, random_tensor(17, 1088, 64, 50), RESIDUAL, warps=2, stages=3)
+GEMM = gemm_case(
+    9, random_tensor(17, 1088, 64, 51), RESIDUAL, warps=2, stages=3, splits=2, tokens=16
+)
+GEMV_DEPENDENT = gemv_case(2, random_tensor(17, 640, 128, 52), RESIDUAL, warps=2, is_dependent=True)
+GEMM_DEPENDENT = gemm_case(9, random_tensor(17, 640, 128, 53), warps=2, is_dependent=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bug:
+    """A patch of a case's kernel; `seen`: how it shows; `in_all`: in every schedule."""
+
+    of: tuple[geometry.Launch, Case]
+    patch: Patch
+    seen: str = NUMBERS
+    in_all: bool = False
+
+
+GEMV_FILE, GEMM_FILE, TILE_FILE = "w4a16_gemv.cu", "w4a16_gemm.cu", "w4_tile.cuh"
+GEMV_LOOP = "      copy_wait<kStages - 2>();\n      warp_barrier();\n"
+GEMV_SHARE = "  share<kTokens, kTiles>(parts + warp_id() * kSums, sums);\n  barrier();\n"
+GEMM_LOOP = "    copy_wait<S::kStages - 2>();\n    barrier();\n"
+GEMM_COPIES = "    reader.copy_weights(next);\n    reader.copy_x(next);\n"
+
+WAIT = "    grid_dependency_wait();\n"
+UNROLL = "#pragma unroll\n"
+GEMV_X = (
+    f"{UNROLL}    for (int stage = 0; stage < kStages - 1; ++stage)"
+    " reader.copy_x(ring + stage * S::kBytes);\n"
+)
+GEMM_X = (
+    f"{UNROLL}    for (int stage = 0; stage < S::kStages - 1; ++stage)\n"
+    "      reader.copy_x(memory + stage * S::kStageBytes);\n"
+)
+
+BUGS = {
+    # cp.async
+    "gemv: one wait too few": Bug(
+        of=GEMV, patch=(GEMV_FILE, "copy_wait<kStages - 2>", "copy_wait<kStages - 1>")
+    ),
+    "gemm: one wait too few": Bug(
+        of=GEMM, patch=(GEMM_FILE, "copy_wait<S::kStages - 2>", "copy_wait<S::kStages - 1>")
+    ),
+    "gemm: no commit": Bug(of=GEMM, patch=(GEMM_FILE, "    copy_commit();\n", "")),
+    # barriers
+    "gemv: no barrier of the warp": Bug(
+        of=GEMV, patch=(GEMV_FILE, GEMV_LOOP, GEMV_LOOP.replace("      warp_barrier();\n", ""))
+    ),
+    "gemv: parts over a ring in use": Bug(
+        of=GEMV, patch=(GEMV_FILE, f"  barrier();\n{GEMV_SHARE}", GEMV_SHARE)
+    ),
+    "gemv: parts read before written": Bug(
+        of=GEMV, patch=(GEMV_FILE, GEMV_SHARE, GEMV_SHARE.replace("  barrier();\n", ""))
+    ),
+    "gemm: no barrier": Bug(
+        of=GEMM, patch=(GEMM_FILE, GEMM_LOOP, GEMM_LOOP.replace("    barrier();\n", ""))
+    ),
+    "gemm: write after read, copies before the barrier": Bug(
+        of=GEMM,
+        patch=(
+            GEMM_FILE,
+            f"{GEMM_LOOP}    u8* const next = memory + (slot == 0 ? S::kStages - 1 : slot - 1)"
+            f" * S::kStageBytes;\n{GEMM_COPIES}",
+            "    u8* const next = memory + (slot == 0 ? S::kStages - 1 : slot - 1)"
+            f" * S::kStageBytes;\n{GEMM_COPIES}{GEMM_LOOP.replace('- 2', '- 1')}",
+        ),
+    ),
+    "gemm: a warp skips a barrier": Bug(
+        of=GEMM,
+        patch=(GEMM_FILE, GEMM_LOOP, GEMM_LOOP.replace("barrier()", "if (warp_id()) barrier()")),
+        seen=MISSED,
+        in_all=True,
+    ),
+    "gemv: half a warp loads fragments": Bug(
+        of=GEMV,
+        patch=(
+            GEMV_FILE,
+            "load_matrix_x4(x[i], rows + 64 * i);",
+            "if (lane < 16) load_matrix_x4(x[i], rows + 64 * i);",
+        ),
+        seen=DIVERGENCE,
+        in_all=True,
+    ),
+    # fragments
+    "tile: a[1] and a[2] swapped": Bug(
+        of=GEMV,
+        patch=(TILE_FILE, "  a[2] = half2_sub", "  a[2] = a[1], a[1] = half2_sub"),
+        in_all=True,
+    ),
+    "tile: upper half of the word shifted by 4": Bug(
+        of=GEMM, patch=(TILE_FILE, "word >> 8", "word >> 4"), in_all=True
+    ),
+    "tile: zero points of the other row": Bug(
+        of=GEMM, patch=(TILE_FILE, "0xd4d46464, 0x4040", "0xd4d46464, 0x4141"), in_all=True
+    ),
+    "gemv: scales of the other row": Bug(
+        of=GEMV, patch=(GEMV_FILE, "low = low_half(scales)", "low = high_half(scales)"), in_all=True
+    ),
+    "gemv: fragments of x swapped": Bug(
+        of=GEMV,
+        patch=(GEMV_FILE, "x[step / 2][step % 2 * 2],", "x[step / 2][2 - step % 2 * 2],"),
+        in_all=True,
+    ),
+    "gemm: fragments of x of the other step": Bug(
+        of=GEMM, patch=(GEMM_FILE, "[tile][0], x[0], x[1]", "[tile][0], x[2], x[3]"), in_all=True
+    ),
+    # predicates
+    "gemv: tokens that are not there": Bug(
+        of=GEMV, patch=(GEMV_FILE, "token + i < m && ", ""), seen=OUTSIDE, in_all=True
+    ),
+    "gemm: tokens that are not there": Bug(
+        of=GEMM, patch=(GEMM_FILE, " && i < tokens", ""), seen=OUTSIDE, in_all=True
+    ),
+    "gemv: inputs past the row": Bug(
+        of=GEMV, patch=(GEMV_FILE, "x + i * k, inputs_left > 0,", "x + i * k, true,"), seen=OUTSIDE
+    ),
+    "tile: weights past the row": Bug(
+        of=GEMV,
+        patch=(TILE_FILE, "at + lane_at < bytes_left", "at < bytes_left"),
+        seen=OUTSIDE,
+        in_all=True,
+    ),
+    "gemm: rows of tiles that are not there": Bug(
+        of=GEMM, patch=(GEMM_FILE, " && tile < rows", ""), seen=OUTSIDE, in_all=True
+    ),
+    "epilogue: outputs past the row": Bug(
+        of=GEMV,
+        patch=("epilogue.cuh", "if (i < count) y[i] = float_to", "y[i] = float_to"),
+        seen=OUTSIDE,
+        in_all=True,
+    ),
+    "epilogue: tokens that are not there": Bug(
+        of=GEMM, patch=("epilogue.cuh", "token >= out.m || ", ""), seen=OUTSIDE, in_all=True
+    ),
+    # the kernel before
+    "gemv: x before the kernel before is done": Bug(
+        of=GEMV_DEPENDENT, patch=(GEMV_FILE, WAIT + GEMV_X, GEMV_X + WAIT)
+    ),
+    "gemm: x before the kernel before is done": Bug(
+        of=GEMM_DEPENDENT, patch=(GEMM_FILE, WAIT + GEMM_X, GEMM_X + WAIT)
+    ),
+    "gemm: never waits": Bug(of=GEMM_DEPENDENT, patch=(GEMM_FILE, WAIT, ""), in_all=True),
+    # split K
+    "split: counted before written": Bug(
+        of=GEMM, patch=("split_k.cuh", "counter, 0, memory) == 0", "counter, 1, memory) == 0")
+    ),
+    "split: no fence": Bug(of=GEMM, patch=("split_k.cuh", "  }\n  memory_fence();\n}", "  }\n}")),
+    "split: own sums for the sibling's": Bug(
+        of=GEMM, patch=("split_k.cuh", "sums + sibling * part", "sums + mine * part"), in_all=True
+    ),
+    "split: counter not put back": Bug(
+        of=GEMM,
+        patch=("split_k.cuh", "    if (thread_id() == 0) *counter = 0;\n", ""),
+        in_all=True,
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Emulation:
+    variants = [variant_of(plan) for plan, _ in (GEMV, GEMM)]
+    variants += [variant_of(bug.of[0], (bug.patch,)) for bug in BUGS.values()]
+    return Emulation(tmp_path_factory.mktemp("bugs"), variants)
+
+
+@pytest.mark.parametrize("of", [GEMV, GEMM], ids=["gemv", "gemm"])
+def test_without_a_bug_all_is_well(program: Emulation, of: tuple[geometry.Launch, Case]) -> None:
+    check_in_all_schedules(program, *of)
+
+
+@pytest.mark.parametrize("name", BUGS)
+def test_a_planted_bug_is_caught(program: Emulation, name: str) -> None:
+    bug = BUGS[name]
+    caught = [how_it_shows(program, bug, schedule) for schedule in SCHEDULES]
+    assert any(caught)
+    assert all(caught) or not bug.in_all, caught
+    for text in filter(None, caught):
+        assert re.search(bug.seen, text), text
+
+
+def how_it_shows(program: Emulation, bug: Bug, schedule: Schedule) -> str:
+    """What the emulator says, or NUMBERS where the results are wrong; empty where all is well."""
+    plan, case = bug.of
+    try:
+        [(y, counters)] = outputs(program, [launch_of(plan, case, schedule, patches=(bug.patch,))])
+    except EmulationError as err:
+        return str(err)
+    if counters is not None and counters.any():
+        return NUMBERS
+    return NUMBERS if case.is_wrong(y).any() else ""

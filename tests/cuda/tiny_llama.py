@@ -1,0 +1,105 @@
+"""A Llama of two layers with INT4 weights, and what it computes in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from edgebench_kernels.engine import LlamaConfig, LlamaWeights, weights_from_tensors
+from edgebench_kernels.engine.weights import EMBEDDING, FINAL_NORM, LM_HEAD, tensor_shapes
+from edgebench_kernels.formats import Int4Tensor, dequantize
+from edgebench_kernels.quantize import quantize_rtn
+
+GROUP = 32
+CONFIG = LlamaConfig(
+    vocab_size=64,
+    hidden_size=64,
+    intermediate_size=96,
+    layers=2,
+    heads=4,
+    kv_heads=2,
+    head_dim=16,
+    max_position_embeddings=64,
+    rope_theta=10_000.0,
+    rms_norm_eps=1e-5,
+    is_tied=False,
+)
+
+
+def weights_of(config: LlamaConfig = CONFIG, seed: int = 0) -> LlamaWeights:
+    """Random fp16 weights whose answers change from token to token."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def tensor(name: str, shape: tuple[int, ...]) -> Tensor:
+        noise = torch.randn(shape, generator=generator)
+        if "norm" in name:
+            return 1 + 0.1 * noise
+        return noise if name == EMBEDDING else noise * (2 / shape[-1] ** 0.5)
+
+    shapes = tensor_shapes(config)
+    return weights_from_tensors(config, {name: tensor(name, s) for name, s in shapes.items()})
+
+
+def quantized(weights: LlamaWeights) -> dict[str, Int4Tensor]:
+    """Each linear in 4 bits."""
+    return {name: quantize_rtn(w.numpy(), GROUP) for name, w in weights.linears().items()}
+
+
+def rounded(weights: LlamaWeights, tensors: dict[str, Int4Tensor]) -> dict[str, Tensor]:
+    """Every tensor in float64, linears as their 4 bits say."""
+    exact = {name: tensor.double() for name, tensor in weights.tensors.items()}
+    return exact | {name: torch.from_numpy(dequantize(t)).double() for name, t in tensors.items()}
+
+
+def logits_of(config: LlamaConfig, tensors: dict[str, Tensor], tokens: Sequence[int]) -> Tensor:
+    """float64 [T, V]: the logits behind every token of one sequence."""
+    x = tensors[EMBEDDING][torch.tensor(tokens)]
+    cos, sin = _rotations(config, len(tokens))
+    for index in range(config.layers):
+        prefix = f"model.layers.{index}."
+
+        def linear(name: str, y: Tensor, prefix: str = prefix) -> Tensor:
+            return y @ tensors[f"{prefix}{name}.weight"].T
+
+        y = _norm(x, tensors[prefix + "input_layernorm.weight"], config)
+        heads = [
+            linear(f"self_attn.{name}_proj", y).view(len(tokens), -1, config.head_dim)
+            for name in "qkv"
+        ]
+        query, key = (_rotated(one, cos, sin) for one in heads[:2])
+        shared = config.heads // config.kv_heads
+        mixed = _attention(
+            query, key.repeat_interleave(shared, 1), heads[2].repeat_interleave(shared, 1)
+        )
+        x = x + linear("self_attn.o_proj", mixed)
+        y = _norm(x, tensors[prefix + "post_attention_layernorm.weight"], config)
+        gate = linear("mlp.gate_proj", y)
+        x = x + linear("mlp.down_proj", gate * gate.sigmoid() * linear("mlp.up_proj", y))
+    return _norm(x, tensors[FINAL_NORM], config) @ tensors[LM_HEAD].T
+
+
+def _norm(x: Tensor, weight: Tensor, config: LlamaConfig) -> Tensor:
+    return x / (x.square().mean(-1, keepdim=True) + config.rms_norm_eps).sqrt() * weight
+
+
+def _rotations(config: LlamaConfig, length: int) -> tuple[Tensor, Tensor]:
+    """cos and sin float64 [T, 1, D / 2]."""
+    half = np.arange(config.head_dim // 2) * 2 / config.head_dim
+    angles = np.arange(length)[:, None] / config.rope_theta**half
+    return torch.from_numpy(np.cos(angles))[:, None], torch.from_numpy(np.sin(angles))[:, None]
+
+
+def _rotated(heads: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    a, b = heads.chunk(2, -1)
+    return torch.cat([a * cos - b * sin, b * cos + a * sin], -1)
+
+
+def _attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Causal, of float64 [T, H, D]."""
+    scores = torch.einsum("thd,shd->hts", query, key) / query.shape[-1] ** 0.5
+    future = torch.ones(scores.shape[1:], dtype=torch.bool).triu(1)
+    softmax = scores.masked_fill(future, -torch.inf).softmax(-1)
+    return torch.einsum("hts,shd->thd", softmax, value).flatten(1)

@@ -1,0 +1,431 @@
+// A GPU's blocks, warps and barriers on one host thread, with every unkind order that is legal.
+//
+// Each GPU thread is a fiber (ucontext) that runs until it must wait: at a barrier, for the other
+// lanes of its warp (a collective), or until something becomes true. The scheduler then picks who
+// goes on, by a seeded dice:
+//
+//   lockstep  warps advance by turns, one stretch between two waits at a time
+//   greedy    a warp runs as far ahead as barriers allow before another one moves
+//   early     cp.async lands when it is issued          late  ... only when it is waited for
+//             a published store is seen at once               ... after a fence, or the grid
+//   resident  so many blocks of the grid live at once, in random order
+//
+// Shared memory is an exact-size heap allocation of 0xff bytes (NaN as fp16 and fp32), buffers are
+// exact-size heap allocations: under AddressSanitizer an access one byte outside is an error.
+// What hardware leaves undefined ends the process with a message that names file and line:
+#ifndef EDGEBENCH_TESTS_EMULATOR_H_
+#define EDGEBENCH_TESTS_EMULATOR_H_
+
+#include <sys/mman.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdarg>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+#include <sanitizer/common_interface_defs.h>
+#endif
+
+namespace emulator {
+
+enum Failure { kDivergence = 3, kDeadlock = 4, kMisaligned = 5, kBadLaunch = 6, kUnordered = 7 };
+
+[[noreturn]] inline void fail(Failure code, const char* format, ...) {
+  va_list arguments;
+  va_start(arguments, format);
+  fprintf(stderr, "[emulator] ");
+  vfprintf(stderr, format, arguments);
+  fprintf(stderr, "\n");
+  va_end(arguments);
+  fflush(stderr);
+  _exit(code);
+}
+
+// Where in the kernel a primitive was called.
+struct Site {
+  const char* file;
+  int line;
+  // As a default argument: the place of the call.
+  static Site here(const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+    return {file, line};
+  }
+  bool operator==(const Site& other) const {
+    return line == other.line && strcmp(file, other.file) == 0;
+  }
+};
+
+enum class State { kReady, kBarrier, kCollective, kUntil, kDone };
+
+// Computes a collective: lane i's operands and results are behind lanes[i].
+using Combine = void (*)(void** lanes);
+
+struct Copy {
+  void* to;
+  const void* from;
+  int bytes;
+  bool is_taken;
+};
+
+inline void land(const Copy& copy) {
+  if (copy.is_taken) {
+    memcpy(copy.to, copy.from, copy.bytes);
+  } else {
+    memset(copy.to, 0, copy.bytes);
+  }
+}
+
+// 16 bytes on their way to other blocks.
+struct Store {
+  void* to;
+  unsigned char bytes[16];
+};
+
+struct Block;
+
+struct Thread {
+  ucontext_t context;
+  char* stack = nullptr;
+  void* fake_stack = nullptr;  // AddressSanitizer's
+  Block* block = nullptr;
+  int index = 0;
+  State state = State::kReady;
+  Site site{"", 0};
+  int barrier = 0, barrier_threads = 0;  // of kBarrier
+  void* payload = nullptr;               // of kCollective
+  Combine combine = nullptr;
+  int width = 32;
+  std::function<bool()> until;  // of kUntil
+  std::vector<Copy> open;       // copies not yet committed
+  std::deque<std::vector<Copy>> groups;
+  std::vector<Store> stores;       // not yet seen by others
+  std::vector<size_t> copied;      // of its block's `copied`
+  std::shared_ptr<void> products;  // asynchronous ones: emulated_wgmma.h
+};
+
+inline void land(const Store& store) { memcpy(store.to, store.bytes, sizeof(store.bytes)); }
+
+inline void land_stores(Thread* thread) {
+  for (const Store& store : thread->stores) land(store);
+  thread->stores.clear();
+}
+
+struct Block {
+  int x = 0, y = 0, z = 0;
+  std::vector<Thread> threads;
+  unsigned char* shared = nullptr;
+  std::map<const void*, u_int64_t> notes;  // state of primitives that live in shared memory
+  // For each 16 bytes of shared memory: 1 + the thread whose cp.async wrote them, until its fence.
+  std::vector<int> copied;
+
+  ~Block() { free(shared); }
+};
+
+struct Launch {
+  int grid[3] = {1, 1, 1};
+  int threads = 32;
+  int shared_bytes = 0;
+  bool is_early = false;
+  bool is_greedy = false;
+  int resident = 1;
+  unsigned seed = 1;
+  std::function<void()> body;
+};
+
+constexpr size_t kStackBytes = 256 << 10;
+constexpr size_t kGuardBytes = 4096;
+
+// What runs now.
+inline Launch launch;
+inline Thread* self = nullptr;
+inline ucontext_t scheduler;
+inline const void* scheduler_stack = nullptr;
+inline size_t scheduler_stack_bytes = 0;
+inline std::vector<char*> idle_stacks;
+inline std::mt19937 dice;
+inline std::vector<Store> unfenced;  // of threads that are done: seen when the grid is
+
+// Lands in shared memory, where products that read by the other path do not see it before a fence.
+inline void land_shared(const Copy& copy) {
+  land(copy);
+  const size_t unit = (static_cast<unsigned char*>(copy.to) - self->block->shared) / 16;
+  self->block->copied.at(unit) = 1 + self->index;
+  self->copied.push_back(unit);
+}
+inline void fence_copies() {
+  for (const size_t unit : self->copied) {
+    int& writer = self->block->copied[unit];
+    if (writer == 1 + self->index) writer = 0;
+  }
+  self->copied.clear();
+}
+
+// ------------------------------------------------------------------------------------------ fibers
+
+inline char* take_stack() {
+  if (!idle_stacks.empty()) {
+    char* const stack = idle_stacks.back();
+    idle_stacks.pop_back();
+    return stack;
+  }
+  void* const pages = mmap(nullptr, kStackBytes + kGuardBytes, PROT_READ | PROT_WRITE,
+                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (pages == MAP_FAILED) fail(kBadLaunch, "no memory for a thread's stack");
+  mprotect(pages, kGuardBytes, PROT_NONE);
+  return static_cast<char*>(pages) + kGuardBytes;
+}
+
+inline void give_stack(char* stack) {
+#ifdef __SANITIZE_ADDRESS__
+  __asan_unpoison_memory_region(stack, kStackBytes);
+#endif
+  idle_stacks.push_back(stack);
+}
+
+// From a thread to the scheduler.
+inline void leave() {
+  Thread* const me = self;
+#ifdef __SANITIZE_ADDRESS__
+  __sanitizer_start_switch_fiber(me->state == State::kDone ? nullptr : &me->fake_stack,
+                                 scheduler_stack, scheduler_stack_bytes);
+#endif
+  swapcontext(&me->context, &scheduler);
+#ifdef __SANITIZE_ADDRESS__
+  __sanitizer_finish_switch_fiber(me->fake_stack, &scheduler_stack, &scheduler_stack_bytes);
+#endif
+}
+
+// From the scheduler to a thread, until it waits.
+inline void enter(Thread* thread) {
+  self = thread;
+#ifdef __SANITIZE_ADDRESS__
+  void* fake_stack = nullptr;
+  __sanitizer_start_switch_fiber(&fake_stack, thread->stack, kStackBytes);
+#endif
+  swapcontext(&scheduler, &thread->context);
+#ifdef __SANITIZE_ADDRESS__
+  __sanitizer_finish_switch_fiber(fake_stack, nullptr, nullptr);
+#endif
+  self = nullptr;
+}
+
+inline void run_body() {
+#ifdef __SANITIZE_ADDRESS__
+  __sanitizer_finish_switch_fiber(nullptr, &scheduler_stack, &scheduler_stack_bytes);
+#endif
+  launch.body();
+  unfenced.insert(unfenced.end(), self->stores.begin(), self->stores.end());
+  self->state = State::kDone;
+  leave();
+}
+
+// ----------------------------------------------------------------------- what primitives wait with
+
+inline void wait_at_barrier(int id, int count, Site site) {
+  self->state = State::kBarrier;
+  self->site = site;
+  self->barrier = id;
+  self->barrier_threads = count;
+  leave();
+}
+
+// Meet the other lanes (32, or 128 of a warp group); the last to come lets `combine` see them all.
+inline void collective(void* payload, Combine combine, Site site, int width = 32) {
+  self->state = State::kCollective;
+  self->site = site;
+  self->payload = payload;
+  self->combine = combine;
+  self->width = width;
+  leave();
+}
+
+// For memory barriers and flags: go on at some time after `fact` has become true.
+inline void wait_until(std::function<bool()> fact, Site site) {
+  self->state = State::kUntil;
+  self->site = site;
+  self->until = std::move(fact);
+  leave();
+}
+
+inline void check_aligned(const void* at, size_t bytes, Site site) {
+  if (reinterpret_cast<size_t>(at) % bytes != 0) {
+    fail(kMisaligned, "misaligned: %p is no multiple of %zu at %s:%d", at, bytes, site.file,
+         site.line);
+  }
+}
+
+// --------------------------------------------------------------------------------------- scheduler
+
+inline const char* name_of(State state) {
+  constexpr const char* kNames[] = {"ready", "at the barrier", "at the collective", "waiting",
+                                    "done"};
+  return kNames[static_cast<int>(state)];
+}
+
+inline void report_deadlock(const std::vector<std::unique_ptr<Block>>& live) {
+  std::map<std::string, int> where;
+  for (const auto& block : live) {
+    for (const Thread& thread : block->threads) {
+      std::string text = name_of(thread.state);
+      if (thread.state != State::kDone) {
+        text += " " + std::string(thread.site.file) + ":" + std::to_string(thread.site.line);
+      }
+      where[text] += 1;
+    }
+  }
+  std::string all;
+  for (const auto& [text, count] : where) {
+    all += (all.empty() ? "" : ", ") + std::to_string(count) + " " + text;
+  }
+  fail(kDeadlock, "deadlock: of the threads %s", all.c_str());
+}
+
+// Perform the collective that a whole warp (or warp group) has reached.
+inline bool meet(Thread* first, int width) {
+  std::vector<void*> lanes;
+  for (int lane = 0; lane < width; ++lane) {
+    const Thread& thread = first[lane];
+    if (thread.state != State::kCollective || thread.width != width) return false;
+    lanes.push_back(thread.payload);
+  }
+  for (int lane = 1; lane < width; ++lane) {
+    const Thread& thread = first[lane];
+    if (!(thread.site == first->site) || thread.combine != first->combine) {
+      fail(kDivergence, "divergence: lane 0 at %s:%d, lane %d at %s:%d", first->site.file,
+           first->site.line, lane, thread.site.file, thread.site.line);
+    }
+  }
+  if (first->combine != nullptr) first->combine(lanes.data());
+  for (int lane = 0; lane < width; ++lane) first[lane].state = State::kReady;
+  return true;
+}
+
+// Let each lane that can go on run to its next wait, in random order; then meet.
+inline bool step(Block* block, int warp) {
+  Thread* const lanes = block->threads.data() + warp * 32;
+  int order[32];
+  for (int i = 0; i < 32; ++i) order[i] = i;
+  std::shuffle(order, order + 32, dice);
+  bool has_moved = false;
+  for (const int lane : order) {
+    Thread* const thread = lanes + lane;
+    if (thread->state == State::kUntil && thread->until()) thread->state = State::kReady;
+    if (thread->state != State::kReady) continue;
+    enter(thread);
+    has_moved = true;
+  }
+  if (lanes->state == State::kCollective) {
+    const int width = lanes->width;
+    const int first = warp / (width / 32) * (width / 32);
+    has_moved |= meet(block->threads.data() + first * 32, width);
+  }
+  return has_moved;
+}
+
+inline bool release_barriers(Block* block) {
+  std::map<int, std::vector<Thread*>> waiting;
+  for (Thread& thread : block->threads) {
+    if (thread.state == State::kBarrier) waiting[thread.barrier].push_back(&thread);
+  }
+  bool has_moved = false;
+  for (auto& [id, threads] : waiting) {
+    if (static_cast<int>(threads.size()) < threads[0]->barrier_threads) continue;
+    for (Thread* const thread : threads) {
+      if (id == 0 && !(thread->site == threads[0]->site)) {
+        fail(kDivergence, "divergence: one barrier from %s:%d and from %s:%d",
+             threads[0]->site.file, threads[0]->site.line, thread->site.file, thread->site.line);
+      }
+      thread->state = State::kReady;
+    }
+    has_moved = true;
+  }
+  return has_moved;
+}
+
+inline std::unique_ptr<Block> make_block(int index) {
+  auto block = std::make_unique<Block>();
+  block->x = index % launch.grid[0];
+  block->y = index / launch.grid[0] % launch.grid[1];
+  block->z = index / launch.grid[0] / launch.grid[1];
+  if (posix_memalign(reinterpret_cast<void**>(&block->shared), 1024, launch.shared_bytes) != 0) {
+    fail(kBadLaunch, "no memory for %d bytes of shared memory", launch.shared_bytes);
+  }
+  memset(block->shared, 0xff, launch.shared_bytes);
+  block->copied.resize(launch.shared_bytes / 16 + 1);
+  block->threads = std::vector<Thread>(launch.threads);
+  for (int i = 0; i < launch.threads; ++i) {
+    Thread* const thread = &block->threads[i];
+    thread->block = block.get();
+    thread->index = i;
+    thread->stack = take_stack();
+    getcontext(&thread->context);
+    thread->context.uc_stack.ss_sp = thread->stack;
+    thread->context.uc_stack.ss_size = kStackBytes;
+    thread->context.uc_link = nullptr;
+    makecontext(&thread->context, run_body, 0);
+  }
+  return block;
+}
+
+inline bool is_done(const std::unique_ptr<Block>& block) {
+  return std::all_of(block->threads.begin(), block->threads.end(),
+                     [](const Thread& thread) { return thread.state == State::kDone; });
+}
+
+// One round: every warp of every live block moves once (greedy: as far as it can).
+inline bool round_of(const std::vector<std::unique_ptr<Block>>& live) {
+  std::vector<std::pair<Block*, int>> warps;
+  for (const auto& block : live) {
+    for (int warp = 0; warp < launch.threads / 32; ++warp) warps.emplace_back(block.get(), warp);
+  }
+  std::shuffle(warps.begin(), warps.end(), dice);
+  bool has_moved = false;
+  for (const auto& [block, warp] : warps) {
+    while (step(block, warp)) {
+      has_moved = true;
+      if (!launch.is_greedy) break;
+    }
+  }
+  for (const auto& block : live) has_moved |= release_barriers(block.get());
+  return has_moved;
+}
+
+inline void run(const Launch& what) {
+  launch = what;
+  if (launch.threads % 32 != 0) fail(kBadLaunch, "threads must be whole warps");
+  dice.seed(launch.seed);
+  std::vector<int> remaining(launch.grid[0] * launch.grid[1] * launch.grid[2]);
+  for (size_t i = 0; i < remaining.size(); ++i) remaining[i] = static_cast<int>(i);
+  std::shuffle(remaining.begin(), remaining.end(), dice);
+  std::vector<std::unique_ptr<Block>> live;
+  while (!remaining.empty() || !live.empty()) {
+    while (!remaining.empty() && static_cast<int>(live.size()) < launch.resident) {
+      live.push_back(make_block(remaining.back()));
+      remaining.pop_back();
+    }
+    if (!round_of(live)) report_deadlock(live);
+    for (auto& block : live) {
+      if (!is_done(block)) continue;
+      for (Thread& thread : block->threads) give_stack(thread.stack);
+      block.reset();
+    }
+    live.erase(std::remove(live.begin(), live.end(), nullptr), live.end());
+  }
+  for (const Store& store : unfenced) land(store);
+  unfenced.clear();
+}
+
+}  // namespace emulator
+
+#endif  // EDGEBENCH_TESTS_EMULATOR_H_
