@@ -58,13 +58,13 @@ RING = wgmma_case(33, random_tensor(17, 1088, 64, 40), **SMALL)
 GROUPS = wgmma_case(33, random_tensor(17, 1088, 64, 40), tokens=64, warps=8)
 A8_RING = a8_case(33, random_tensor(17, 1088, 64, 41), is_wgmma=True, tokens=64, warps=8)
 FILE, A8_FILE, PRIM = "w4a16_wgmma.cu", "w4a8_wgmma.cu", "prim_wgmma.cuh"
-SCALE = "        scale_fragment(scales[tile], a[tile][1]);\n"
+SCALE = "      scale_fragment(of.scales[tile], a[tile][1]);\n"
 ARRIVE = "  copy_wait<kPending>();\n  async_fence();\n  warp_barrier();\n"
 BUGS = {
     # order of products
     "no fence": Bug(
         of=RING,
-        patch=(FILE, "      wgmma_fence();\n", ""),
+        patch=(FILE, "    wgmma_fence();\n", ""),
         seen="no wgmma_fence before it",
         in_all=True,
     ),
@@ -72,17 +72,17 @@ BUGS = {
         of=RING,
         patch=(
             FILE,
-            f"{SCALE}      }}\n      wgmma_fence();\n",
-            "      }\n      wgmma_fence();\n      for (int tile = 0; tile < S::kTiles; ++tile)\n"
+            f"{SCALE}    }}\n    wgmma_fence();\n",
+            "    }\n    wgmma_fence();\n    for (int tile = 0; tile < S::kTiles; ++tile)\n"
             + SCALE,
         ),
         seen="registers written since",
         in_all=True,
     ),
-    "no wait": Bug(of=RING, patch=(FILE, "      wgmma_wait<1>();\n", "")),
+    "no wait": Bug(of=RING, patch=(FILE, "    wgmma_wait<1>();\n", "")),
     "one wait too few": Bug(of=RING, patch=(FILE, "wgmma_wait<1>", "wgmma_wait<2>")),
     "no last wait": Bug(of=A16["group 32"], patch=(FILE, "  wgmma_wait<0>();\n", "")),
-    "no commit": Bug(of=RING, patch=(FILE, "      wgmma_commit();\n", "")),
+    "no commit": Bug(of=RING, patch=(FILE, "    wgmma_commit();\n", "")),
     # memory
     "no fence of the copies": Bug(
         of=RING,

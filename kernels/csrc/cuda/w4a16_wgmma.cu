@@ -94,49 +94,55 @@ struct Batches {
   u32 a[2][S::kTiles][2][4];
 };
 
-// Issues the products of a chunk. `between` is called when the first of its batches is under way;
-// when this returns the last one still is.
-template <class S, class Between>
-EB_DEVICE void multiply(const u8* stage, Batches<S>& batches,
-                        float (&sums)[S::kTiles][S::kEights][4], const Between& between) {
-  constexpr int kGroups = t16x64::kChunkInputs / S::kGroup, kBatches = S::kGroup / 32;
-  const u8* const weights = stage + 2 * S::kHalfBytes + warp_id() * S::kTiles * S::kTileBytes;
-  const u64 rows = matrix_descriptor(stage);
-#pragma unroll
-  for (int group = 0; group < kGroups; ++group) {
-    u32 scales[S::kTiles];
-    Zeros zeros[S::kTiles];
+// What a group of each of the warp's tiles is decoded with.
+template <class S>
+struct GroupOf {
+  u32 scales[S::kTiles];
+  Zeros zeros[S::kTiles];
+
+  EB_DEVICE void load(const u8* weights, int group) {
 #pragma unroll
     for (int tile = 0; tile < S::kTiles; ++tile) {
       const u8* const tail = weights + tile * S::kTileBytes + group_at<S::kGroup>(group);
       scales[tile] = scales_at(tail, lane_id() / 4);
       zeros[tile] = zeros_of(zeros_at(tail, lane_id() / 4));
     }
+  }
+};
+
+// Issues the products of a chunk. `between` is called when the first of its batches is under way;
+// when this returns the last one still is.
+template <class S, class Between>
+EB_DEVICE void multiply(const u8* stage, Batches<S>& batches,
+                        float (&sums)[S::kTiles][S::kEights][4], const Between& between) {
+  const u8* const weights = stage + 2 * S::kHalfBytes + warp_id() * S::kTiles * S::kTileBytes;
+  const u64 rows = matrix_descriptor(stage);
+  GroupOf<S> of;
 #pragma unroll
-    for (int batch = group * kBatches; batch < (group + 1) * kBatches; ++batch) {
-      auto& a = batches.a[batch % 2];
+  for (int batch = 0; batch < t16x64::kChunkInputs / 32; ++batch) {
+    auto& a = batches.a[batch % 2];
+    if (batch % (S::kGroup / 32) == 0) of.load(weights, batch / (S::kGroup / 32));
 #pragma unroll
-      for (int tile = 0; tile < S::kTiles; ++tile) {
-        const u64 words =
-            *(const u64*)(weights + tile * S::kTileBytes + codes_at<S::kGroup>(batch / 2) +
-                          16 * lane_id() + batch % 2 * 8);
-        decode((u32)words, zeros[tile], a[tile][0]);
-        decode((u32)(words >> 32), zeros[tile], a[tile][1]);
-        scale_fragment(scales[tile], a[tile][0]);
-        scale_fragment(scales[tile], a[tile][1]);
-      }
-      wgmma_fence();
-#pragma unroll
-      for (int word = 0; word < 2; ++word) {
-        const u64 step = rows + batch / 2 * (S::kHalfBytes / 16) + (batch % 2 * 2 + word) * 2;
-#pragma unroll
-        for (int tile = 0; tile < S::kTiles; ++tile)
-          wgmma_f16<S::kTokens>(&sums[tile][0][0], a[tile][word], step, true);
-      }
-      wgmma_commit();
-      if (batch == 0) between();
-      wgmma_wait<1>();
+    for (int tile = 0; tile < S::kTiles; ++tile) {
+      const u64 words =
+          *(const u64*)(weights + tile * S::kTileBytes + codes_at<S::kGroup>(batch / 2) +
+                        16 * lane_id() + batch % 2 * 8);
+      decode((u32)words, of.zeros[tile], a[tile][0]);
+      decode((u32)(words >> 32), of.zeros[tile], a[tile][1]);
+      scale_fragment(of.scales[tile], a[tile][0]);
+      scale_fragment(of.scales[tile], a[tile][1]);
     }
+    wgmma_fence();
+#pragma unroll
+    for (int word = 0; word < 2; ++word) {
+      const u64 step = rows + batch / 2 * (S::kHalfBytes / 16) + (batch % 2 * 2 + word) * 2;
+#pragma unroll
+      for (int tile = 0; tile < S::kTiles; ++tile)
+        wgmma_f16<S::kTokens>(&sums[tile][0][0], a[tile][word], step, true);
+    }
+    wgmma_commit();
+    if (batch == 0) between();
+    wgmma_wait<1>();
   }
 }
 

@@ -1,8 +1,8 @@
 """What each kernel for many tokens needs for a shape: macros, grid, shared memory, workspace.
 
-`w4a8_gemm` (int8 activations, every GPU), `w4a16_wgmma` and `w4a8_wgmma` (Hopper). Their grids are tokens x rows
-x parts of K, so that neighbours share weights. Numbers restate the constants of the `.cu` files;
-the emulation tests run with memory of exactly these sizes.
+`w4a8_gemm` (int8 activations, every GPU), `w4a16_wgmma` and `w4a8_wgmma` (Hopper). Their grids are
+tokens x rows x parts of K, so that neighbours share weights. Numbers restate the constants of the
+`.cu` files; the emulation tests run with memory of exactly these sizes.
 """
 
 from __future__ import annotations
