@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from .w4a16 import variant_of
 
 ORDER = np.arange(16).reshape(2, 8).T.reshape(-1)  # byte i of 16 holds this input: w4_bytes.cuh
 NUMBERS = "numbers"
+OUTSIDE = "heap-buffer-overflow"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +48,10 @@ class LargeCase:
             schedule=schedule,
         )
 
+    def with_activations(self, *activations: NDArray) -> LargeCase:
+        """The same weights and the same truth, and other bytes for the kernel."""
+        return replace(self, activations=activations)
+
     def outputs(self, arrays: Sequence[NDArray]) -> tuple[NDArray, NDArray | None]:
         """y, and where K is split the counters, out of the buffers that a launch leaves."""
         return (arrays[-3], arrays[-1]) if self.plan.counters else (arrays[-1], None)
@@ -66,9 +72,10 @@ def a8_case(
     *,
     x: NDArray[np.float16] | None = None,
     is_token_scale: bool = False,
+    is_wgmma: bool = False,
     **tuning: int,
 ) -> LargeCase:
-    """A case of `w4a8_gemm`: x is quantized as `reference.py` does."""
+    """A case of `w4a8_gemm` or `w4a8_wgmma`: x is quantized as `reference.py` does."""
     k = tensor.shape[1]
     if x is None:
         x = np.random.default_rng(7).standard_normal((m, k)).astype(np.float16)
@@ -78,9 +85,13 @@ def a8_case(
     case = case_of(
         m, tensor, epilogue, x=x, linear=exact_linear(tensor, group, quantized.v, quantized.scale)
     )
-    plan = large_geometry.w4a8_gemm(
-        _linear(case, k), large_geometry.A8Tuning(**tuning), is_token_scale=is_token_scale
-    )
+    linear = _linear(case, k)
+    if is_wgmma:
+        wgmma = large_geometry.WgmmaTuning(**tuning)
+        plan = large_geometry.w4a8_wgmma(linear, wgmma, is_token_scale=is_token_scale)
+    else:
+        mma = large_geometry.A8Tuning(**tuning)
+        plan = large_geometry.w4a8_gemm(linear, mma, is_token_scale=is_token_scale)
     scale = quantized.scale[:, 0] if is_token_scale else np.ascontiguousarray(quantized.scale.T)
     return LargeCase(plan=plan, case=case, activations=(interleaved(quantized.v), scale), k=k)
 
@@ -125,14 +136,33 @@ def check_in_all_schedules(
     return answers[0][0]
 
 
-def how_it_shows(program: Emulation, of: LargeCase, schedule: Schedule, patch: Patch) -> str:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bug:
+    """A patch of a case's kernel; `seen`: how it shows; `in_all`: in every schedule."""
+
+    of: LargeCase
+    patch: Patch
+    seen: str = NUMBERS
+    in_all: bool = False
+
+
+def check_bug(program: Emulation, bug: Bug) -> None:
+    """Raise AssertionError unless the bug is caught, as it says."""
+    caught = [_how_it_shows(program, bug, schedule) for schedule in SCHEDULES]
+    assert any(caught)
+    assert all(caught) or not bug.in_all, caught
+    for text in filter(None, caught):
+        assert re.search(bug.seen, text), text
+
+
+def _how_it_shows(program: Emulation, bug: Bug, schedule: Schedule) -> str:
     """What the emulator says, or NUMBERS where the results are wrong; empty where all is well."""
     try:
-        [arrays] = program.run([of.launch(schedule, (patch,))])
+        [arrays] = program.run([bug.of.launch(schedule, (bug.patch,))])
     except EmulationError as err:
         return str(err)
-    y, counters = of.outputs(arrays)
-    is_wrong = of.case.is_wrong(y).any() or (counters is not None and counters.any())
+    y, counters = bug.of.outputs(arrays)
+    is_wrong = bug.of.case.is_wrong(y).any() or (counters is not None and counters.any())
     return NUMBERS if is_wrong else ""
 
 

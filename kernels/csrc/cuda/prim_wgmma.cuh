@@ -56,6 +56,30 @@ EB_DEVICE void settle(s32* d) {
   for (int i = 0; i < kCount; ++i) asm volatile("" : "+r"(d[i]));
 }
 
+// ---------------------------------------------------------------------------------------- arrivals
+
+// A barrier in shared memory (8 bytes) at which arriving and waiting are two things. A phase ends
+// when `count` threads have arrived; then the next one begins.
+EB_DEVICE void arrivals_init(u64* at, u32 count) {
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(at)), "r"(count)
+               : "memory");
+}
+EB_DEVICE void arrive(u64* at) {
+  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(at)) : "memory");
+}
+// Until the phase of this parity is over: 0 for the first, third, .. phase, 1 for the others.
+EB_DEVICE void wait_arrivals(u64* at, u32 parity) {
+  u32 is_over;
+  do {
+    asm volatile(
+        "{ .reg .pred p; mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2; "
+        "selp.u32 %0, 1, 0, p; }"
+        : "=r"(is_over)
+        : "r"(shared_address(at)), "r"(parity)
+        : "memory");
+  } while (!is_over);
+}
+
 // ---------------------------------------------------------------------------------------- products
 
 #define EB_LIST_32                                                                             \

@@ -1,42 +1,36 @@
-// w4a16 for many tokens on Hopper: INT4 weights, fp16 activations, products of warp groups
-// (sm_90a).
+// w4a16 for many tokens on Hopper: INT4 weights, fp16 activations, warp groups' products (sm_90a).
 //
 // Formula: w4a16_gemv.cu; weights s (c - z) are rounded to fp16 before they are multiplied, as if
 //   the matrix had been dequantized.
 //
 // Arguments: as in w4a16_gemm.cu.
 // Macros: EB_GROUP 32 64 128, EB_TOKENS 64 128 256 (of a block), EB_TILES (rows of tiles of a
-// warp),
-//   EB_WARPS (a multiple of 4), EB_STAGES >= 3, EB_EPILOGUE (epilogue.cuh). A thread holds
-//   EB_TILES * EB_TOKENS / 2 sums: at most 128.
+//   warp), EB_WARPS (a multiple of 4), EB_STAGES >= 3, EB_EPILOGUE (epilogue.cuh). A thread holds
+//   EB_TILES EB_TOKENS / 2 sums: at most 128.
 // Launch: grid (ceil(m / EB_TOKENS), ceil(n / 16 EB_TILES EB_WARPS), parts of K), 32 EB_WARPS
-//   threads. Blocks that are neighbours share weights: these are read from DRAM once.
+//   threads; shared bytes, workspace and counters as large_geometry.py's w4a16_wgmma().
+//   Neighbouring blocks share weights: DRAM reads them once.
 //
-// Picture: a word of layout T16x64 is a piece of wgmma's A operand in registers, 16 rows x 16
-// inputs
-//   of each warp; its B operand, the tokens, is read from shared memory by the tensor cores.
+// Picture: a word of layout T16x64 is wgmma's A operand in registers, 16 rows x 16 inputs of each
+//   warp; its B operand, the tokens, is read from shared memory by the tensor cores.
 //
-//     a block:   EB_TOKENS tokens x 16 EB_TILES EB_WARPS rows
-//     product:   m64 nEB_TOKENS k16: a tile of 4 warps x all tokens x a word
-//     batch:     2 words of each tile, decoded while the batch before is multiplied
-//     stage:     128 inputs: | tokens x 64 halfs | tokens x 64 halfs | EB_WARPS x EB_TILES x chunk
-//     |
+//     block:    EB_TOKENS tokens x 16 EB_TILES EB_WARPS rows
+//     product:  m64 n EB_TOKENS k16: a tile of each of 4 warps x all tokens, one word
+//     batch:    2 words of each tile, decoded while the batch before is multiplied
+//     stage:    128 inputs: | tokens x 64 halfs | tokens x 64 halfs | rows of tiles x chunk |
 //
-//   A chunk c's copies are asked for while chunk c - EB_STAGES + 2 is multiplied, into the slot of
-//   the one before that; its products are done, as every warp has waited for all but the last
-//   batch.
+//   Chunk c's copies are asked for while chunk c - EB_STAGES + 2 is multiplied, into the slot of
+//   the chunk before that: it is done with, as every warp waits for all but its last batch.
 //
-// Roofline: tensor cores: 64 x 16 x EB_TOKENS products in EB_TOKENS / 2 cycles of a multiprocessor;
-//   meanwhile each of its four schedulers issues 23 instructions, all that a word takes.
-//   What comes out of the L2 in a cycle: (2 EB_TOKENS + 0.52 rows) / (rows EB_TOKENS / 2048) bytes,
-//   24 for 256 rows x 128 tokens, 36 for 128 x 256: so tall blocks. Time: not yet measured on a
-//   GPU.
+// Roofline: 64 x 16 x EB_TOKENS products take EB_TOKENS / 2 cycles of a multiprocessor's tensor
+//   cores (64 at 128 tokens); its four schedulers issue 23 instructions a word meanwhile (sm_90a,
+//   G = 128, 256 rows x 128 tokens), all included. The L2 gives a block (2 EB_TOKENS + 0.52 rows) /
+//   (rows EB_TOKENS / 2048) bytes a cycle: 24 for 256 rows x 128 tokens, 36 for 128 x 256: so tall
+//   blocks. Time: not yet measured on a GPU.
 //
-// Idea: no shared memory for decoded weights and no copy from registers to it: packing did that.
-//   Two warp groups take turns on the tensor cores by themselves: one decodes while the other's
-//   products run.
-// Sources: own; weights as the A operand from registers as in Machete (vLLM), see
-//   N. Wilkinson et al., "Introducing Machete", 2024.
+// Idea: decoded weights never see shared memory; packing has put them where products want them. Two
+//   warp groups take turns on the tensor cores by themselves: one decodes while the other's run.
+// Sources: own; weights as the A operand from registers, as in Machete (vLLM, 2024).
 #include "fragments.cuh"
 #include "prim_wgmma.cuh"
 #include "split_k.cuh"
@@ -100,49 +94,55 @@ struct Batches {
   u32 a[2][S::kTiles][2][4];
 };
 
-// Issues the products of a chunk. `between` is called when the first of its batches is under way;
-// when this returns the last one still is.
-template <class S, class Between>
-EB_DEVICE void multiply(const u8* stage, Batches<S>& batches,
-                        float (&sums)[S::kTiles][S::kEights][4], const Between& between) {
-  constexpr int kGroups = t16x64::kChunkInputs / S::kGroup, kBatches = S::kGroup / 32;
-  const u8* const weights = stage + 2 * S::kHalfBytes + warp_id() * S::kTiles * S::kTileBytes;
-  const u64 rows = matrix_descriptor(stage);
-#pragma unroll
-  for (int group = 0; group < kGroups; ++group) {
-    u32 scales[S::kTiles];
-    Zeros zeros[S::kTiles];
+// What a group of each of the warp's tiles is decoded with.
+template <class S>
+struct GroupOf {
+  u32 scales[S::kTiles];
+  Zeros zeros[S::kTiles];
+
+  EB_DEVICE void load(const u8* weights, int group) {
 #pragma unroll
     for (int tile = 0; tile < S::kTiles; ++tile) {
       const u8* const tail = weights + tile * S::kTileBytes + group_at<S::kGroup>(group);
       scales[tile] = scales_at(tail, lane_id() / 4);
       zeros[tile] = zeros_of(zeros_at(tail, lane_id() / 4));
     }
+  }
+};
+
+// Issues the products of a chunk. `between` is called when the first of its batches is under way;
+// when this returns the last one still is.
+template <class S, class Between>
+EB_DEVICE void multiply(const u8* stage, Batches<S>& batches,
+                        float (&sums)[S::kTiles][S::kEights][4], const Between& between) {
+  const u8* const weights = stage + 2 * S::kHalfBytes + warp_id() * S::kTiles * S::kTileBytes;
+  const u64 rows = matrix_descriptor(stage);
+  GroupOf<S> of;
 #pragma unroll
-    for (int batch = group * kBatches; batch < (group + 1) * kBatches; ++batch) {
-      auto& a = batches.a[batch % 2];
+  for (int batch = 0; batch < t16x64::kChunkInputs / 32; ++batch) {
+    auto& a = batches.a[batch % 2];
+    if (batch % (S::kGroup / 32) == 0) of.load(weights, batch / (S::kGroup / 32));
 #pragma unroll
-      for (int tile = 0; tile < S::kTiles; ++tile) {
-        const u64 words =
-            *(const u64*)(weights + tile * S::kTileBytes + codes_at<S::kGroup>(batch / 2) +
-                          16 * lane_id() + batch % 2 * 8);
-        decode((u32)words, zeros[tile], a[tile][0]);
-        decode((u32)(words >> 32), zeros[tile], a[tile][1]);
-        scale_fragment(scales[tile], a[tile][0]);
-        scale_fragment(scales[tile], a[tile][1]);
-      }
-      wgmma_fence();
-#pragma unroll
-      for (int word = 0; word < 2; ++word) {
-        const u64 step = rows + batch / 2 * (S::kHalfBytes / 16) + (batch % 2 * 2 + word) * 2;
-#pragma unroll
-        for (int tile = 0; tile < S::kTiles; ++tile)
-          wgmma_f16<S::kTokens>(&sums[tile][0][0], a[tile][word], step, true);
-      }
-      wgmma_commit();
-      if (batch == 0) between();
-      wgmma_wait<1>();
+    for (int tile = 0; tile < S::kTiles; ++tile) {
+      const u64 words =
+          *(const u64*)(weights + tile * S::kTileBytes + codes_at<S::kGroup>(batch / 2) +
+                        16 * lane_id() + batch % 2 * 8);
+      decode((u32)words, of.zeros[tile], a[tile][0]);
+      decode((u32)(words >> 32), of.zeros[tile], a[tile][1]);
+      scale_fragment(of.scales[tile], a[tile][0]);
+      scale_fragment(of.scales[tile], a[tile][1]);
     }
+    wgmma_fence();
+#pragma unroll
+    for (int word = 0; word < 2; ++word) {
+      const u64 step = rows + batch / 2 * (S::kHalfBytes / 16) + (batch % 2 * 2 + word) * 2;
+#pragma unroll
+      for (int tile = 0; tile < S::kTiles; ++tile)
+        wgmma_f16<S::kTokens>(&sums[tile][0][0], a[tile][word], step, true);
+    }
+    wgmma_commit();
+    if (batch == 0) between();
+    wgmma_wait<1>();
   }
 }
 

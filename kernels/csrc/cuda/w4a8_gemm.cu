@@ -1,50 +1,48 @@
 // w4a8: INT4 weights, int8 activations, integer tensor cores (mma), for many tokens.
 //
-// Formula: y[m, n] = epilogue( sum over groups G of
-//                              s[n, G] * (sx[G, m] * sum over k in G of (c[n, k] - z[n, G]) q[m,
-//                              k]) )
-//   with x ~ sx q. Inner sums are exact integers; each is scaled once, in fp32, rounded after every
-//   product; outer sums in fp32; one rounding at the end.
+// Formula: y[m, n] = epilogue( sum over groups G of  s[n, G] * (sx[G, m] * integer[m, n, G]) ),
+//   integer = sum over k in G of (c[n, k] - z[n, G]) q[m, k],  x ~ sx q.  Integers are exact; each
+//   is scaled once, by two rounded products in fp32, and added in fp32; one rounding at the end.
 //
 // Arguments:
-//   q         s8 [m, k]             16-byte aligned; the inputs of each 16 in w4_bytes.cuh's order
+//   q         s8 [m, k]             16-byte aligned; of each 16 inputs in w4_bytes.cuh's order
 //   sx        fp32 [k / EB_GROUP, m], with EB_TOKEN_SCALE [m]
 //   w         u8, layout T16x64     int4_format_cuda.h, of n rows and k inputs
 //   bias      fp16 [n]              read with kBias; in the order of the weight matrix's rows
 //   residual  fp16 [m, outputs]     read with kResidual; may be y itself
 //   y         fp16 [m, outputs]     outputs = n, with kSwiGlu n / 2; with kFloatOut fp32
 //   m, n, k   s32                   k a multiple of 64
-//   workspace u8                    4 bytes * blocks of the grid * tokens * rows of a block
-//   counters  u32 [blocks x * y]    zero before and after
-//   both are not touched (may be null) where blocks z is 1
-// Macros: EB_GROUP 32 64 128, EB_TOKEN_SCALE 0 1, EB_TOKENS 16 32 64 128 (of a block), EB_TILES
-//   (rows of tiles of a warp), EB_WARPS, EB_STAGES >= 2, EB_EPILOGUE (epilogue.cuh).
-// Launch: grid (ceil(m / EB_TOKENS), ceil(n / 16 EB_TILES EB_WARPS), parts of K), 32 EB_WARPS
-//   threads. Blocks that are neighbours share weights: these are read from DRAM once.
+//   workspace, counters             as in w4a16_gemm.cu
+// Macros: EB_GROUP 32 64 128, EB_TOKEN_SCALE 0 1, EB_TOKENS 16 32 64 128 (of a block),
+//   EB_TOKEN_WARPS 1 2 (of a block, along tokens), EB_TILES (rows of tiles of a warp), EB_WARPS (of
+//   a block, all of them), EB_STAGES >= 2, EB_EPILOGUE (epilogue.cuh).
+// Launch: grid (ceil(m / EB_TOKENS), ceil(n / rows of a block), parts of K), 32 EB_WARPS threads;
+//   rows of a block are 16 EB_TILES EB_WARPS / EB_TOKEN_WARPS; shared bytes, workspace and counters
+//   as large_geometry.py's w4a8_gemm(). Neighbouring blocks share weights: DRAM reads them once.
 //
-// Picture: as w4a16_gemm.cu: every warp has its own rows and all tokens of the block.
+// Picture: a warp has rows of its own, and all tokens of the block or one half of them.
 //
-//     stage: | EB_TOKENS x 128 codes | EB_WARPS x EB_TILES x (codes, scales, zeros) | groups x
-//     tokens
+//     stage: | tokens x 128 codes | rows of tiles x (codes, scales, zeros) | groups x tokens sx |
 //
-//   Unit u (16 bytes) of row t of the codes lies at u ^ t % 8: ldmatrix meets every bank once.
 //   A warp decodes a group of its rows once into registers; then for each 8 tokens
 //
-//     part = magic + A B              EB_GROUP / 32 mma a tile, the first starts from `magic`
+//     part = magic + A B              EB_GROUP / 32 mma a tile, the first one starts from `magic`
 //     sums += s * fma(part, sx, -magic sx)
 //
 //   where part, its bits taken as a float, is 12582912 + the integer: no conversion. 12582912 sx is
-//   exact, because sx is cut to 22 bits first (a part in 2^21), so the fma is sx times the integer.
+//   exact, as sx is cut to 22 bits first (at most 3 parts in 2^23), so fma is sx times the integer.
 //
 // Roofline: 2 m FLOP against 0.523 bytes a weight: on an H200 memory bounds up to about m = 100 at
-//   the 65 % of int8 peak that mma reaches there, tensor cores beyond. Instructions for a warp's
-//   word of 256 weights (sm_90a, G = 128): 16 at 16 tokens (1 mma), 29 at 64 tokens of a warp
-//   (4 mma, 16 to fold sums); G = 32: 27 and 67. Time: not yet measured on a GPU.
+//   the 65 % of its int8 peak that mma reaches there, tensor cores beyond. Instructions for a
+//   warp's word of 256 weights (sm_90a, G = 128): 16 at 16 tokens (1 mma), 29 at 64 tokens of a
+//   warp (4 mma, 8 to fold sums); G = 32: 27 and 67. Time: not yet measured on a GPU.
 //
-// Idea: what is done for each sum (two instructions a group) and for each weight (six a word) is
-//   held against 4 EB_TOKENS / 8 mma a word pair; zero points are taken away from weights, which
-//   are decoded once for all tokens, not from sums.
-// Sources: own; the magic number is folklore (see S. E. Anderson, "Bit Twiddling Hacks").
+// Idea: what is done for a weight (six instructions a word) is shared by all tokens of a warp, what
+//   is done for a sum is two instructions a group; zero points are taken from weights, not from
+//   sums. Lost: 128 tokens of one warp (registers spill), so that two warps share them; pointers
+//   that advance from chunk to chunk (registers).
+// Sources: own; the magic number is folklore.
+#include "a8_reader.cuh"
 #include "fragments.cuh"
 #include "split_k.cuh"
 #include "w4_bytes.cuh"
@@ -75,53 +73,6 @@ struct Shape {
   static constexpr int kStageBytes = kCodeBytes + kWeightBytes + 4 * kGroups * kTokens;
   static_assert(kTiles % kTokenWarps == 0, "the warps of the same rows share their copies");
 };
-
-// Where the block's copies of codes and their scales read.
-template <class S>
-struct CodeReader {
-  static constexpr u32 kUnits = t16x64::kChunkInputs / 16;  // of a row of codes
-  static constexpr u32 kThreads = 32 * S::kWarps, kRowsAtOnce = kThreads / kUnits;
-  static_assert(kRowsAtOnce % 8 == 0, "a thread's rows have one swizzle");
-
-  const s8* q;
-  const float* sx;
-  u32 at;      // the thread's place in its first token's row, in 16 bytes: a register less
-  int tokens;  // of the block that exist
-  int m, k;
-
-  // Chunk `chunk` to a stage, if `go`.
-  EB_DEVICE void copy(u8* stage, int chunk, bool go) const {
-    const u32 thread = thread_id(), row = thread / kUnits, unit = thread % kUnits;
-    const int count = go ? tokens : 0, inputs_left = k - chunk * t16x64::kChunkInputs;
-    u8* const to = stage + row * t16x64::kChunkInputs + (unit ^ row % 8) * 16;
-    const s8* from = q + (u64)(at + chunk * kUnits) * 16;
-#pragma unroll
-    for (int i = 0; i < S::kTokens; i += kRowsAtOnce) {
-      copy_async(to + i * t16x64::kChunkInputs, from, 16 * (int)unit < inputs_left,
-                 i < count - (int)row);
-      from += kRowsAtOnce * k;
-    }
-    float* const scales = (float*)(stage + S::kCodeBytes + S::kWeightBytes);
-#pragma unroll
-    for (u32 i = 0; i < S::kGroups * S::kTokens; i += kThreads) {
-      const u32 place = i + thread, token = place % S::kTokens, group = place / S::kTokens;
-      const u32 first = S::kTokenScale ? 0 : (chunk * S::kGroups + group) * m;
-      const bool take = S::kTokenScale || (int)(group * S::kGroup) < inputs_left;
-      if (place < S::kGroups * S::kTokens && (int)token < count)
-        copy_async_4(scales + place, sx + (first + block_x() * S::kTokens + token), take);
-    }
-    copy_commit();
-  }
-};
-
-template <class S>
-EB_DEVICE CodeReader<S> code_reader(const s8* q, const float* sx, int m, int k) {
-  using R = CodeReader<S>;
-  const u32 thread = thread_id();
-  const int first = block_x() * S::kTokens, token = first + thread / R::kUnits, left = m - first;
-  return {q, sx, (u32)token * (k / 16) + thread % R::kUnits, left < S::kTokens ? left : S::kTokens,
-          m, k};
-}
 
 // sums += s * (sx * the integer), for the 16 rows x 8 tokens of a fragment.
 EB_DEVICE void fold(const s32* part, const float* scale, const float* sx, const float* shift,

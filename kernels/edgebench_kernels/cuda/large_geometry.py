@@ -1,8 +1,8 @@
 """What each kernel for many tokens needs for a shape: macros, grid, shared memory, workspace.
 
-`w4a8_gemm` (int8 activations, every GPU) and `w4a16_wgmma` (Hopper). Their grids are tokens x rows
-x parts of K, so that neighbours share weights. Numbers restate the constants of the `.cu` files;
-the emulation tests run with memory of exactly these sizes.
+`w4a8_gemm` (int8 activations, every GPU), `w4a16_wgmma` and `w4a8_wgmma` (Hopper). Their grids are
+tokens x rows x parts of K, so that neighbours share weights. Numbers restate the constants of the
+`.cu` files; the emulation tests run with memory of exactly these sizes.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from edgebench_kernels.cuda.layout import TILE_ROWS
 
 A8_TOKENS = (16, 32, 64, 128)  # of a block of `w4a8_gemm`
 WGMMA_TOKENS = (64, 128, 256)  # of a block of `w4a16_wgmma`
-WGMMA_SUMS = 128  # registers of a thread
+A8_WGMMA_TOKENS = (64, 128)  # of a block of `w4a8_wgmma`
 WGMMA_ALIGNMENT = 1024  # of a stage
+ARRIVAL_BYTES = 8  # of a stage of `w4a8_wgmma`
 MAX_STAGES = 4
 SLAB_TOKENS = 16  # whose sums are in shared memory at a time, of each warp along tokens
 PART_CHUNKS = 4  # of K, at least
@@ -38,12 +39,12 @@ class A8Tuning:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WgmmaTuning:
-    """Free choices of `w4a16_wgmma`; tokens None: the smallest block that holds M."""
+    """Free choices of the kernels of warp groups; tokens None: the smallest block that holds M."""
 
     tokens: int | None = None
     tiles: int = 1
     warps: int = 8
-    stages: int = 3
+    stages: int = 4
     splits: int = 1
 
 
@@ -97,6 +98,35 @@ def w4a16_wgmma(linear: Linear, tuning: WgmmaTuning = WgmmaTuning()) -> Launch:
         _Block(tokens=tokens, rows=TILE_ROWS * row_tiles, splits=tuning.splits),
         warps=tuning.warps,
         shared_bytes=max(tuning.stages * _aligned(stage), _slab_bytes(TILE_ROWS * row_tiles, 1)),
+    )
+
+
+def w4a8_wgmma(
+    linear: Linear, tuning: WgmmaTuning = WgmmaTuning(), *, is_token_scale: bool = False
+) -> Launch:
+    """`w4a8_wgmma`, for any M >= 1 and K a multiple of 64; ValueError for another K."""
+    _check_inputs("w4a8_wgmma", linear, 64)
+    tokens = tuning.tokens or _smallest(A8_WGMMA_TOKENS, linear.m)
+    row_tiles = tuning.tiles * tuning.warps
+    scales = 4 * CHUNK_INPUTS // linear.group * tokens
+    stage = CHUNK_INPUTS * tokens + row_tiles * CHUNK_BYTES[linear.group] + scales
+    return _launch(
+        "w4a8_wgmma",
+        (
+            ("EB_GROUP", linear.group),
+            ("EB_TOKEN_SCALE", int(is_token_scale)),
+            ("EB_TOKENS", tokens),
+            ("EB_TILES", tuning.tiles),
+            ("EB_WARPS", tuning.warps),
+            ("EB_STAGES", tuning.stages),
+            ("EB_EPILOGUE", linear.epilogue),
+        ),
+        linear,
+        _Block(tokens=tokens, rows=TILE_ROWS * row_tiles, splits=tuning.splits),
+        warps=tuning.warps,
+        shared_bytes=max(
+            tuning.stages * (_aligned(stage) + ARRIVAL_BYTES), _slab_bytes(TILE_ROWS * row_tiles, 1)
+        ),
     )
 
 

@@ -1,13 +1,14 @@
-// prim_wgmma.cuh on the emulator: asynchronous products of a warp group, and memory barriers.
+// prim_wgmma.cuh on the emulator: asynchronous products of a warp group, and arrivals.
 //
-// A product happens when it is issued (early) or when its warp waits for it (late): until then it
-// may read A, B and D, so that whoever touches them meanwhile gets wrong numbers. What hardware
-// leaves undefined ends the process:
+// A product happens when it is issued (lockstep) or when its warp waits for it (greedy), so that
+// with early and late copies all four orders occur. Until then it may read A, B and D, and whoever
+// touches them meanwhile gets wrong numbers. What hardware leaves undefined ends the process:
 //
 //   * A or D written since the last wgmma_fence()        (compared with a copy taken there)
 //   * B written by cp.async without async_fence()        (marks of emulator.h)
 //   * a descriptor that is not what prim_wgmma.cuh says, or rows outside shared memory
-//   * warps of a group that issue different products
+//   * lanes or warps of a group that issue different products
+//   * arrivals that nobody has initialised
 #ifndef EDGEBENCH_TESTS_EMULATED_WGMMA_H_
 #define EDGEBENCH_TESTS_EMULATED_WGMMA_H_
 
@@ -143,7 +144,7 @@ inline void combine_issue(void** lanes) {
       refuse("warps of a group disagree", last[0]->site);
     }
   }
-  if (emulator::launch.is_early) perform(threads, last);
+  if (!emulator::launch.is_greedy) perform(threads, last);
 }
 
 struct WaitLane {
@@ -157,7 +158,7 @@ inline void combine_wait(void** lanes) {
   const size_t pending = lane_of<WaitLane>(lanes, 0).pending;
   while (products_of(threads[0]).groups.size() > pending) {
     const size_t count = products_of(threads[0]).groups.front().size();
-    for (size_t i = 0; i < count && !emulator::launch.is_early; ++i) {
+    for (size_t i = 0; i < count && emulator::launch.is_greedy; ++i) {
       const Product* same[32];
       for (int lane = 0; lane < 32; ++lane) {
         same[lane] = &products_of(threads[lane]).groups.front().at(i);
@@ -195,6 +196,26 @@ inline void issue(const Product& product) {
 }  // namespace emulated
 
 inline void async_fence() { emulator::fence_copies(); }
+
+// notes[at] = 1 + (arrivals still awaited + 2^16 count + 2^32 phases that are over); 0: never made.
+inline void arrivals_init(u64* at, u32 count, EB_SITE_PARAMETER) {
+  emulator::check_aligned(at, 8, site);
+  emulator::self->block->notes[at] = 1 + (count | static_cast<u64>(count) << 16);
+}
+inline u_int64_t& note_of(u64* at, emulator::Site site) {
+  u_int64_t& note = emulator::self->block->notes[at];
+  if (note == 0) emulated::refuse("arrivals that nobody has initialised", site);
+  return note;
+}
+inline void arrive(u64* at, EB_SITE_PARAMETER) {
+  u_int64_t& note = note_of(at, site);
+  note -= 1;
+  if (((note - 1) & 0xffff) == 0) note += (1ull << 32) + (note >> 16 & 0xffff);
+}
+inline void wait_arrivals(u64* at, u32 parity, EB_SITE_PARAMETER) {
+  const u_int64_t& note = note_of(at, site);
+  emulator::wait_until([&note, parity] { return (note >> 32 & 1) != parity; }, site);
+}
 
 inline void wgmma_fence(EB_SITE_PARAMETER) {
   emulated::Products& mine = emulated::products_of(emulator::self);

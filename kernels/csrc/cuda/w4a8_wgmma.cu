@@ -1,0 +1,177 @@
+// w4a8 for many tokens on Hopper: INT4 weights, int8 activations, warp groups' products (sm_90a).
+//
+// Formula, arguments: w4a8_gemm.cu.
+// Macros: EB_GROUP 32 64 128, EB_TOKEN_SCALE 0 1, EB_TOKENS 64 128 (of a block), EB_TILES (rows of
+//   tiles of a warp), EB_WARPS (a multiple of 4), EB_STAGES >= 4, EB_EPILOGUE (epilogue.cuh).
+// Launch: grid (ceil(m / EB_TOKENS), ceil(n / 16 EB_TILES EB_WARPS), parts of K), 32 EB_WARPS
+//   threads; shared bytes, workspace and counters as large_geometry.py's w4a8_wgmma().
+//
+// Picture: as w4a16_wgmma.cu, 32 inputs a product. A group of a tile of each warp is a job:
+//
+//     part = A B               EB_GROUP / 32 products, EB_TOKENS / 2 integers a thread
+//     sums += s (sx part)      when they are done
+//
+//   Two warp groups take turns: one multiplies while the other one folds. A barrier would bring
+//   them into step at every chunk, so arriving and waiting are two things (prim_wgmma.cuh):
+//
+//     at chunk c a warp   waits for its own copies of chunk c + 1, and arrives there
+//                         waits for all arrivals at c: all have copied c, and are done with c - 2
+//                         asks for chunk c + EB_STAGES - 2, into the slot of c - 2
+//
+// Roofline: the tensor cores take 256 cycles for a job of 128 tokens and inputs; a scheduler issues
+//   343 instructions meanwhile for each of two warp groups' (G = 128; 260 with EB_TOKEN_SCALE), so
+//   issue bounds it at 75 % of the int8 peak (98 %). G = 32: 1012, 25 %. The L2 gives a block of
+//   256 rows x 128 tokens 33 bytes a cycle at that peak. Time: not yet measured on a GPU.
+//
+// Idea: no decoded weight and no integer sum sees shared memory; tokens' scales are multiplied once
+//   at the end where each token has one.
+// Sources: own.
+#include "a8_reader.cuh"
+#include "fragments.cuh"
+#include "prim_wgmma.cuh"
+#include "split_k.cuh"
+#include "w4_bytes.cuh"
+#include "w4_reader.cuh"
+
+template <int kGroupInputs, bool kIsTokenScale, int kTokenCount, int kTileCount, int kWarpCount,
+          int kStageCount>
+struct Shape {
+  static constexpr int kGroup = kGroupInputs;
+  static constexpr bool kTokenScale = kIsTokenScale;
+  static constexpr int kTokens = kTokenCount;  // of a block
+  static constexpr int kTiles = kTileCount;    // rows of tiles of a warp
+  static constexpr int kWarps = kWarpCount;
+  static constexpr int kStages = kStageCount;
+  static constexpr int kAhead = kStages - 2;  // chunks that are asked for before they are needed
+
+  static constexpr int kEights = kTokens / 8;
+  static constexpr int kSteps = kGroup / 32;  // products of a job
+  static constexpr int kTileBytes = chunk_bytes<kGroup>();
+  static constexpr int kGroups = t16x64::kChunkInputs / kGroup;
+  static constexpr int kCodeBytes = kTokens * t16x64::kChunkInputs;
+  static constexpr int kWeightBytes = kWarps * kTiles * kTileBytes;
+  static constexpr int kBytes = kCodeBytes + kWeightBytes + 4 * kGroups * kTokens;
+  static constexpr int kStageBytes = (kBytes + 1023) / 1024 * 1024;
+  static_assert(kWarps % 4 == 0 && kAhead >= 2, "whole warp groups; a chunk to arrive ahead");
+};
+
+// sums += s (sx part); `sx`: the lane's first token in the group's scales.
+template <class S>
+EB_DEVICE void fold(const s32 (&part)[S::kEights * 4], u32 scales, const float* sx,
+                    float (&sums)[S::kEights][4]) {
+  const float scale[2] = {low_half(scales), high_half(scales)};
+#pragma unroll
+  for (int eight = 0; eight < S::kEights; ++eight) {
+    const u64 pair = S::kTokenScale ? 0 : *(const u64*)(sx + 8 * eight);
+    const float of_token[2] = {bits_float((u32)pair), bits_float((u32)(pair >> 32))};
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const float exact = (float)part[4 * eight + i];
+      const float value = S::kTokenScale ? exact : exact * of_token[i % 2];
+      sums[eight][i] = multiply_add(value, scale[i / 2], sums[eight][i]);
+    }
+  }
+}
+
+// The products and sums of one chunk.
+template <class S>
+EB_DEVICE void multiply(const u8* stage, u32 (&a)[S::kSteps][4], s32 (&part)[S::kEights * 4],
+                        float (&sums)[S::kTiles][S::kEights][4]) {
+  const u8* const weights = stage + S::kCodeBytes + warp_id() * S::kTiles * S::kTileBytes;
+  const float* const sx =
+      (const float*)(stage + S::kCodeBytes + S::kWeightBytes) + lane_id() % 4 * 2;
+  const u64 rows = matrix_descriptor(stage);
+#pragma unroll
+  for (int group = 0; group < S::kGroups; ++group) {
+#pragma unroll
+    for (int tile = 0; tile < S::kTiles; ++tile) {
+      const u8* const at = weights + tile * S::kTileBytes;
+      decode_group<S::kGroup>(at, group, a);
+      wgmma_fence();
+#pragma unroll
+      for (int step = 0; step < S::kSteps; ++step)
+        wgmma_s8<S::kTokens>(part, a[step], rows + (group * S::kSteps + step) * 2, step > 0);
+      wgmma_commit();
+      const u32 scales = scales_at(at + group_at<S::kGroup>(group), lane_id() / 4);
+      wgmma_wait<0>();
+      settle<S::kEights * 4>(part);
+      fold<S>(part, scales, sx + group * S::kTokens, sums[tile]);
+    }
+  }
+}
+
+// This warp has what it copied of the chunk whose arrivals these are.
+template <int kPending>
+EB_DEVICE void arrive_copied(u64* arrivals) {
+  copy_wait<kPending>();
+  async_fence();
+  warp_barrier();
+  if (lane_id() == 0) arrive(arrivals);
+}
+
+template <class S, int kFlags>
+EB_DEVICE void gemm(const s8* q, const float* sx, const u8* w, const Output& out, int k,
+                    u8* workspace, u32* counters) {
+  EB_SHARED(memory);
+  const int chunks = (k + t16x64::kChunkInputs - 1) / t16x64::kChunkInputs;
+  const int begin = chunks * block_z() / blocks_z(), end = chunks * (block_z() + 1) / blocks_z();
+  const int first_tile = block_y() * S::kWarps * S::kTiles;
+  const auto weights =
+      weight_reader<S::kGroup, S::kTiles>(w, out.n, k, first_tile + warp_id() * S::kTiles);
+  const auto codes = code_reader<S>(q, sx, out.m, k);
+  u64* const arrivals = (u64*)(memory + S::kStages * S::kStageBytes);  // of each slot
+  if (thread_id() < S::kStages) arrivals_init(arrivals + thread_id(), S::kWarps);
+
+  // Weights do not depend on the kernel before, codes do.
+#pragma unroll
+  for (int i = 0; i < S::kAhead; ++i)
+    weights.copy(memory + i * S::kStageBytes + S::kCodeBytes, begin + i, begin + i < end);
+  grid_dependency_wait();
+#pragma unroll
+  for (int i = 0; i < S::kAhead; ++i)
+    codes.copy(memory + i * S::kStageBytes, begin + i, begin + i < end);
+  barrier();
+  arrive_copied<S::kAhead - 1>(arrivals);
+
+  float sums[S::kTiles][S::kEights][4] = {};
+  u32 a[S::kSteps][4];
+  s32 part[S::kEights * 4];
+  int slot = 0, ahead = S::kAhead;
+  u32 parity = 0;
+  for (int chunk = begin; chunk < end; ++chunk) {
+    const int next = slot == S::kStages - 1 ? 0 : slot + 1, later = chunk + S::kAhead;
+    arrive_copied<S::kAhead - 2>(arrivals + next);
+    wait_arrivals(arrivals + slot, parity);
+    weights.copy(memory + ahead * S::kStageBytes + S::kCodeBytes, later, later < end);
+    codes.copy(memory + ahead * S::kStageBytes, later, later < end);
+    multiply<S>(memory + slot * S::kStageBytes, a, part, sums);
+    parity ^= next == 0;
+    slot = next;
+    ahead = ahead == S::kStages - 1 ? 0 : ahead + 1;
+  }
+  if (S::kTokenScale) {
+#pragma unroll
+    for (int i = 0; i < S::kEights * 2; ++i) {
+      const int token = block_x() * S::kTokens + i / 2 * 8 + lane_id() % 4 * 2 + i % 2;
+      const float of_token = token < out.m ? sx[token] : 0.0f;
+#pragma unroll
+      for (int tile = 0; tile < S::kTiles; ++tile) {
+        sums[tile][i / 2][i % 2] *= of_token;
+        sums[tile][i / 2][2 + i % 2] *= of_token;
+      }
+    }
+  }
+  grid_dependency_launch();
+  if (!sum_splits<S::kTiles * S::kEights>(&sums[0][0], memory, workspace, counters)) return;
+  store_fragments<kFlags, 1>(out, memory, sums, block_x() * S::kTokens, first_tile * t16x64::kRows);
+}
+
+// No __restrict__ on residual and y: they may be the same.
+EB_KERNEL(32 * EB_WARPS, 1)
+w4a8_wgmma(const s8* __restrict__ q, const float* __restrict__ sx, const u8* __restrict__ w,
+           const u16* __restrict__ bias, const u16* residual, void* y, int m, int n, int k,
+           u8* __restrict__ workspace, u32* __restrict__ counters) {
+  const Output out{y, bias, residual, m, n};
+  gemm<Shape<EB_GROUP, EB_TOKEN_SCALE != 0, EB_TOKENS, EB_TILES, EB_WARPS, EB_STAGES>, EB_EPILOGUE>(
+      q, sx, w, out, k, workspace, counters);
+}

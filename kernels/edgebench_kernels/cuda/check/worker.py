@@ -1,0 +1,55 @@
+"""One stage in a process of its own.
+
+python -m edgebench_kernels.cuda.check.worker STAGE EVENTS WORK SECONDS
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgebench_kernels.cuda.check.events import Log
+from edgebench_kernels.cuda.check.stages import PREPARE, STAGES
+
+ROOMS = {stage.name: stage.room for stage in (PREPARE, *STAGES)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What a stage is given. work: a folder that all stages share, for files of any kind."""
+
+    work: Path
+    until: float
+    """On time.monotonic()'s clock; the process is ended a little later."""
+
+    def left_s(self) -> float:
+        """Until the stage's end."""
+        return self.until - time.monotonic()
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run a stage of the table."""
+    name, events, work, seconds = arguments
+    room = importlib.import_module(f"edgebench_kernels.cuda.check.{ROOMS[name]}")
+    request = Request(work=Path(work), until=time.monotonic() + float(seconds))
+    room.run(Log(Path(events), is_gpu_alive), request)
+
+
+def is_gpu_alive() -> bool:
+    """Whether this process can still use the GPU, as far as it has used it."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available() or not torch.cuda.is_initialized():
+        return True
+    try:
+        torch.cuda.synchronize()
+    except RuntimeError:
+        return False
+    return True
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,231 @@
+"""The products of Hopper's warp groups, emulated in every schedule against float64."""
+
+from __future__ import annotations
+
+import pytest
+
+from edgebench_kernels.cuda.geometry import BIAS, FLOAT_OUT, RESIDUAL, SWIGLU
+
+from .cases import random_tensor
+from .emulation import Emulation
+from .large import OUTSIDE, Bug, a8_case, check_bug, check_in_all_schedules, wgmma_case
+from .w4a16 import variant_of
+
+pytestmark = [pytest.mark.native, pytest.mark.slow]
+
+SMALL = {"tokens": 64, "warps": 4}
+# Rings go round where chunks > stages; 192 and 320 inputs end in half a chunk.
+A16 = {
+    "one token": wgmma_case(1, random_tensor(1, 64, 64, 0), **SMALL),
+    "group 32": wgmma_case(9, random_tensor(17, 128, 32, 1), FLOAT_OUT, **SMALL),
+    "half a chunk, two rows of blocks": wgmma_case(65, random_tensor(80, 192, 64, 2), **SMALL),
+    "padded K": wgmma_case(3, random_tensor(17, 96, 96, 3), **SMALL),
+    "ring goes round": wgmma_case(33, random_tensor(40, 832, 64, 4), **SMALL),
+    "group K, two warp groups": wgmma_case(
+        20, random_tensor(130, 640, 640, 5), BIAS | RESIDUAL, tokens=64, warps=8
+    ),
+    "split K": wgmma_case(
+        18, random_tensor(40, 896, 128, 6), BIAS | RESIDUAL, tokens=64, warps=8, splits=3
+    ),
+    "two tiles, swiglu": wgmma_case(
+        40, random_tensor(144, 512, 128, 7), SWIGLU, tokens=64, warps=4, tiles=2, stages=3
+    ),
+    "128 tokens": wgmma_case(130, random_tensor(40, 256, 64, 8), tokens=128, warps=4),
+    "256 tokens": wgmma_case(200, random_tensor(24, 128, 128, 9), tokens=256, warps=4),
+}
+A8_SMALL = {"is_wgmma": True, **SMALL}
+A8 = {
+    "a8: one token": a8_case(1, random_tensor(1, 64, 64, 20), **A8_SMALL),
+    "a8: group 32": a8_case(9, random_tensor(17, 128, 32, 21), FLOAT_OUT, **A8_SMALL),
+    "a8: half a chunk, two rows of blocks": a8_case(65, random_tensor(80, 192, 64, 22), **A8_SMALL),
+    "a8: ring goes round": a8_case(33, random_tensor(40, 1216, 64, 23), **A8_SMALL),
+    "a8: group K, two warp groups": a8_case(
+        20, random_tensor(130, 1280, 1280, 24), BIAS | RESIDUAL, is_wgmma=True, tokens=64, warps=8
+    ),
+    "a8: split K": a8_case(
+        18, random_tensor(40, 896, 128, 25), BIAS | RESIDUAL, is_wgmma=True, tokens=64, splits=3
+    ),
+    "a8: two tiles, swiglu": a8_case(
+        40, random_tensor(144, 640, 128, 26), SWIGLU, tiles=2, stages=5, **A8_SMALL
+    ),
+    "a8: tokens' scales, 128 tokens": a8_case(
+        130, random_tensor(33, 320, 64, 27), is_wgmma=True, is_token_scale=True, tokens=128, warps=4
+    ),
+}
+CASES = A16 | A8
+
+RING = wgmma_case(33, random_tensor(17, 1088, 64, 40), **SMALL)
+GROUPS = wgmma_case(33, random_tensor(17, 1088, 64, 40), tokens=64, warps=8)
+A8_RING = a8_case(33, random_tensor(17, 1088, 64, 41), is_wgmma=True, tokens=64, warps=8)
+FILE, A8_FILE, PRIM = "w4a16_wgmma.cu", "w4a8_wgmma.cu", "prim_wgmma.cuh"
+SCALE = "      scale_fragment(of.scales[tile], a[tile][1]);\n"
+ARRIVE = "  copy_wait<kPending>();\n  async_fence();\n  warp_barrier();\n"
+BUGS = {
+    # order of products
+    "no fence": Bug(
+        of=RING,
+        patch=(FILE, "    wgmma_fence();\n", ""),
+        seen="no wgmma_fence before it",
+        in_all=True,
+    ),
+    "scaled behind the fence": Bug(
+        of=RING,
+        patch=(
+            FILE,
+            f"{SCALE}    }}\n    wgmma_fence();\n",
+            "    }\n    wgmma_fence();\n    for (int tile = 0; tile < S::kTiles; ++tile)\n"
+            + SCALE,
+        ),
+        seen="registers written since",
+        in_all=True,
+    ),
+    "no wait": Bug(of=RING, patch=(FILE, "    wgmma_wait<1>();\n", "")),
+    "one wait too few": Bug(of=RING, patch=(FILE, "wgmma_wait<1>", "wgmma_wait<2>")),
+    "no last wait": Bug(of=A16["group 32"], patch=(FILE, "  wgmma_wait<0>();\n", "")),
+    "no commit": Bug(of=RING, patch=(FILE, "    wgmma_commit();\n", "")),
+    # memory
+    "no fence of the copies": Bug(
+        of=RING,
+        patch=(FILE, "    async_fence();\n", ""),
+        seen="copied without async_fence",
+        in_all=True,
+    ),
+    "fence of the copies before they are there": Bug(
+        of=RING,
+        patch=(
+            FILE,
+            "    copy_wait<S::kAhead - 1>();\n    async_fence();\n",
+            "    async_fence();\n    copy_wait<S::kAhead - 1>();\n",
+        ),
+        seen="copied without async_fence",
+    ),
+    "no barrier": Bug(
+        of=GROUPS,
+        patch=(FILE, "    async_fence();\n    barrier();\n", "    async_fence();\n"),
+        seen="numbers|copied without",
+    ),
+    "into the slot that is read": Bug(
+        of=GROUPS,
+        patch=(FILE, "kAhead = kStages - 2", "kAhead = kStages - 1"),
+        seen="numbers|copied without",
+    ),
+    "another swizzle": Bug(of=RING, patch=(FILE, "((unit ^ row) % 8)", "(unit % 8)"), in_all=True),
+    "halves of a chunk swapped": Bug(
+        of=RING,
+        patch=(FILE, "+ unit / 8 * S::kHalfBytes", "+ (1 - unit / 8) * S::kHalfBytes"),
+        in_all=True,
+    ),
+    "no swizzle in the descriptor": Bug(
+        of=RING,
+        patch=(PRIM, "(u64)1 << 62 | ", ""),
+        seen="descriptor of another swizzle",
+        in_all=True,
+    ),
+    "8 rows a step too near": Bug(of=RING, patch=(PRIM, "(1024 / 16)", "(896 / 16)"), in_all=True),
+    "tokens that are not there": Bug(
+        of=RING, patch=(FILE, "go ? tokens : 0", "go ? S::kTokens : 0"), seen=OUTSIDE, in_all=True
+    ),
+    "inputs past the row": Bug(
+        of=RING,
+        patch=(FILE, "take = (int)(chunk * kUnits + unit) * 8 < k", "take = true"),
+        seen=OUTSIDE,
+    ),
+    # fragments
+    "steps swapped": Bug(
+        of=RING,
+        patch=(FILE, "(batch % 2 * 2 + word) * 2", "(batch % 2 * 2 + 1 - word) * 2"),
+        in_all=True,
+    ),
+    "words of the other batch": Bug(
+        of=RING, patch=(FILE, "batch % 2 * 8);", "(1 - batch % 2) * 8);"), in_all=True
+    ),
+    "scale applied twice": Bug(of=RING, patch=(FILE, SCALE, SCALE + SCALE), in_all=True),
+    "scale of the other row": Bug(
+        of=RING, patch=("w4_tile.cuh", "scales, 0x1010", "scales, 0x3232"), in_all=True
+    ),
+    "tiles in another order": Bug(
+        of=GROUPS,
+        patch=(
+            "fragments.cuh",
+            "warp_id() / kTokenWarps * 16 * kTiles",
+            "(warp_id() ^ 1) * 16 * kTiles",
+        ),
+        in_all=True,
+    ),
+    # int8
+    "a8: no wait": Bug(of=A8_RING, patch=(A8_FILE, "      wgmma_wait<0>();\n", "")),
+    "a8: no fence": Bug(
+        of=A8_RING,
+        patch=(A8_FILE, "      wgmma_fence();\n", ""),
+        seen="no wgmma_fence before it",
+        in_all=True,
+    ),
+    "a8: sums of all groups": Bug(
+        of=A8_RING, patch=(A8_FILE, "step > 0)", "step >= 0)"), seen="numbers", in_all=True
+    ),
+    "a8: scale applied twice": Bug(
+        of=A8_RING,
+        patch=(
+            A8_FILE,
+            "multiply_add(value, scale[i / 2]",
+            "multiply_add(value * scale[i / 2], scale[i / 2]",
+        ),
+        in_all=True,
+    ),
+    "a8: scale of the other token": Bug(
+        of=A8_RING, patch=(A8_FILE, "of_token[i % 2]", "of_token[1 - i % 2]"), in_all=True
+    ),
+    "a8: arrives without its copies": Bug(
+        of=A8_RING,
+        patch=(A8_FILE, ARRIVE, ARRIVE.replace("kPending>", "kPending + 1>")),
+        seen="numbers|copied without",
+    ),
+    "a8: no fence of the copies": Bug(
+        of=A8_RING,
+        patch=(A8_FILE, ARRIVE, ARRIVE.replace("  async_fence();\n", "")),
+        seen="copied without async_fence",
+        in_all=True,
+    ),
+    "a8: does not wait for the others": Bug(
+        of=A8_RING,
+        patch=(A8_FILE, "    wait_arrivals(arrivals + slot, parity);\n", ""),
+        seen="numbers|copied without",
+    ),
+    "a8: waits for another phase": Bug(
+        of=A8_RING,
+        patch=(A8_FILE, "    parity ^= next == 0;\n", ""),
+        seen="numbers|copied without|deadlock",
+    ),
+    "a8: into the slot that is read": Bug(
+        of=A8_RING,
+        patch=(A8_FILE, "kAhead = kStages - 2", "kAhead = kStages - 1"),
+        seen="numbers|copied without",
+    ),
+    "a8: arrivals not there yet": Bug(
+        of=A8_RING,
+        patch=(A8_FILE, "  barrier();\n  arrive_copied", "  arrive_copied"),
+        seen="nobody has initialised|deadlock",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Emulation:
+    variants = [variant_of(case.plan) for case in (*CASES.values(), RING, GROUPS, A8_RING)]
+    variants += [variant_of(bug.of.plan, (bug.patch,)) for bug in BUGS.values()]
+    return Emulation(tmp_path_factory.mktemp("wgmma"), variants)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_it_is_the_truth_in_every_schedule(program: Emulation, name: str) -> None:
+    check_in_all_schedules(program, CASES[name])
+
+
+@pytest.mark.parametrize("name", BUGS)
+def test_a_planted_bug_is_caught(program: Emulation, name: str) -> None:
+    check_bug(program, BUGS[name])
+
+
+def test_without_a_bug_all_is_well(program: Emulation) -> None:
+    for case in (RING, GROUPS, A8_RING):
+        check_in_all_schedules(program, case)
