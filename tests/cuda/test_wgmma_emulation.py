@@ -73,8 +73,7 @@ BUGS = {
         patch=(
             FILE,
             f"{SCALE}    }}\n    wgmma_fence();\n",
-            "    }\n    wgmma_fence();\n    for (int tile = 0; tile < S::kTiles; ++tile)\n"
-            + SCALE,
+            "    }\n    wgmma_fence();\n    for (int tile = 0; tile < S::kTiles; ++tile)\n" + SCALE,
         ),
         seen="registers written since",
         in_all=True,
