@@ -11,10 +11,22 @@ from edgebench_kernels.cuda import geometry
 from edgebench_kernels.cuda.step_geometry import Codes
 
 from .cases import HALF_TINY, HALF_ULP
-from .emulation import SCHEDULES, Argument, Emulation, Launch, Patch, Schedule, Variant
+from .emulation import SCHEDULES, Argument, Emulation, Late, Launch, Patch, Schedule, Variant
 
 FLOAT_ULP = 2.0**-24  # of fp32, relative
 FAST = 2.0**-22  # of the fast functions, relative
+
+LATE = {
+    "embed": (0,),
+    "rms_norm": (0, 1),
+    "swiglu": (0,),
+    "quantize": (0,),
+    "rope_append": (0,),
+    "decode_attention": (0,),
+    "argmax": (0,),
+    "advance": (0, 4),
+}
+"""Arguments that the kernel before may still write when this one begins."""
 
 
 def variant_of(plan: geometry.Launch, patches: tuple[Patch, ...] = ()) -> Variant:
@@ -28,7 +40,14 @@ def launch_of(
     schedule: Schedule,
     patches: tuple[Patch, ...] = (),
 ) -> Launch:
-    """One emulated launch."""
+    """One emulated launch, begun before the kernel before has ended."""
+    late = LATE[plan.kernel]
+    if dict(plan.macros).get("EB_FUSED") == 0:
+        late = (0, 1, 2)  # rope_append has just written the cache
+    arguments = [
+        Late(argument) if place in late and isinstance(argument, np.ndarray) else argument
+        for place, argument in enumerate(arguments)
+    ]
     return Launch(
         variant=variant_of(plan, patches),
         grid=plan.grid,

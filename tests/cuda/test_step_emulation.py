@@ -290,13 +290,12 @@ def test_argmax_at_the_edges(program: Emulation, dtype: type) -> None:
     logits = np.zeros((6, 2304), dtype)
     logits[0, [5, 2300]] = -0.0  # as large as 0
     logits[1] = -1
-    logits[1, [2299, 2301]] = np.nan, np.inf
+    logits[1, [2299, 2301, 2302]] = -np.nan, np.inf, np.nan
     logits[2, [7, 9]] = np.inf, np.nan
     logits[3, [2100, 2200]] = np.inf
     logits[4] = -np.inf
     logits[5] = np.finfo(dtype).min
     logits[5, 2303] = np.finfo(dtype).max
-    logits[1, 2302] = -np.nan
     ids, status = run_argmax(program, logits, 2)
     assert ids == [0, 2299, 9, 2100, 0, 2303]
     assert status == [0, NOT_FINITE, NOT_FINITE, NOT_FINITE, NOT_FINITE, 0]

@@ -22,8 +22,10 @@
 // Roofline: m = 1, n = 4096: 56 KB, 13 ns at the 4300 GB/s of an H200; what it costs is a launch,
 //   one trip to memory and one barrier. Weights are fetched before the kernel before has finished.
 //   Time: not yet measured on a GPU.
-// Idea: the stream is fp32 because that is free here, two bytes more a channel beside the 8 KB a
-//   channel of the layer's weights, while fp16 rounds it at each of two adds a layer.
+// Idea: the stream is fp32 because that is free here, two bytes more a channel beside the kilobytes
+//   a channel of the layer's weights, while fp16 rounds it at each of two adds a layer: with all
+//   else rounded to fp16, the logits of the repository's trained model (6 layers) are off by 1.9e-4
+//   with an fp32 stream and by 3.0e-4 with an fp16 one (relative, computed on a CPU).
 // Sources: own; formula: Zhang and Sennrich 2019, arXiv 1910.07467.
 #include "codes.cuh"
 
