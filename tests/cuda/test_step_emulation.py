@@ -19,8 +19,9 @@ from edgebench_kernels.cuda.step_geometry import (
     Codes,
 )
 
-from .emulation import SCHEDULES, Emulation
+from .emulation import SCHEDULES, SOURCES, Emulation
 from .step import (
+    LATE,
     check,
     check_codes,
     code_arrays,
@@ -61,20 +62,20 @@ NORMS = {
     "delta fp32": Norm(m=2, n=520, delta=DELTA_FLOAT),
     "stream fp16": Norm(m=2, n=520, is_float=False),
     "two pieces": Norm(m=1, n=8200),
-    "codes of groups of 32": Norm(m=2, n=520, codes=Codes(group=32)),
+    "codes of groups of 32": Norm(m=2, n=528, codes=Codes(group=32)),
     "codes of groups of 128": Norm(m=3, n=512, is_float=False, codes=Codes(group=128)),
-    "codes of tokens": Norm(m=2, n=520, codes=Codes(group=64, is_token_scale=True)),
+    "codes of tokens": Norm(m=2, n=528, codes=Codes(group=64, is_token_scale=True)),
 }
 SWIGLUS = {
     "one block": (3, 768, None),
     "two blocks": (2, 1032, None),
     "codes of groups": (2, 1040, Codes(group=64)),
-    "codes of tokens": (2, 2056, Codes(group=128, is_token_scale=True)),
+    "codes of tokens": (2, 2064, Codes(group=128, is_token_scale=True)),
 }
 QUANTIZES = {
-    "groups of 32": (2, 72, Codes(group=32)),
-    "groups of 128, two blocks": (1, 1160, Codes(group=128)),
-    "tokens": (3, 264, Codes(group=128, is_token_scale=True)),
+    "groups of 32": (2, 80, Codes(group=32)),
+    "groups of 128, two blocks": (1, 1168, Codes(group=128)),
+    "tokens": (3, 272, Codes(group=128, is_token_scale=True)),
 }
 ARGMAX_HALF, ARGMAX_FLOAT = (step_geometry.argmax(1, 1, is_float=x) for x in (False, True))
 EMBEDS = [
@@ -89,6 +90,15 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Emulation:
     plans += [step_geometry.quantize(*shape) for shape in QUANTIZES.values()]
     plans += [*EMBEDS, ARGMAX_HALF, ARGMAX_FLOAT, step_geometry.advance()]
     return Emulation(tmp_path_factory.mktemp("step"), [variant_of(plan) for plan in plans])
+
+
+@pytest.mark.parametrize("kernel", LATE)
+def test_what_comes_late_is_not_restrict(kernel: str) -> None:
+    """`const __restrict__` is read by ld.global.nc, which need not see what came meanwhile."""
+    text = (SOURCES / f"{kernel}.cu").read_text(encoding="utf-8")
+    parameters = text.partition(f"\n{kernel}(")[2].partition(")")[0].split(",")
+    assert [i for i in LATE[kernel] if "__restrict__" in parameters[i]] == []
+    assert any("__restrict__" in parameter for parameter in parameters)
 
 
 # ------------------------------------------------------------------------------------------- embed
