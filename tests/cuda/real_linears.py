@@ -23,8 +23,11 @@ from .cases import Case, case_of, random_tensor
 from .large import a8_case
 from .real_check import Check, Measured, Place, Runner, launch, scratch, twice
 
-COMPARED = 384
+COMPARED = 192
 """Outputs of a linear that are held against float64."""
+
+HUGE = 1 << 28
+"""Weights beyond which the layout is left to smaller matrices: the host takes too long."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +71,7 @@ LLAMA_8B = (
     Matrix(name="qkv", n=6144, k=4096, tokens=ALL_TOKENS),
     Matrix(name="o", n=4096, k=4096, tokens=ALL_TOKENS, epilogue=FLOAT_OUT),
     Matrix(name="gate_up", n=28672, k=4096, tokens=ALL_TOKENS, is_pair=True, epilogue=SWIGLU),
-    Matrix(name="down", n=4096, k=14336, tokens=ALL_TOKENS),
+    Matrix(name="down", n=4096, k=14336, tokens=FEW_TOKENS),
     Matrix(name="lm_head", n=128256, k=4096, tokens={"w4a16_gemv": (1, 8)}, epilogue=FLOAT_OUT),
 )
 GROUPS = (
@@ -104,7 +107,18 @@ def _matrix_checks(matrix: Matrix, place: Place) -> list[Check]:
     """The layout first, then each kernel; the matrix is made once, when it is first needed."""
     made = functools.cache(lambda: _Made.of(matrix))
     label = f"{matrix.name} {matrix.n}x{matrix.k} g{matrix.group}"
-    result = [
+    is_huge = matrix.n * matrix.k > HUGE
+    result = [] if is_huge else _layout_checks(label, matrix, made)
+    for kernel, counts in matrix.tokens.items():
+        if kernel in KERNELS and place.arch in KERNELS[kernel].architectures:
+            plans = {m: _plan(kernel, m, matrix, place) for m in counts}
+            run = functools.partial(_check_linears, plans, made)
+            result.append(Check(name=f"{kernel} {label}", plans=tuple(plans.values()), run=run))
+    return result
+
+
+def _layout_checks(label: str, matrix: Matrix, made: Callable[[], _Made]) -> list[Check]:
+    return [
         Check(
             name=f"w4_repack {label}",
             plans=(geometry.repack(*matrix.sizes),),
@@ -116,22 +130,17 @@ def _matrix_checks(matrix: Matrix, place: Place) -> list[Check]:
             run=lambda runner: _check_dequant(runner, made()),
         ),
     ]
-    for kernel, counts in matrix.tokens.items():
-        if kernel in KERNELS and place.arch in KERNELS[kernel].architectures:
-            plans = {m: _plan(kernel, m, matrix, place) for m in counts}
-            run = functools.partial(_check_linears, plans, made)
-            result.append(Check(name=f"{kernel} {label}", plans=tuple(plans.values()), run=run))
-    return result
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Made:
-    """A matrix with random weights, packed; `part` has the weights of the compared outputs."""
+    """A matrix with random weights, packed; `part` has its `rows`, those of compared outputs."""
 
     matrix: Matrix
     tensor: Int4Tensor
     packed: PackedT16x64
     outputs: NDArray[np.int64]
+    rows: NDArray[np.int64]
     part: Int4Tensor
 
     @staticmethod
@@ -145,14 +154,15 @@ class _Made:
             tensor=tensor,
             packed=pack(tensor, pair=pair),
             outputs=outputs,
+            rows=rows,
             part=Int4Tensor(group=tensor.group, **part),
         )
 
 
 def _spread(count: int) -> NDArray[np.int64]:
     """COMPARED of so many outputs: the first and the last whole tiles, and others between them."""
-    between = np.linspace(0, count - 1, COMPARED - 96).astype(np.int64)
-    edges = np.concatenate([np.arange(48), np.arange(count - 48, count)])
+    between = np.linspace(0, count - 1, COMPARED - 64).astype(np.int64)
+    edges = np.concatenate([np.arange(32), np.arange(count - 32, count)])
     chosen = np.concatenate([between, edges])
     return np.unique(chosen[(chosen >= 0) & (chosen < count)])
 
@@ -173,7 +183,9 @@ def _check_dequant(runner: Runner, made: _Made) -> Measured:
     y = np.full((n, stride), np.nan, np.float16)
     sizes = (n, k, made.matrix.pair, stride)
     [results] = runner.run([launch(plan, [made.packed.data, y, *map(np.int32, sizes)])])
-    assert np.array_equal(results[-1][:, :k], dequantize(made.tensor).astype(np.float16))
+    y = results[-1]
+    assert np.isfinite(y).all(), "weights are not written"
+    assert np.array_equal(y[made.rows, :k], dequantize(made.part).astype(np.float16))
     return {"weights": n * k}
 
 
