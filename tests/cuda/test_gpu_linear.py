@@ -33,7 +33,7 @@ class Table:
 
     largest: relative error. fp16 activations are exact here; outputs of fp16 are rounded by 2^-11,
     as are weights that are dequantized and the steps that cuBLAS's product does not fuse. int8
-    activations are off by up to 1 / 254 of their group's (or token's) peak, SwiGLU's outputs by more.
+    activations are off by up to 1 / 254 of their group's (or token's) peak, SwiGLU by more.
     """
 
     arch: str
