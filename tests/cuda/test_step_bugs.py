@@ -210,7 +210,8 @@ BUGS = {
         of=NORM, patch=(NORM_FILE, "  grid_dependency_wait();\n", "")
     ),
     "norm: stream not stored": Bug(
-        of=NORM, patch=(NORM_FILE, "store_eight(x + (s64)row * n + at, v[p]);", ";")
+        of=NORM,
+        patch=(NORM_FILE, "if (kDelta != 0 && at < n) store_eight(x", "if (at < 0) store_eight(x"),
     ),
     "norm: a mean of one more": Bug(
         of=NORM, patch=(NORM_FILE, "(float)n + eps", "(float)(n + 1) + eps")

@@ -260,12 +260,13 @@ EB_DEVICE void attend_row(const Cache& cache, const u16* qkv, const float* rotat
   attend<kHead, kBytes, kFused, kWarps, kStages>(work, out, workspace, counters, scale);
 }
 
+// No __restrict__ on what the kernel before may still write when this one begins: the compiler
+// would read it as if it never changed (ld.global.nc), through caches that keep what was there.
 EB_KERNEL(32 * EB_WARPS, 1)
-decode_attention(const u16* __restrict__ qkv, u8* __restrict__ cells, float* __restrict__ scales,
-                 const float* __restrict__ rotations, const s32* __restrict__ starts,
-                 const s32* __restrict__ columns, u16* __restrict__ out,
-                 float* __restrict__ workspace, u32* __restrict__ counters, int max_batch,
-                 int heads, int kv_heads, int length, float scale) {
+decode_attention(const u16* qkv, u8* cells, float* scales, const float* __restrict__ rotations,
+                 const s32* __restrict__ starts, const s32* __restrict__ columns,
+                 u16* __restrict__ out, float* __restrict__ workspace, u32* __restrict__ counters,
+                 int max_batch, int heads, int kv_heads, int length, float scale) {
   attend_row<EB_HEAD, EB_BYTES != 0, EB_FUSED != 0, EB_WARPS, EB_STAGES, EB_LEAST>(
       {cells, scales, max_batch, kv_heads, length}, qkv, rotations, starts, columns, out, workspace,
       counters, heads, scale);
