@@ -75,13 +75,13 @@ class Log:
 
     def __init__(self, path: Path, is_alive: Callable[[], bool] = lambda: True) -> None:
         self._path = path
-        self._known = {item.name for item in read(path)}
+        self._known = {item.name: item.status for item in read(path)}
         self._current: str | None = None
         self.is_alive = is_alive
 
-    def has(self, name: str) -> bool:
-        """Whether an earlier process has tried this item."""
-        return name in self._known
+    def status(self, name: str) -> str | None:
+        """What came of an item; None: it was not tried, INCOMPLETE: it took its process down."""
+        return self._known.get(name)
 
     def data(self, **values: Any) -> None:
         """What the current item has so far."""
@@ -92,13 +92,13 @@ class Log:
 
         Raises SystemExit(EXIT_LOST) where the GPU is lost to this process.
         """
-        if self.has(name):
+        if name in self._known:
             return False
-        self._known.add(name)
         self._current = name
         self._write({"event": "begin", "item": name, "t": time.time()})
         begin = time.monotonic()
         status, text, data = _outcome(action)
+        self._known[name] = status
         took_s = time.monotonic() - begin
         self._write(
             {
