@@ -1,39 +1,24 @@
-"""The emulation catches bugs in the kernels between the linears: each planted, each must show.
-
-They show as a message of the emulator or of AddressSanitizer, or as wrong numbers; a race in some
-schedule, wrong arithmetic in all.
-"""
+"""The emulation catches bugs in the small kernels of a step: each planted, each must show."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgebench_kernels.cuda import geometry, step_geometry
+from edgebench_kernels.cuda import step_geometry
 from edgebench_kernels.cuda.step_geometry import NOT_FINITE, Codes
 
-from .attention import (
-    Case,
-    append_arguments_of,
-    arguments_of,
-    case,
-    check_append,
-    check_attention,
-    check_untouched,
-    inputs_of,
-)
-from .emulation import SCHEDULES, Argument, Emulation, EmulationError, Patch, Schedule
+from .attention import Case, append_arguments_of, case, check_append, check_untouched, inputs_of
+from .emulation import SCHEDULES, Argument, Emulation
+from .planted import EITHER, OUTSIDE, Bug, Subject, check_caught, how_it_shows
 from .step import (
     check,
     check_codes,
     code_arrays,
     half_bound,
-    launch_of,
     nan_like,
     rms_norm,
     swiglu,
@@ -42,24 +27,7 @@ from .step import (
 
 pytestmark = [pytest.mark.native, pytest.mark.slow]
 
-NUMBERS = "numbers"
-OUTSIDE = "heap-buffer-overflow"
-EITHER = f"{OUTSIDE}|{NUMBERS}"
-DIVERGENCE = r"\[emulator\] divergence: one barrier from decode_attention.cu:\d+"
 EPS = 1e-5
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Subject:
-    """A launch, and what raises AssertionError where its buffers came out wrong."""
-
-    plan: geometry.Launch
-    arguments: Callable[[], list[Argument]]
-    check: Callable[[list[NDArray]], None]
-
-
-# ---------------------------------------------------------------------------------------- subjects
-
 NORM_CODES = Codes(group=32, is_token_scale=True)
 
 
@@ -107,24 +75,6 @@ def _check_argmax(results: list[NDArray]) -> None:
     assert not counters.any()
 
 
-def _attention(one: Case) -> Subject:
-    """With memory behind the cache's last column that must not be read."""
-
-    def checked(results: list[NDArray]) -> None:
-        inputs = inputs_of(one)
-        cells, scales = results[1], None if inputs.scales is None else results[2]
-        after = replace(inputs, cells=cells, scales=scales)
-        check_untouched(inputs, after, list(enumerate(one.columns)))
-        for row, column in enumerate(one.columns):
-            check_append(one, inputs, after, row, row, column)
-        check_attention(one, after, results[-3])
-        assert not results[-1].any()
-
-    return Subject(
-        plan=one.plan(), arguments=lambda: arguments_of(one, inputs_of(one)), check=checked
-    )
-
-
 def _append(one: Case) -> Subject:
     rows, columns = np.array([0, 1, 1], np.int32), np.array([8, 2, 9], np.int32)
 
@@ -156,42 +106,11 @@ ARGMAX = Subject(
     arguments=_argmax_arguments,
     check=_check_argmax,
 )
-# Rings that go round, a ragged start, three heads to a key, a cache that ends with the last tile.
-FULL = _attention(case(6, 2, 32, ((3, 130), (0, 49)), splits=2))
-INT8 = _attention(case(6, 2, 32, ((3, 130), (0, 49)), splits=2, is_int8=True))
-# One row of eight heads, which two warps publish, in two blocks, which live at the same time.
-SPLIT = _attention(case(8, 1, 32, ((0, 63),), splits=2))
 APPEND = _append(case(4, 2, 32, ((3, 8), (1, 2), (0, 0)), length=9, is_fused=False))
 
-# ----------------------------------------------------------------------------------------- the bugs
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bug:
-    """A patch of a subject's kernel; `seen`: how it shows; `in_all`: in every schedule.
-
-    seeds: orders of events tried in each schedule.
-    """
-
-    of: Subject
-    patch: Patch
-    seen: str = NUMBERS
-    in_all: bool = True
-    seeds: int = 1
-
-
-ROW, CODES, NORM_FILE = "row.cuh", "codes.cuh", "rms_norm.cu"
-CACHE, TILE, MERGE, DECODE = (
-    "kv_cache.cuh",
-    "attention_tile.cuh",
-    "attention_merge.cuh",
-    "decode_attention.cu",
-)
+ROW, CODES, NORM_FILE, CACHE = "row.cuh", "codes.cuh", "rms_norm.cu", "kv_cache.cuh"
 SUM_BARRIER = "  barrier();\n  float sum = 0;"
 LARGEST_BARRIER = "  barrier();\n  u32 largest = 0;"
-LOOP = "    copy_wait<kStages - 2>();\n    warp_barrier();\n"
-FENCE = "  if (work.parts == 1) return;\n  memory_fence();\n"
-COUNT = "  if (thread_id() == 0) *flag = atomic_add(counters + block, 1);\n"
 
 BUGS = {
     # rows
@@ -262,129 +181,14 @@ BUGS = {
     "rope: turned by the column": Bug(
         of=APPEND, patch=("rope_append.cu", "rotations, column - start", "rotations, column")
     ),
-    "rope: turned by the column, fused": Bug(
-        of=FULL,
-        patch=(
-            DECODE,
-            "if (kind == 0) head.rotate(work.rotations, work.column - work.start)",
-            "if (kind == 0) head.rotate(work.rotations, work.column)",
-        ),
-    ),
     "append: outside the cache": Bug(
         of=APPEND, patch=(CACHE, " && column < length", ""), seen=EITHER
     ),
     "append: keys for values": Bug(
         of=APPEND, patch=(CACHE, "(s64)kind * max_batch", "(s64)kind * 0")
     ),
-    "append: the next column": Bug(
-        of=FULL, patch=(DECODE, "work.kv_head, work.column));", "work.kv_head, work.column - 1));")
-    ),
-    "append: a scale for both kinds": Bug(
-        of=INT8, patch=(DECODE, "+ kind * kColumns + place", "+ place")
-    ),
-    # attention: what is seen
-    "mask dropped": Bug(of=FULL, patch=(TILE, "if (g + i / 2 * 8 >= count)", "if (count < 0)")),
-    "mask one column too late": Bug(
-        of=FULL,
-        patch=(DECODE, "work.column + 1 - work.first", "work.column + 2 - work.first"),
-    ),
-    "starts ignored": Bug(
-        of=FULL, patch=(DECODE, "return start + kColumns * tile;", "return kColumns * tile;")
-    ),
-    "copies past the row": Bug(
-        of=FULL,
-        patch=(DECODE, "first + column < end, column", "true, column"),
-        seen=EITHER,
-    ),
-    "heads share the wrong keys": Bug(
-        of=FULL, patch=(DECODE, "work.kv_head * shared + before", "work.kv_head + before")
-    ),
-    # attention: the order of events
-    "one wait too few": Bug(
-        of=FULL, patch=(DECODE, "copy_wait<kStages - 2>", "copy_wait<kStages - 1>"), in_all=False
-    ),
-    "no barrier of the warp": Bug(
-        of=FULL, patch=(DECODE, LOOP, LOOP.replace("    warp_barrier();\n", "")), in_all=False
-    ),
-    "does not wait for the kernel before": Bug(
-        of=FULL, patch=(DECODE, "  if (kFused) grid_dependency_wait();\n", "")
-    ),
-    "queries read before they are written": Bug(
-        of=FULL, patch=(DECODE, "  barrier();\n  Attention", "  Attention"), in_all=False
-    ),
-    "parts over rings in use": Bug(
-        of=FULL,
-        patch=(DECODE, "  barrier();\n  float* const shared", "  float* const shared"),
-        in_all=False,
-    ),
-    "parts read before they are written": Bug(
-        of=FULL, patch=(DECODE, "  barrier();\n  finish", "  finish"), in_all=False
-    ),
-    "fence before the count dropped": Bug(
-        of=FULL, patch=(DECODE, FENCE, FENCE.replace("  memory_fence();\n", "")), in_all=False
-    ),
-    "counted before all have published": Bug(
-        of=SPLIT, patch=(DECODE, f"  barrier();\n{COUNT}", COUNT), in_all=False, seeds=16
-    ),
-    "count read before it is written": Bug(
-        of=FULL, patch=(DECODE, f"{COUNT}  barrier();\n", COUNT), in_all=False
-    ),
-    "counter not put back": Bug(
-        of=FULL, patch=(DECODE, "  if (thread_id() == 0) counters[block] = 0;\n", "")
-    ),
-    "a warp skips a barrier": Bug(
-        of=FULL,
-        patch=(DECODE, "  barrier();\n  finish", "  if (warp_id() > 0) barrier();\n  finish"),
-        seen=DIVERGENCE,
-    ),
-    # attention: arithmetic
-    "outputs not rescaled": Bug(of=FULL, patch=(TILE, "        out[step][i] *= factor;\n", "")),
-    "sums not rescaled": Bug(of=FULL, patch=(TILE, "      sum[i] *= factor;\n", "")),
-    "peaks of a lane alone": Bug(
-        of=FULL, patch=(TILE, "risen[i] = larger(risen[i], shuffle_xor(risen[i], mask));", ";")
-    ),
-    "weights not transposed": Bug(
-        of=FULL,
-        patch=(
-            TILE,
-            "transpose_matrix(floats_to_half2(s[0], s[1]))",
-            "floats_to_half2(s[0], s[1])",
-        ),
-    ),
-    "values not transposed": Bug(
-        of=FULL, patch=(TILE, "load_matrix_x4_transposed", "load_matrix_x4")
-    ),
-    "keys of the other half": Bug(
-        of=FULL, patch=(TILE, "32 * step + lane_id() / 16 * 16", "32 * step")
-    ),
-    "parts added as they are": Bug(
-        of=FULL, patch=(MERGE, "part_peak == risen ? 1.0f", "part_peak <= risen ? 1.0f")
-    ),
-    "one part left out": Bug(
-        of=FULL, patch=(DECODE, "element, kPart, work.parts)", "element, kPart, work.parts - 1)")
-    ),
-    "int8: bytes unsigned": Bug(of=INT8, patch=(TILE, "word ^ 0x80808080u", "word")),
-    "int8: bytes in order": Bug(of=INT8, patch=(TILE, "0x4341", "0x4342")),
-    "int8: queries in the order of halfs": Bug(of=INT8, patch=(TILE, "0x5410", "0x7610")),
-    "int8: scales of keys left out": Bug(
-        of=INT8, patch=(TILE, "scale * scales[g + i / 2 * 8]", "scale")
-    ),
-    "int8: scales of the other rows": Bug(
-        of=INT8, patch=(TILE, "kColumns + g + i / 2 * 8", "kColumns + g")
-    ),
-    "int8: outputs of even and odd elements swapped": Bug(
-        of=INT8, patch=(TILE, "(kBytes ? 2 * g : g)", "(kBytes ? 2 * g + 1 : g)")
-    ),
 }
-SUBJECTS = {
-    "norm": NORM,
-    "swiglu": SWIGLU,
-    "argmax": ARGMAX,
-    "attention": FULL,
-    "split attention": SPLIT,
-    "int8 attention": INT8,
-    "append": APPEND,
-}
+SUBJECTS = {"norm": NORM, "swiglu": SWIGLU, "argmax": ARGMAX, "append": APPEND}
 
 
 @pytest.fixture(scope="module")
@@ -402,29 +206,4 @@ def test_without_a_bug_all_is_well(program: Emulation, name: str) -> None:
 
 @pytest.mark.parametrize("name", BUGS)
 def test_a_planted_bug_is_caught(program: Emulation, name: str) -> None:
-    bug = BUGS[name]
-    schedules = [
-        replace(schedule, seed=schedule.seed + len(SCHEDULES) * turn)
-        for schedule in SCHEDULES
-        for turn in range(bug.seeds)
-    ]
-    caught = [how_it_shows(program, bug.of, schedule, (bug.patch,)) for schedule in schedules]
-    assert any(caught)
-    assert all(caught) or not bug.in_all, caught
-    for text in filter(None, caught):
-        assert re.search(bug.seen, text), text
-
-
-def how_it_shows(
-    program: Emulation, subject: Subject, schedule: Schedule, patches: tuple[Patch, ...]
-) -> str:
-    """What the emulator says, or NUMBERS where results are wrong; empty where all is well."""
-    launch = launch_of(subject.plan, subject.arguments(), schedule, patches)
-    try:
-        [results] = program.run([launch])
-        subject.check(results)
-    except EmulationError as err:
-        return str(err)
-    except AssertionError:
-        return NUMBERS
-    return ""
+    check_caught(program, BUGS[name])
