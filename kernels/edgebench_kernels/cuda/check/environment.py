@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import time
 from dataclasses import asdict
 from typing import Any
@@ -26,7 +27,7 @@ def run(log: Log, request: Request) -> None:
 def _versions() -> dict[str, Any]:
     found = facts.versions()
     note = facts.cuda_core_note(found["cuda-core"])
-    return {"platform": facts.platform_text(), **found, **({"note": note} if note else {})}
+    return {"platform": platform.platform(), **found, **({"note": note} if note else {})}
 
 
 def _gpu() -> dict[str, Any]:

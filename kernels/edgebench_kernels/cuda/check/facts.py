@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import sys
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
@@ -143,8 +142,3 @@ def driver_version() -> str | None:
     except Exception:  # noqa: BLE001 (no NVML in any of its ways: the rest goes on)
         return None
     return version.decode() if isinstance(version, bytes) else str(version)
-
-
-def platform_text() -> str:
-    """System and interpreter."""
-    return f"{platform.platform()}, {sys.executable}"

@@ -23,7 +23,7 @@ from edgebench_kernels.cuda.check.contenders import (
     all_contenders,
     cell,
 )
-from edgebench_kernels.cuda.check.events import PASSED, Failed, Log, Unavailable
+from edgebench_kernels.cuda.check.events import PASSED, Failed, Log, Skipped, Unavailable
 from edgebench_kernels.cuda.check.facts import gpu_facts
 from edgebench_kernels.cuda.check.layer import SHAPES, TOKENS
 from edgebench_kernels.cuda.check.samples import Estimate, estimate, ratio, sums
@@ -89,7 +89,7 @@ def _build(layer: Layer, contender: Contender, request: Request) -> dict[str, An
     if problems:
         raise Failed("\n".join(problems))
     if not cells:
-        raise Unavailable(f"not for {layer.arch}")
+        raise Skipped(f"not for {layer.arch}")
     layer.cells += cells
     return {"cells": len(cells), "largest_error": max(one.error for one in cells)}
 
