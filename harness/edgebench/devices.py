@@ -19,7 +19,8 @@ T = TypeVar("T", int, float)
 Backend = Literal["cpu", "cuda"]
 
 AUTO = "auto"
-KERNEL_BACKENDS: tuple[Backend, ...] = ("cpu",)  # which kernels exist; "cuda" joins with them
+KERNEL_BACKENDS: tuple[Backend, ...] = ("cpu", "cuda")  # which kernels exist
+GPU_KERNELS = "GPU kernels on "
 
 MEASURED = "no catalog: its ceilings are measured in the run"
 AGX_SHEET = "NVIDIA Jetson AGX Orin Series Modules Data Sheet DS-10662-001 v1.8"
@@ -255,13 +256,20 @@ def resolve(requested: str, root: Path = machine.ROOT) -> ResolvedDevice:
     notes = _verify(name, device, found)
     backend = device.backend if device.backend in KERNEL_BACKENDS else "cpu"
     executed_on = f"CPU kernels on {found.cpu_model}"
-    if backend != device.backend:
+    if backend == "cuda":
+        executed_on = GPU_KERNELS + next(iter(found.nvidia_gpus), device.title)
+    elif backend != device.backend:
         executed_on += f": no CUDA kernels exist yet, so the GPU of {device.title} was not used"
     elif found.nvidia_gpus and backend == "cpu":
         notes.append(f"{found.nvidia_gpus[0]} is present and was not used")
     return ResolvedDevice(
         requested=requested, name=name, backend=backend, executed_on=executed_on, notes=tuple(notes)
     )
+
+
+def is_on_gpu(executed_on: str) -> bool:
+    """Whether a record's `executed_on` speaks of kernels on a GPU."""
+    return executed_on.startswith(GPU_KERNELS)
 
 
 def identify(found: machine.Machine) -> str | None:

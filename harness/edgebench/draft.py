@@ -69,6 +69,8 @@ class Circumstances:
     device: ResolvedDevice
     system: SystemDescription
     threads: int
+    cache_bytes: int | None
+    """The last-level cache of what the kernels execute on."""
     kernel_tuning: KernelTuning | None
     other_runs_seen: bool
 
@@ -93,7 +95,7 @@ def draft_record(
             device_requested=given.device.requested,
             device=given.device.name,
             executed_on=given.device.executed_on,
-            last_level_cache_bytes=given.system.cpu.last_level_cache_bytes,
+            last_level_cache_bytes=given.cache_bytes,
             threads=given.threads,
             affinity=None if spec.affinity is None else list(spec.affinity),
             kernel_tuning=given.kernel_tuning,

@@ -1,12 +1,12 @@
-"""The engines of one workload: the fp16 reference and INT4, packed once, for both scenarios."""
+"""The engines of one workload on CPUs: the fp16 reference and INT4, packed once for all."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from edgebench.prepare import PreparedWorkload
 from edgebench.record import Kernel, Scenario
@@ -15,7 +15,7 @@ from edgebench.roofline import Arithmetic, Model, model_of
 if TYPE_CHECKING:
     from edgebench_kernels.engine import DecodeEngine, LlamaWeights, RegimeChoice
 
-OFFLINE_BATCH = 64  # ours: the batch at which the CPU kernels reach their peak (kernels/README.md)
+OFFLINE_BATCH = 64  # ours: the CPU kernels reach their peak there (kernels/README.md)
 PROBE_ROUNDS = 3  # of which a path's fastest counts: the first one warms up
 PROBE_TOKENS = 4
 
@@ -37,7 +37,17 @@ class KernelEngine:
         return self.engine.weight_bytes_at(self.batch_size)
 
 
-class WorkloadEngines:
+class WorkloadEngines(Protocol):
+    """The engines of one workload, wherever they execute."""
+
+    model: Model
+
+    def for_scenario(self, kernel: Kernel, scenario: Scenario) -> KernelEngine:
+        """Return a kernel as it runs in a scenario."""
+        ...
+
+
+class CpuEngines:
     """Builds each engine once; the INT4 engines share one copy of the packed weights."""
 
     def __init__(self, prepared: PreparedWorkload, kernels: Sequence[Kernel]) -> None:
@@ -56,7 +66,7 @@ class WorkloadEngines:
         weights: LlamaWeights = load_reference(prepared.directory)
         self.model: Model = model_of(linear_shapes(weights.config))
         self.regimes: RegimeChoice = probe(weights)
-        length = _max_length(prepared)
+        length = longest_row(prepared)
         self._fp16 = build_fp16(weights, self.regimes, max_batch=OFFLINE_BATCH, max_length=length)
         if isinstance(self._fp16, Engine):
             fastest_ops(self._fp16)
@@ -82,7 +92,7 @@ class WorkloadEngines:
             )
         from edgebench_kernels import native
 
-        path = "w4a16" if scenario == "single-stream" else self._faster_offline_path()
+        path = "w4a16" if scenario == "single-stream" else faster_path(self._int4, self._prepared)
         return KernelEngine(
             kernel=kernel,
             engine=self._int4[path],
@@ -91,16 +101,24 @@ class WorkloadEngines:
             arithmetic="int8",
         )
 
-    def _faster_offline_path(self) -> str:
-        """Race the paths, interleaved, on a prefill and a few decode steps of a full batch."""
-        prompts = [list(prompt) for prompt in self._prepared.prompts[:OFFLINE_BATCH]]
-        best_ns = dict.fromkeys(self._int4, math.inf)
-        for _ in range(PROBE_ROUNDS):
-            for path, engine in self._int4.items():
-                begin = time.monotonic_ns()
-                engine.generate_greedy(prompts, PROBE_TOKENS, self._prepared.eos_id)
-                best_ns[path] = min(best_ns[path], time.monotonic_ns() - begin)
-        return min(best_ns, key=best_ns.__getitem__)
+
+def faster_path(engines: Mapping[str, DecodeEngine], prepared: PreparedWorkload) -> str:
+    """Race the paths, interleaved, on a prefill and a few decode steps of a full batch."""
+    prompts = [list(prompt) for prompt in prepared.prompts[:OFFLINE_BATCH]]
+    best_ns = dict.fromkeys(engines, math.inf)
+    for _ in range(PROBE_ROUNDS):
+        for path, engine in engines.items():
+            begin = time.monotonic_ns()
+            engine.generate_greedy(prompts, PROBE_TOKENS, prepared.eos_id)
+            best_ns[path] = min(best_ns[path], time.monotonic_ns() - begin)
+    return min(best_ns, key=best_ns.__getitem__)
+
+
+def longest_row(prepared: PreparedWorkload) -> int:
+    """Tokens of the longest prompt with the longest answer or call behind it."""
+    longest = max(len(prompt) for prompt in prepared.prompts)
+    answers = max(len(call) for call in prepared.calls)
+    return longest + max(prepared.workload.task.max_new_tokens, answers)
 
 
 def _unsettled_warnings(choice: RegimeChoice) -> tuple[str, ...]:
@@ -109,12 +127,6 @@ def _unsettled_warnings(choice: RegimeChoice) -> tuple[str, ...]:
         return ()
     regimes = ", ".join(choice.unsettled)
     return (f"the machine was too busy to choose the reference's arithmetic for rows {regimes}",)
-
-
-def _max_length(prepared: PreparedWorkload) -> int:
-    longest = max(len(prompt) for prompt in prepared.prompts)
-    answers = max(len(call) for call in prepared.calls)
-    return longest + max(prepared.workload.task.max_new_tokens, answers)
 
 
 def _ceiling_of(arithmetic: str) -> Arithmetic:

@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from edgebench import machine
 from edgebench.meters.nvml import load_nvml
 from edgebench.record import Count, NonNegative, StrictModel, Text
@@ -21,6 +23,9 @@ class Gpu(StrictModel):
     memory_bytes: Count | None = None
     power_limit_W: NonNegative | None = None
     clock_max_MHz: Count | None = None
+    l2_cache_bytes: Count | None = Field(
+        default=None, description="of the GPU that kernels executed on"
+    )
     vbios: Text | None = None
 
 

@@ -12,6 +12,7 @@ from edgebench.profiles import Counts
 from edgebench.record import Kernel
 from edgebench.roofline import Model
 from edgebench.sut import EngineSut
+from edgebench.target import Target
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +24,7 @@ class ScenarioJob:
     model: Model
     counts: Counts
     min_block_s: float
+    target: Target
     selection: meters.MeterSelection
     transform: str
     threads: int

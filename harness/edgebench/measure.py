@@ -25,14 +25,13 @@ from edgebench.interleave import (
     run_interleaved,
 )
 from edgebench.job import ScenarioJob, sut_of
-from edgebench.memory import peak_memory_bytes, reset_peak
 from edgebench.plans import accuracy_plan, performance_plan
 from edgebench.prepare import PreparedWorkload
 from edgebench.profiles import MIN_CEILING_REPEATS
 from edgebench.progress import Progress
-from edgebench.record import CeilingName, CeilingRow, Kernel, KernelResult, Record, SampleRow
+from edgebench.record import CeilingRow, Kernel, KernelResult, Record, SampleRow
+from edgebench.target import Target
 
-CEILINGS: tuple[CeilingName, ...] = ("read_bandwidth", "int8", "bf16", "fp32")
 NLL_BATCH = 64
 OPEN_ENDED_STRIDE = 4  # blocks between repeats of the ceilings when the end is measured time
 
@@ -79,7 +78,7 @@ def _run_plan(
     done = finished_blocks(writer.samples, blocks, plan.mode)
     _drop_unfinished(writer, plan, done)
     pending: list[SampleRow] = []
-    hooks = Hooks(before=lambda *_: _before_block(), after=_peak_hook(observed))
+    hooks = Hooks(before=lambda *_: job.target.reset_peak(), after=_peak_hook(job.target, observed))
     total = len(plan.blocks) * len(suts) if isinstance(plan.blocks, Sequence) else None
     if plan.mode == "performance":
         _measure_ceilings(job, writer)
@@ -104,13 +103,9 @@ def _drop_unfinished(
         writer.replace_samples(kept)
 
 
-def _before_block() -> None:
-    reset_peak()
-
-
-def _peak_hook(observed: _Observed) -> Callable[[Kernel, int], None]:
+def _peak_hook(target: Target, observed: _Observed) -> Callable[[Kernel, int], None]:
     def after(kernel: Kernel, block: int) -> None:
-        peak = peak_memory_bytes()
+        peak = target.peak_memory_bytes()
         if peak is not None:
             observed.peak_bytes[kernel] = max(peak, observed.peak_bytes.get(kernel, 0))
 
@@ -127,13 +122,10 @@ def _is_ceiling_due(finished: int, total: int | None) -> bool:
 
 def _measure_ceilings(job: ScenarioJob, writer: BundleWriter) -> None:
     """Repeat every ceiling once, between blocks."""
-    from edgebench_kernels import ceilings, native
-
     rows = []
-    for name in CEILINGS:
-        try:
-            sample = ceilings.measure(name, job.threads)
-        except native.Unavailable:
+    for name in job.target.ceilings:
+        sample = job.target.measure_ceiling(name, job.threads)
+        if sample is None:
             continue
         rows.append(
             CeilingRow(
@@ -150,7 +142,8 @@ def _measure_ceilings(job: ScenarioJob, writer: BundleWriter) -> None:
 def _fill_ceilings(job: ScenarioJob, writer: BundleWriter) -> None:
     """Repeat the ceilings until each has its repeats: short runs have few blocks to go between."""
     for _ in range(MIN_CEILING_REPEATS):
-        counted = [sum(row.ceiling == name for row in writer.ceilings) for name in CEILINGS]
+        names = job.target.ceilings
+        counted = [sum(row.ceiling == name for row in writer.ceilings) for name in names]
         if min((count for count in counted if count), default=0) >= MIN_CEILING_REPEATS:
             return
         _measure_ceilings(job, writer)

@@ -24,7 +24,7 @@ Scenario = Literal["single-stream", "offline"]
 Profile = Literal["quick", "standard", "official"]
 Kernel = Literal["fp16", "int4"]
 Mode = Literal["performance", "accuracy"]
-CeilingName = Literal["read_bandwidth", "int8", "bf16", "fp32"]
+CeilingName = Literal["read_bandwidth", "int8", "fp16", "bf16", "fp32"]
 
 
 class StrictModel(BaseModel):
@@ -89,7 +89,7 @@ class RooflinePlace(StrictModel):
     operations_per_token: NonNegative | None = None
     percent_of_bandwidth: NonNegative | None = None
     percent_of_compute: NonNegative | None = None
-    compute_ceiling: Literal["int8", "bf16", "fp32"] | None = None
+    compute_ceiling: Literal["int8", "fp16", "bf16", "fp32"] | None = None
     reason: Text | None = Field(default=None, description="why a percentage is None")
 
 
@@ -124,7 +124,8 @@ class KernelResult(StrictModel):
     peak_memory_bytes: Count | None = Field(
         default=None,
         description="highest resident size of the whole process during this kernel's blocks; the "
-        "other kernels' weights are resident too, so it bounds what this kernel needs from above",
+        "other kernels' weights are resident too, so it bounds what this kernel needs from above; "
+        "on a GPU, of what torch held there",
     )
     batch_size: Annotated[int, Field(ge=1)]
     roofline: RooflinePlace
@@ -163,7 +164,7 @@ class Host(StrictModel):
     device_requested: Name
     device: Name
     executed_on: Text
-    last_level_cache_bytes: Count | None = None
+    last_level_cache_bytes: Count | None = Field(default=None, description="on a GPU, its L2")
     threads: Annotated[int, Field(ge=1)]
     affinity: list[Count] | None = Field(default=None, description="CPUs asked for; null: any")
     kernel_tuning: KernelTuning | None = None

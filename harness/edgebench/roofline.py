@@ -25,7 +25,7 @@ from edgebench.record import RooflinePlace, SampleRow, Scenario
 from edgebench.scenarios import measured_ns
 from edgebench.units import NS_PER_S, format_bytes
 
-Arithmetic = Literal["int8", "bf16", "fp32"]
+Arithmetic = Literal["int8", "fp16", "bf16", "fp32"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

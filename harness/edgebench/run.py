@@ -20,7 +20,7 @@ from edgebench.draft import (
 )
 from edgebench.engines import WorkloadEngines
 from edgebench.errors import EXIT_OK, DeviceUnavailable, RuleViolation, RunFailed, SpecError
-from edgebench.estimate import memory_shortage, probe_ns, scenario_s
+from edgebench.estimate import probe_ns, scenario_s
 from edgebench.filing import existing_record, open_writer
 from edgebench.job import ScenarioJob
 from edgebench.lock import MachineLock
@@ -31,6 +31,7 @@ from edgebench.progress import Progress
 from edgebench.record import KernelTuning, Record, Scenario
 from edgebench.spec import RunSpec
 from edgebench.system import SystemDescription, describe_system, usable_cores
+from edgebench.target import Target, open_target
 from edgebench.units import format_duration
 from edgebench_workloads.catalog import WORKLOADS
 from edgebench_workloads.errors import WorkloadError
@@ -53,6 +54,7 @@ class Campaign:
     run_id: str
     device: ResolvedDevice
     system: SystemDescription
+    target: Target
     selection: meters.MeterSelection
     threads: int
     kernel_tuning: KernelTuning | None = None
@@ -82,12 +84,14 @@ def run(spec: RunSpec, progress: Progress) -> Campaign:
     started_s = time.monotonic()
     _set_affinity(spec.affinity)
     device = resolve(spec.device)
-    with MachineLock() as lock:
+    target = open_target(device.backend)
+    with MachineLock() as lock, target.errors():
         campaign = Campaign(
             spec=spec,
             run_id=(resumable_run_id(spec) if spec.resume else None) or new_run_id(),
             device=device,
-            system=describe_system(),
+            system=target.described(describe_system()),
+            target=target,
             selection=meters.select(device),
             threads=spec.threads or usable_cores(),
             lock=lock,
@@ -95,7 +99,8 @@ def run(spec: RunSpec, progress: Progress) -> Campaign:
             started_s=started_s,
         )
         _announce(campaign)
-        campaign.kernel_tuning = _set_threads(campaign)
+        begun = begun_tuning(spec, campaign.run_id, campaign.threads) if spec.resume else None
+        campaign.kernel_tuning = target.prepare(campaign.threads, spec.affinity, begun)
         for name in spec.workloads:
             _run_workload(campaign, name)
     return campaign
@@ -141,34 +146,12 @@ def _set_affinity(cpus: Sequence[int] | None) -> None:
         ) from error
 
 
-def _set_threads(campaign: Campaign) -> KernelTuning:
-    """Threads of torch and of the kernels; kernels tuned, or as an interrupted run had them."""
-    import torch
-
-    from edgebench.kernel_tuning import apply_tuning, tune_kernels
-    from edgebench_kernels import native
-
-    spec, threads = campaign.spec, campaign.threads
-    torch.set_num_threads(threads)
-    try:
-        native.set_threads(threads)
-        native.set_affinity(spec.affinity or ())
-        tuning = begun_tuning(spec, campaign.run_id, threads) if spec.resume else None
-        tuning = tuning or tune_kernels()
-        apply_tuning(tuning)
-        return tuning
-    except native.NativeLibraryMissing as error:
-        raise DeviceUnavailable(str(error)) from error
-    except ValueError as error:
-        raise SpecError(str(error)) from error
-
-
 def _run_workload(campaign: Campaign, name: str) -> None:
     try:
         needed_bytes = WORKLOADS[name].reference_size_bytes
     except WorkloadError as error:
         raise harness_error(error) from error
-    shortage = memory_shortage(needed_bytes, campaign.system)
+    shortage = campaign.target.memory_shortage(needed_bytes, campaign.system)
     if shortage is not None:
         for scenario in campaign.spec.scenarios:
             campaign.skip(name, scenario, shortage)
@@ -178,7 +161,7 @@ def _run_workload(campaign: Campaign, name: str) -> None:
     for scenario, draft in _pending(campaign, prepared):
         if engines is None:
             with campaign.progress.stage(f"{name}: packing and probing") as update:
-                engines = WorkloadEngines(prepared, campaign.spec.kernels)
+                engines = campaign.target.engines(prepared, campaign.spec.kernels)
                 update(1, 1)
         _run_scenario(campaign, prepared, engines, scenario, draft)
 
@@ -191,6 +174,7 @@ def _pending(campaign: Campaign, prepared: PreparedWorkload) -> Iterator[tuple[S
             device=campaign.device,
             system=campaign.system,
             threads=campaign.threads,
+            cache_bytes=campaign.target.cache_bytes(campaign.system),
             kernel_tuning=campaign.kernel_tuning,
             other_runs_seen=campaign.lock.other_runs_seen,
         )
@@ -232,6 +216,7 @@ def _run_scenario(
         model=engines.model,
         counts=counts,
         min_block_s=profile.min_block_s,
+        target=campaign.target,
         selection=campaign.selection,
         transform=str(spec.transform),
         threads=campaign.threads,

@@ -17,6 +17,7 @@ KERNEL_COLOURS = {"fp16": "#8a94a0", "int4": "#e8590c"}
 ROOF_COLOURS = {
     "read bandwidth": "#1c7ed6",
     "int8": "#2f9e44",
+    "fp16": "#e64980",
     "bf16": "#9c36b5",
     "fp32": "#5c7cfa",
 }

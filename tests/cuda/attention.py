@@ -28,6 +28,7 @@ class Case:
     columns: tuple[int, ...]
     warps: int = 2
     stages: int = 2
+    least: int = 1
     spare_rows: int = 1
     """Rows of the cache that no row of the batch uses."""
 
@@ -44,7 +45,9 @@ class Case:
         return np.float32(self.attention.head_dim**-0.5)
 
     def plan(self) -> geometry.Launch:
-        return step_geometry.decode_attention(self.attention, warps=self.warps, stages=self.stages)
+        return step_geometry.decode_attention(
+            self.attention, warps=self.warps, stages=self.stages, least=self.least
+        )
 
 
 @dataclass(slots=True, kw_only=True)
@@ -71,6 +74,7 @@ def case(
     length: int | None = None,
     warps: int = 2,
     stages: int = 2,
+    least: int = 1,
 ) -> Case:
     """A case from each row's (start, column)."""
     attention = DecodeAttention(
@@ -89,6 +93,7 @@ def case(
         columns=tuple(column for _, column in spans),
         warps=warps,
         stages=stages,
+        least=least,
     )
 
 

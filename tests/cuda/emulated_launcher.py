@@ -25,7 +25,9 @@ from edgebench_kernels.cuda.launcher import Argument
 from edgebench_kernels.cuda.scratch import Scratch
 
 from . import emulation
-from .emulation import SCHEDULES, Emulation, SameAs, Variant
+from .emulation import SCHEDULES, Emulation, Late, SameAs, Variant
+
+Span = tuple[int, int]  # addresses, the last one past the end
 
 SCALARS = {"int32": np.int32, "int64": np.int64, "float32": np.float32}
 CPU = torch.device("cpu")
@@ -74,12 +76,15 @@ class Collector:
 class EmulatedLauncher(Collector):
     """Launches in the emulator, in a schedule that changes from launch to launch.
 
-    spoil: changes the arguments of a launch before it is emulated, to plant bugs.
+    spoil: changes the arguments of a launch before it is emulated, to plant bugs. What the launch
+    before has written reaches an overlapping one only after that has waited for it.
     """
 
     program: Emulation | None = None
     spoil: Callable[[str, list[Argument]], list[Argument]] | None = None
     launches: int = 0
+    written: list[Span] = field(default_factory=list)
+    """By the launch before."""
 
     def run(
         self, plan: geometry.Launch, arguments: Sequence[Argument], *, overlap: bool = False
@@ -90,21 +95,27 @@ class EmulatedLauncher(Collector):
             arguments = self.spoil(plan.kernel, list(arguments))
         schedule = SCHEDULES[self.launches % len(SCHEDULES)]
         self.launches += 1
+        late = self.written if overlap else []
         launch = emulation.Launch(
             variant=variant_of(plan),
             grid=plan.grid,
             threads=plan.threads,
             shared_bytes=plan.shared_bytes,
-            arguments=_arguments(plan.kernel, arguments),
+            arguments=_arguments(plan.kernel, arguments, late),
             schedule=schedule,
         )
         [arrays] = self.program.run([launch])
+        self.written = []
         tensors = [a for a in arguments if isinstance(a, Tensor)]
         for tensor, array in zip(_distinct(tensors), arrays, strict=True):
+            if not np.array_equal(_bytes(tensor), array):
+                self.written.append(_span(tensor))
             _bytes(tensor)[:] = array
 
 
-def _arguments(kernel: str, arguments: Sequence[Argument]) -> list[emulation.Argument]:
+def _arguments(
+    kernel: str, arguments: Sequence[Argument], late: Sequence[Span]
+) -> list[emulation.Argument]:
     """The emulator's arguments; the same tensor twice is the same buffer."""
     given: list[emulation.Argument] = []
     seen: dict[int, int] = {}
@@ -116,7 +127,8 @@ def _arguments(kernel: str, arguments: Sequence[Argument]) -> list[emulation.Arg
                 given.append(SameAs(seen[place]))
             else:
                 seen[place] = len(given)
-                given.append(_bytes(argument))
+                is_late = any(_meet(_span(argument), span) for span in late)
+                given.append(Late(_bytes(argument)) if is_late else _bytes(argument))
         else:
             given.append(None if argument is None else SCALARS[kind](argument))
     _check_apart([a for a in arguments if isinstance(a, Tensor)])
@@ -127,6 +139,14 @@ def _distinct(tensors: Sequence[Tensor]) -> list[Tensor]:
     return list({tensor.data_ptr(): tensor for tensor in reversed(tensors)}.values())[::-1]
 
 
+def _span(tensor: Tensor) -> Span:
+    return tensor.data_ptr(), tensor.data_ptr() + tensor.nbytes
+
+
+def _meet(one: Span, other: Span) -> bool:
+    return one[0] < other[1] and other[0] < one[1]
+
+
 def _bytes(tensor: Tensor) -> np.ndarray:
     """The tensor's memory as uint8 [size]."""
     assert tensor.is_contiguous(), "a kernel's tensor must be contiguous"
@@ -135,6 +155,6 @@ def _bytes(tensor: Tensor) -> np.ndarray:
 
 def _check_apart(tensors: Sequence[Tensor]) -> None:
     """Tensors that overlap without being the same would be torn apart."""
-    spans = sorted({(t.data_ptr(), t.data_ptr() + t.nbytes) for t in tensors})
-    for (first, end), (start, _) in itertools.pairwise(spans):
-        assert end <= start or start == first, "tensors of one launch overlap"
+    spans = {_span(tensor) for tensor in tensors}
+    for one, other in itertools.combinations(spans, 2):
+        assert not _meet(one, other), "tensors of one launch overlap"

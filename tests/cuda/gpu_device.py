@@ -111,6 +111,10 @@ class Device:
             self._functions[variant] = function
         return self._functions[variant]
 
+    def run(self, launches: Sequence[Launch]) -> list[list[NDArray]]:
+        """The buffers of each launch after it ran; EmulationError with what went wrong."""
+        return [self.launch(launch) for launch in launches]
+
     def launch(self, launch: Launch) -> list[NDArray]:
         """The buffers after one launch."""
         if self.lost:

@@ -16,12 +16,12 @@ from edgebench_kernels.formats import Int4Tensor, unpack_codes
 from edgebench_kernels.reference import quantize_activations
 
 from .cases import Case, case_of
-from .emulation import SCHEDULES, Emulation, EmulationError, Launch, Patch, Schedule
+from .emulation import SCHEDULES, Emulation, EmulationError, Late, Launch, Patch, Schedule
 from .w4a16 import variant_of
 
 ORDER = np.arange(16).reshape(2, 8).T.reshape(-1)  # byte i of 16 holds this input: w4_bytes.cuh
 NUMBERS = "numbers"
-OUTSIDE = "heap-buffer-overflow"
+OUTSIDE = "AddressSanitizer: heap-"  # past the end, or in what was freed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +38,9 @@ class LargeCase:
         sizes = (np.int32(case.y.shape[0]), np.int32(case.weights.n), np.int32(self.k))
         workspace = np.full(plan.workspace_bytes, 0xFF, np.uint8) if plan.counters else None
         counters = np.zeros(plan.counters, np.uint32) if plan.counters else None
-        pointers = (*self.activations, case.weights.data, case.bias, case.residual, case.output())
+        residual = None if case.residual is None else Late(case.residual)
+        late = [Late(array) for array in self.activations]
+        pointers = (*late, case.weights.data, case.bias, residual, case.output())
         return Launch(
             variant=variant_of(plan, patches),
             grid=plan.grid,

@@ -11,10 +11,22 @@ from edgebench_kernels.cuda import geometry
 from edgebench_kernels.cuda.step_geometry import Codes
 
 from .cases import HALF_TINY, HALF_ULP
-from .emulation import SCHEDULES, Argument, Emulation, Launch, Patch, Schedule, Variant
+from .emulation import SCHEDULES, Argument, Emulation, Late, Launch, Patch, Schedule, Variant
 
 FLOAT_ULP = 2.0**-24  # of fp32, relative
 FAST = 2.0**-22  # of the fast functions, relative
+
+LATE = {
+    "embed": (0,),
+    "rms_norm": (0, 1),
+    "swiglu": (0,),
+    "quantize": (0,),
+    "rope_append": (0,),
+    "decode_attention": (0,),
+    "argmax": (0,),
+    "advance": (0, 4),
+}
+"""Arguments that the kernel before may still write when this one begins."""
 
 
 def variant_of(plan: geometry.Launch, patches: tuple[Patch, ...] = ()) -> Variant:
@@ -28,7 +40,14 @@ def launch_of(
     schedule: Schedule,
     patches: tuple[Patch, ...] = (),
 ) -> Launch:
-    """One emulated launch."""
+    """One emulated launch, begun before the kernel before has ended."""
+    late = LATE[plan.kernel]
+    if dict(plan.macros).get("EB_FUSED") == 0:
+        late = (0, 1, 2)  # rope_append has just written the cache
+    arguments = [
+        Late(argument) if place in late and isinstance(argument, np.ndarray) else argument
+        for place, argument in enumerate(arguments)
+    ]
     return Launch(
         variant=variant_of(plan, patches),
         grid=plan.grid,
@@ -122,10 +141,13 @@ def check_codes(
 ) -> None:
     """int8 outputs against y: the scale from the peak, each code the nearest, sums their sums.
 
+    Byte i of each 16 codes is input 0 8 1 9 .. 7 15.
+
     |y - scale code| <= scale / 2, and y itself is known to `bound`; dividing the peak and scaling
     by its inverse round a code's place by three parts in 2^24 of 127.
     """
     given, scale, sums = arrays
+    given = given.reshape(len(given), -1, 8, 2).transpose(0, 1, 3, 2).reshape(given.shape)
     width = y.shape[1] if codes.is_token_scale else codes.group
     for group, start in enumerate(range(0, y.shape[1], width)):
         part, allowed = y[:, start : start + width], bound[:, start : start + width]

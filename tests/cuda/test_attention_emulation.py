@@ -37,6 +37,7 @@ CASES = {
     "small trained model": case(8, 4, 32, ((0, 20), (9, 20), (20, 20))),
     "ring goes round": case(3, 3, 64, ((0, 130),), stages=3),
     "more splits than tiles": case(2, 1, 64, ((0, 70),), splits=9),
+    "two tiles a warp before a split": case(2, 1, 32, ((0, 62), (0, 64)), splits=3, least=2),
     "more than 8 heads share keys": case(12, 1, 16, ((1, 49),), splits=2),
     "head of 48": case(2, 1, 48, ((0, 17),)),
     "head of 256, one warp": case(1, 1, 256, ((0, 33),), warps=1),

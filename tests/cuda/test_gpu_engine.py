@@ -163,15 +163,6 @@ def test_teacher_forcing_equals_float64(engine: GpuEngine, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["int4, fp16 cells"])
-def test_a_step_is_captured_once_for_each_size_of_batch(engine: GpuEngine, kind: str) -> None:
-    engine.generate_greedy(PROMPTS[:2], 3, None)
-    engine.generate_greedy(PROMPTS[1:], 3, None)
-    assert engine._launcher.captures == 1
-    engine.generate_greedy(PROMPTS[:1], 2, None)
-    assert engine._launcher.captures == 2
-
-
-@pytest.mark.parametrize("kind", ["int4, fp16 cells"])
 def test_logits_that_are_not_finite_are_an_error(program: Emulation, kind: str) -> None:
     name = "model.norm.weight"
     spoilt = replace(WEIGHTS, tensors=WEIGHTS.tensors | {name: WEIGHTS.tensors[name] * 60_000})
@@ -199,7 +190,7 @@ SWAPPED = {
     "counts for who has finished": ("advance", 2, 3),
     "the limit for the end of sequence": ("advance", 8, 10),
 }
-SMALL = tiny_llama.weights_of(replace(CONFIG, layers=1), seed=7)
+SMALL = tiny_llama.weights_of(replace(CONFIG, layers=1), seed=9)
 
 
 class Wrong(Exception):

@@ -126,8 +126,8 @@ def test_bytes_and_operations() -> None:
     assert reference.weight_bytes_at(2) == 2 * weights + 2 * row
     engine = int4_engine(launcher, room)
     # codes, and 3 bytes of scale and zero point for each group of 32; K = 96 is padded to 128
-    padded = weights + CONFIG.layers * CONFIG.hidden_size * 32
-    assert engine.weight_bytes == padded // 2 + 3 * padded // 32 + row
+    packed = sum(n * -(-k // 64) * 64 for n, k in (w.shape for w in WEIGHTS.linears().values()))
+    assert engine.weight_bytes == packed // 2 + 3 * packed // 32 + row
     assert engine.operations_per_token == 2 * weights
 
 
@@ -141,6 +141,7 @@ def test_a_batch_runs_in_the_next_size() -> None:
         engine.decode_greedy([0] * batch)
         sizes += sorted(set(engine._graphs) - before)
     assert sizes == [1, 2, 4, 7]
+    assert launcher.captures == 4, "once for each size"
     assert list(BATCHES) == sorted(set(BATCHES))
 
 

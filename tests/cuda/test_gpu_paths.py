@@ -13,12 +13,17 @@ from edgebench_kernels.cuda import paths  # noqa: E402
 from edgebench_kernels.cuda.architectures import ARCHITECTURES  # noqa: E402
 from edgebench_kernels.cuda.kernels import KERNELS  # noqa: E402
 from edgebench_kernels.cuda.linear import GpuInt4, Product  # noqa: E402
-from edgebench_kernels.linear import Int4Linear  # noqa: E402
+from edgebench_kernels.cuda.products import PRODUCTS  # noqa: E402
+from edgebench_kernels.linear import PATHS, Int4Linear  # noqa: E402
 
 from .cases import random_tensor  # noqa: E402
 from .emulated_launcher import Collector  # noqa: E402
 
 pytestmark = pytest.mark.torch
+
+
+def test_paths_are_those_of_the_cpu() -> None:
+    assert tuple(paths.PATHS) == PATHS
 
 
 @pytest.mark.parametrize("path", list(paths.PATHS))
@@ -29,21 +34,25 @@ def test_every_architecture_has_a_kernel_for_any_rows(path: str) -> None:
         assert most == sorted(set(most))
         assert most[-1] == paths.ANY
         for choice in row:
-            named = choice.kernel.split("+")
-            assert named[0] in KERNELS
-            assert arch in KERNELS[named[0]].architectures
-            assert named[1:] in ([], ["cublas"])
+            assert choice.kernel in PRODUCTS
+            for kernel in choice.kernel.replace("-token", "").split("+"):
+                assert kernel == "cublas" or arch in KERNELS[kernel].architectures
 
 
 def test_the_kernel_follows_from_the_rows() -> None:
-    chosen = [paths.kernel_for("w4a16", "sm_90a", rows) for rows in (1, 8, 9, 320, 321, 9999)]
-    assert chosen == [paths.GEMV, paths.GEMV, paths.GEMM, paths.GEMM, paths.CUBLAS, paths.CUBLAS]
+    rows = (1, 8, 9, 64, 65, 2048, 2049)
+    chosen = [paths.kernel_for("w4a16", "sm_90a", count) for count in rows]
+    assert chosen == [
+        *(paths.GEMV, paths.GEMV, paths.GEMM, paths.GEMM),
+        *(paths.WGMMA, paths.WGMMA, paths.CUBLAS),
+    ]
 
 
 def test_the_record_names_them() -> None:
     assert paths.describe("w4a16", "sm_87") == (
         "w4a16/sm_87 (w4a16_gemv@1-8 w4a16_gemm@9-1024 w4_dequant+cublas@>1024)"
     )
+    assert paths.describe("w4a8", "sm_89") == "w4a8/sm_89 (quantize+w4a8_gemm)"
 
 
 def test_a_path_there_is_not_is_refused() -> None:
@@ -56,7 +65,7 @@ def test_a_path_there_is_not_is_refused() -> None:
 def test_dequantized_weights_are_read_twice() -> None:
     weights = GpuInt4.pack(Collector(arch="sm_90a"), random_tensor(32, 64, 64, 0))
     assert weights.bytes_at("w4a16", 1) == weights.size_bytes == 2 * 560
-    assert weights.bytes_at("w4a16", 321) == weights.size_bytes + 2 * 32 * 64
+    assert weights.bytes_at("w4a16", 2049) == weights.size_bytes + 2 * 32 * 64
 
 
 @pytest.mark.parametrize(

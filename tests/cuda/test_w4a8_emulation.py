@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from edgebench_kernels.cuda import step_geometry
 from edgebench_kernels.cuda.geometry import BIAS, FLOAT_OUT, RESIDUAL, SWIGLU
 from edgebench_kernels.formats import Int4Tensor, pack_codes
 
 from .cases import random_tensor
-from .emulation import SCHEDULES, Emulation
+from .emulation import SCHEDULES, Emulation, Launch
 from .large import (
     OUTSIDE,
     Bug,
@@ -47,6 +48,9 @@ FILE, READER, BYTES = "w4a8_gemm.cu", "a8_reader.cuh", "w4_bytes.cuh"
 LOOP = "    copy_wait<S::kStages - 2>();\n    barrier();\n"
 FOLD = "multiply_add(exact, scale[i / 2], sums[i])"
 BUGS = {
+    "codes before they are there": Bug(
+        of=RING, patch=(FILE, "  grid_dependency_wait();\n", ""), in_all=True
+    ),
     "one wait too few": Bug(
         of=RING, patch=(FILE, "copy_wait<S::kStages - 2>", "copy_wait<S::kStages - 1>")
     ),
@@ -125,9 +129,19 @@ BUGS = {
 }
 
 
+QUANTIZERS = {
+    name: step_geometry.quantize(
+        *CASES[name].case.x.shape,
+        step_geometry.Codes(group=CASES[name].case.weights.group, is_token_scale=is_token_scale),
+    )
+    for name, is_token_scale in (("half a chunk of group 32", False), ("tokens' scales", True))
+}
+
+
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Emulation:
     variants = [variant_of(case.plan) for case in (*CASES.values(), RING)]
+    variants += [variant_of(plan) for plan in QUANTIZERS.values()]
     variants += [variant_of(bug.of.plan, (bug.patch,)) for bug in BUGS.values()]
     return Emulation(tmp_path_factory.mktemp("w4a8"), variants)
 
@@ -199,6 +213,31 @@ def test_nan_stays_in_its_token_and_zeros_give_zero(program: Emulation) -> None:
         assert np.isnan(y[5]).all()
         assert (y[3] == 0).all()
         assert np.isfinite(np.delete(y, 5, axis=0)).all()
+
+
+@pytest.mark.parametrize("name", ["half a chunk of group 32", "tokens' scales"])
+def test_the_quantizer_writes_what_the_kernel_reads(program: Emulation, name: str) -> None:
+    """Code for code and scale for scale, as the reference quantizes."""
+    case = CASES[name]
+    x = case.case.x
+    m, k = x.shape
+    outputs = [np.full_like(array, -1) for array in case.activations]
+    sums = np.zeros((k // case.case.weights.group, m), np.int32)
+    plan = QUANTIZERS[name]
+    launches = [
+        Launch(
+            variant=variant_of(plan),
+            grid=plan.grid,
+            threads=plan.threads,
+            shared_bytes=plan.shared_bytes,
+            arguments=[x, *outputs, sums, np.int32(m), np.int32(k)],
+            schedule=schedule,
+        )
+        for schedule in SCHEDULES
+    ]
+    for _, codes, scale, _ in program.run(launches):
+        assert np.array_equal(codes, case.activations[0])
+        assert np.array_equal(scale, case.activations[1])
 
 
 def test_the_order_of_inputs_matters(program: Emulation) -> None:

@@ -83,6 +83,12 @@ BUGS = {
     "no last wait": Bug(of=A16["group 32"], patch=(FILE, "  wgmma_wait<0>();\n", "")),
     "no commit": Bug(of=RING, patch=(FILE, "    wgmma_commit();\n", "")),
     # memory
+    "activations before they are there": Bug(
+        of=RING, patch=(FILE, "  grid_dependency_wait();\n", ""), in_all=True
+    ),
+    "a8: codes before they are there": Bug(
+        of=A8_RING, patch=(A8_FILE, "  grid_dependency_wait();\n", ""), in_all=True
+    ),
     "no fence of the copies": Bug(
         of=RING,
         patch=(FILE, "    async_fence();\n", ""),
@@ -152,10 +158,10 @@ BUGS = {
         in_all=True,
     ),
     # int8
-    "a8: no wait": Bug(of=A8_RING, patch=(A8_FILE, "      wgmma_wait<0>();\n", "")),
+    "a8: no wait": Bug(of=A8_RING, patch=(A8_FILE, "    wgmma_wait<0>();\n", "")),
     "a8: no fence": Bug(
         of=A8_RING,
-        patch=(A8_FILE, "      wgmma_fence();\n", ""),
+        patch=(A8_FILE, "    wgmma_fence();\n", ""),
         seen="no wgmma_fence before it",
         in_all=True,
     ),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edgebench import devices, machine
-from edgebench.devices import DEVICES, KERNEL_BACKENDS, resolve
+from edgebench.devices import DEVICES, KERNEL_BACKENDS, is_on_gpu, resolve
 from edgebench.errors import DeviceUnavailable, SpecError
 
 AGX = ("NVIDIA Jetson AGX Orin Developer Kit", "nvidia,p3737-0000+p3701-0005", "nvidia,tegra234")
@@ -142,10 +142,19 @@ def test_each_board_is_told_by_its_part_number(
     assert resolve("auto", tmp_path).name == name
     resolved = resolve(name, tmp_path)
     assert resolved.name == name
+    assert resolved.backend == "cuda"
+    assert resolved.executed_on == f"GPU kernels on {DEVICES[name].title}"
+    assert not resolved.notes
+
+
+def test_without_kernels_for_gpus_a_board_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "KERNEL_BACKENDS", ("cpu",))
+    resolved = resolve("orin", jetson(tmp_path, *AGX))
     assert resolved.backend == "cpu"
     assert "CPU kernels on Arm Cortex-A78AE" in resolved.executed_on
     assert "no CUDA kernels exist yet" in resolved.executed_on
-    assert not resolved.notes
 
 
 def test_a_sister_board_is_refused_and_named(tmp_path: Path) -> None:
@@ -160,7 +169,7 @@ def test_a_board_without_part_number_is_taken_with_a_note(tmp_path: Path) -> Non
     jetson(tmp_path, AGX[0], "vendor,carrier")
     resolved = resolve("orin", tmp_path)
     assert "part number unknown" in resolved.notes[0]
-    assert resolve("auto", tmp_path).name == "cpu"
+    assert resolve("auto", tmp_path).name == "cuda"
     with pytest.raises(DeviceUnavailable):
         resolve("orin-nx", tmp_path)
 
@@ -168,7 +177,7 @@ def test_a_board_without_part_number_is_taken_with_a_note(tmp_path: Path) -> Non
 def test_cuda_is_any_nvidia_gpu(tmp_path: Path) -> None:
     assert resolve("cuda", server(tmp_path / "h", "NVIDIA H200")).name == "cuda"
     assert resolve("cuda", jetson(tmp_path / "o", *AGX)).name == "cuda"
-    assert "CPU kernels" in resolve("cuda", tmp_path / "h").executed_on
+    assert resolve("cuda", tmp_path / "h").executed_on == "GPU kernels on NVIDIA H200"
 
 
 def test_gpus_are_told_by_their_exact_name(tmp_path: Path) -> None:
@@ -179,19 +188,24 @@ def test_gpus_are_told_by_their_exact_name(tmp_path: Path) -> None:
         resolve("h100", tmp_path / "a")
 
 
-def test_auto_takes_no_gpu_that_no_kernel_exists_for(tmp_path: Path) -> None:
-    assert KERNEL_BACKENDS == ("cpu",)
+def test_auto_takes_no_gpu_that_no_kernel_exists_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "KERNEL_BACKENDS", ("cpu",))
     resolved = resolve("auto", server(tmp_path, "NVIDIA H200"))
     assert resolved.name == "cpu"
     assert resolved.notes == ("NVIDIA H200 is present and was not used",)
 
 
-def test_auto_takes_the_gpu_once_its_kernels_exist(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(devices, "KERNEL_BACKENDS", ("cpu", "cuda"))
+def test_auto_takes_the_gpu(tmp_path: Path) -> None:
+    assert KERNEL_BACKENDS == ("cpu", "cuda")
     assert resolve("auto", server(tmp_path / "a", "NVIDIA H200")).backend == "cuda"
     assert resolve("auto", server(tmp_path / "b", "NVIDIA Rare")).name == "cuda"
+
+
+def test_a_record_tells_where_kernels_ran(tmp_path: Path) -> None:
+    assert is_on_gpu(resolve("cuda", server(tmp_path / "a", "NVIDIA H200")).executed_on)
+    assert not is_on_gpu(resolve("cpu", server(tmp_path / "b", "NVIDIA H200")).executed_on)
 
 
 def test_a_driver_without_names_still_counts_its_device_nodes(tmp_path: Path) -> None:

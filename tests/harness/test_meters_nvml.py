@@ -201,6 +201,7 @@ def test_gpus_are_described_without_what_names_the_board(tmp_path: Path) -> None
         "memory_bytes": 150 << 30,
         "power_limit_W": 700.0,
         "clock_max_MHz": 1980,
+        "l2_cache_bytes": None,
         "vbios": None,
     }
     assert describe_gpus(["NVIDIA H200"], tmp_path, FakeNvml("init"))[0].memory_bytes is None

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import get_args
 
 from edgebench.checker.subject import Subject
+from edgebench.devices import is_on_gpu
 from edgebench.findings import Finding, finding
 from edgebench.record import Kernel
 
@@ -27,6 +28,8 @@ def check_system(subject: Subject) -> Iterator[Finding]:
     if record.system != system.name:
         yield finding("S-02", f"the system {system.name} of system.json", record.system)
     cache = system.cpu.last_level_cache_bytes
+    if is_on_gpu(record.host.executed_on):
+        cache = system.gpus[0].l2_cache_bytes if system.gpus else None
     if record.host.last_level_cache_bytes != cache:
         came = record.host.last_level_cache_bytes
         yield finding("S-02", f"last_level_cache_bytes {cache} of system.json", came)

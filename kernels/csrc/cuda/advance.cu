@@ -70,9 +70,11 @@ EB_DEVICE void advance_all(const Answers& answers, s32* remaining, int rows) {
   if (thread_id() == 0) *remaining = (s32)all;
 }
 
+// No __restrict__ on what the kernel before may still write when this one begins: the compiler
+// would read it as if it never changed (ld.global.nc), through caches that keep what was there.
 EB_KERNEL(32 * kWarps, 1)
-advance(const s64* __restrict__ ids, s32* __restrict__ columns, s32* __restrict__ counts,
-        s32* __restrict__ finished, u32* __restrict__ status, s64* __restrict__ output,
+advance(const s64* ids, s32* __restrict__ columns, s32* __restrict__ counts,
+        s32* __restrict__ finished, u32* status, s64* __restrict__ output,
         s32* __restrict__ remaining, int rows, int limit, int length, int eos) {
   advance_all({ids, columns, counts, finished, status, output, limit, length, eos}, remaining,
               rows);

@@ -102,9 +102,11 @@ EB_DEVICE void argmax_row(const Logit* logits, s64* ids, u32* status, u64* best,
   if (value >= kOrderedInfinity || value <= kOrderedMinusInfinity) status[row] |= kNotFinite;
 }
 
+// No __restrict__ on what the kernel before may still write when this one begins: the compiler
+// would read it as if it never changed (ld.global.nc), through caches that keep what was there.
 EB_KERNEL(32 * kWarps, 1)
-argmax(const void* __restrict__ logits, s64* __restrict__ ids, u32* __restrict__ status,
-       u64* __restrict__ best, u32* __restrict__ counters, int n) {
+argmax(const void* logits, s64* __restrict__ ids, u32* __restrict__ status, u64* __restrict__ best,
+       u32* __restrict__ counters, int n) {
 #if EB_FLOAT
   argmax_row((const float*)logits, ids, status, best, counters, n);
 #else

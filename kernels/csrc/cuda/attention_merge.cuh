@@ -31,7 +31,7 @@ struct Merged {
 template <int kHead, bool kFresh>
 EB_DEVICE Merged merge(const float* row, int element, s64 stride, int parts) {
   Merged merged{{0, 0, 0, 0}, bits_float(0xff800000u), 0};
-#pragma unroll 4
+#pragma unroll 8
   for (int part = 0; part < parts; ++part, row += stride) {
     const Quad out = kFresh ? load_quad_fresh(row + element) : *(const Quad*)(row + element);
     const Quad tail = kFresh ? load_quad_fresh(row + kHead) : *(const Quad*)(row + kHead);

@@ -6,7 +6,9 @@
 //   groups. |x - scale code| <= scale / 2. A peak below 1e-30 counts as 1e-30; NaN or infinity
 //   under a peak makes its scale NaN and its codes 0, so that the token's outputs are NaN.
 //
-//     codes  s8   [m, n]
+//     codes  s8   [m, n]     n a multiple of 16; byte i of each 16 is input 0 8 1 9 2 10 .. 7 15,
+//     as
+//                            integer tensor cores meet a word of weights (w4_bytes.cuh)
 //     scale  fp32 [ceil(n / kGroup)][m], with kTokenScale [m]
 //     sums   s32  [ceil(n / kGroup)][m]
 //
@@ -55,6 +57,15 @@ EB_DEVICE u32 four_codes(const float* v, float inverse, s32* sum) {
   return word;
 }
 
+// The lane's eight bytes of 16 in tensor cores' order. Neighbouring lanes hold the 16 codes in
+// order: even ones 0..7, of which the odd one needs the upper four; odd ones 8..15.
+EB_DEVICE u64 in_tensor_order(u32 low, u32 high) {
+  const bool is_odd = lane_id() % 2 != 0;
+  const u32 other = shuffle_xor(is_odd ? low : high, 1);
+  const u32 first = is_odd ? other : low, second = is_odd ? high : other;
+  return (u64)permute_bytes(first, second, 0x7362) << 32 | permute_bytes(first, second, 0x5140);
+}
+
 // Codes of one piece at `at`, whose peak is known, to row `row`.
 template <int kGroup, bool kTokenScale>
 EB_DEVICE void store_codes(const float* v, u32 peak_bits, const Codes& to, int row, int at) {
@@ -68,8 +79,9 @@ EB_DEVICE void store_codes(const float* v, u32 peak_bits, const Codes& to, int r
   const u32 low = four_codes(kept, inverse, &sum), high = four_codes(kept + 4, inverse, &sum);
 #pragma unroll
   for (int mask = 1; mask < kGroup / kEight; mask *= 2) sum += (s32)shuffle_xor((u32)sum, mask);
+  const u64 bytes = in_tensor_order(low, high);
   if (at >= to.n) return;
-  *(u64*)(to.codes + (s64)row * to.n + at) = (u64)high << 32 | low;
+  *(u64*)(to.codes + (s64)row * to.n + at) = bytes;
   const float scale = is_finite ? peak / kLevels : bits_float(kNanBits);
   const s64 place = (s64)(at / kGroup) * to.m + row;
   if (at % kGroup == 0) to.sums[place] = sum;

@@ -23,15 +23,16 @@
 //   1 max_batch, heads, kv_heads, length  s32                length: columns of the cache scale
 //   fp32                                        of scores: 1 / sqrt(EB_HEAD)
 // Macros: EB_HEAD (16 .. 256, a multiple of 16), EB_BYTES 0 1, EB_FUSED 0 1, EB_WARPS,
-//   EB_STAGES >= 2.
+//   EB_STAGES >= 2, EB_LEAST (tiles that each warp of a block has before a row gets another block).
 // Launch: grid (splits, kv_heads ceil(heads / kv_heads / 8), rows), 32 EB_WARPS threads, shared
 // bytes
 //   as step_geometry.py's decode_attention(). With EB_FUSED and programmatic stream serialization
 //   the kernel before must be the one that makes qkv: the cache is read before it has finished.
 //
 // Picture: a row's columns are cut in tiles of 16 from its first one; tiles go to blocks in
-//   stretches of at least EB_WARPS, so that short contexts take few blocks and the others leave at
-//   once; in a block they go round the warps, each with a ring of EB_STAGES tiles of its own:
+//   stretches of at least EB_LEAST EB_WARPS, so that short contexts take few blocks (merging blocks
+//   costs a trip to memory or two) and the others leave at once; in a block they go round the
+//   warps, each with a ring of EB_STAGES tiles of its own. With EB_LEAST 1 and EB_WARPS 4:
 //
 //     columns ->  start                                                     column (the new one)
 //       | tile 0 | tile 1 | tile 2 | tile 3 | tile 4 | tile 5 | tile 6 | tile 7 | ti
@@ -71,9 +72,10 @@ EB_DEVICE int load_int_fresh(const s32* from) {
   return (int)float_bits(load_float_fresh((const float*)from));
 }
 
-template <int kHead, bool kBytes, int kWarps>
+// `least`: tiles that a stretch has, unless the row ends.
+template <int kHead, bool kBytes>
 EB_DEVICE Work<kHead, kBytes> work_of(const Cache& cache, const u16* qkv, const float* rotations,
-                                      const s32* starts, const s32* columns, int heads) {
+                                      const s32* starts, const s32* columns, int heads, int least) {
   Work<kHead, kBytes> work{cache, qkv, rotations, heads};
   const int shared = heads / cache.kv_heads;  // heads that share keys
   const int groups = (shared + kQueries - 1) / kQueries;
@@ -88,7 +90,7 @@ EB_DEVICE Work<kHead, kBytes> work_of(const Cache& cache, const u16* qkv, const 
   if (!cache.has(work.start, work.column)) return work;  // all_tiles = 0
   work.all_tiles = (work.column - work.start) / kColumns + 1;
   const int even = (work.all_tiles + blocks_x() - 1) / blocks_x();
-  const int stretch = even > kWarps ? even : kWarps;
+  const int stretch = even > least ? even : least;
   work.parts = (work.all_tiles + stretch - 1) / stretch;
   work.first = block_x() * stretch;
   const int left = work.all_tiles - work.first;
@@ -240,12 +242,13 @@ EB_DEVICE void attend(const Work<kHead, kBytes>& work, u16* out, float* workspac
   finish<kHead, kBytes, kWarps>(work, shared, out, workspace, counters, (u32*)memory);
 }
 
-template <int kHead, bool kBytes, bool kFused, int kWarps, int kStages>
+template <int kHead, bool kBytes, bool kFused, int kWarps, int kStages, int kLeast>
 EB_DEVICE void attend_row(const Cache& cache, const u16* qkv, const float* rotations,
                           const s32* starts, const s32* columns, u16* out, float* workspace,
                           u32* counters, int heads, float scale) {
   if (!kFused) grid_dependency_wait();
-  const auto work = work_of<kHead, kBytes, kWarps>(cache, qkv, rotations, starts, columns, heads);
+  const auto work =
+      work_of<kHead, kBytes>(cache, qkv, rotations, starts, columns, heads, kLeast * kWarps);
   out += ((s64)work.row * heads + work.query) * kHead;
   if (work.all_tiles == 0) {
     grid_dependency_wait();
@@ -257,13 +260,14 @@ EB_DEVICE void attend_row(const Cache& cache, const u16* qkv, const float* rotat
   attend<kHead, kBytes, kFused, kWarps, kStages>(work, out, workspace, counters, scale);
 }
 
+// No __restrict__ on what the kernel before may still write when this one begins: the compiler
+// would read it as if it never changed (ld.global.nc), through caches that keep what was there.
 EB_KERNEL(32 * EB_WARPS, 1)
-decode_attention(const u16* __restrict__ qkv, u8* __restrict__ cells, float* __restrict__ scales,
-                 const float* __restrict__ rotations, const s32* __restrict__ starts,
-                 const s32* __restrict__ columns, u16* __restrict__ out,
-                 float* __restrict__ workspace, u32* __restrict__ counters, int max_batch,
-                 int heads, int kv_heads, int length, float scale) {
-  attend_row<EB_HEAD, EB_BYTES != 0, EB_FUSED != 0, EB_WARPS, EB_STAGES>(
+decode_attention(const u16* qkv, u8* cells, float* scales, const float* __restrict__ rotations,
+                 const s32* __restrict__ starts, const s32* __restrict__ columns,
+                 u16* __restrict__ out, float* __restrict__ workspace, u32* __restrict__ counters,
+                 int max_batch, int heads, int kv_heads, int length, float scale) {
+  attend_row<EB_HEAD, EB_BYTES != 0, EB_FUSED != 0, EB_WARPS, EB_STAGES, EB_LEAST>(
       {cells, scales, max_batch, kv_heads, length}, qkv, rotations, starts, columns, out, workspace,
       counters, heads, scale);
 }

@@ -37,9 +37,11 @@ EB_DEVICE void embed_row(const void* ids, const u16* table, Stream* x, u32* stat
   }
 }
 
+// No __restrict__ on what the kernel before may still write when this one begins: the compiler
+// would read it as if it never changed (ld.global.nc), through caches that keep what was there.
 EB_KERNEL(1024, 1)
-embed(const void* __restrict__ ids, const u16* __restrict__ table, void* __restrict__ x,
-      u32* status, int n, int vocabulary) {
+embed(const void* ids, const u16* __restrict__ table, void* __restrict__ x, u32* status, int n,
+      int vocabulary) {
 #if EB_FLOAT
   embed_row<EB_WIDE != 0>(ids, table, (float*)x, status, n, vocabulary);
 #else

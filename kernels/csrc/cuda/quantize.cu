@@ -32,8 +32,10 @@ EB_DEVICE void quantize_row(const u16* x, const Codes& to) {
   quantize_pieces<kGroup, kTokenScale, kWarps>(v, to, row, first, (u32*)memory);
 }
 
+// No __restrict__ on what the kernel before may still write when this one begins: the compiler
+// would read it as if it never changed (ld.global.nc), through caches that keep what was there.
 EB_KERNEL(32 * EB_WARPS, 1)
-quantize(const u16* __restrict__ x, s8* __restrict__ codes, float* __restrict__ scale,
-         s32* __restrict__ sums, int m, int n) {
+quantize(const u16* x, s8* __restrict__ codes, float* __restrict__ scale, s32* __restrict__ sums,
+         int m, int n) {
   quantize_row<EB_WARPS, EB_PIECES, EB_GROUP, EB_TOKEN_SCALE != 0>(x, {codes, scale, sums, m, n});
 }

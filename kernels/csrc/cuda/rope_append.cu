@@ -47,8 +47,10 @@ EB_DEVICE void rope_append_head(u16* qkv, const Cache& cache, const float* rotat
   cells.append(cache, cache.place(kind, row, kv_head, column));
 }
 
+// No __restrict__ on what the kernel before may still write when this one begins: the compiler
+// would read it as if it never changed (ld.global.nc), through caches that keep what was there.
 EB_KERNEL(32 * kWarps, 1)
-rope_append(u16* __restrict__ qkv, u8* __restrict__ cells, float* __restrict__ scales,
+rope_append(u16* qkv, u8* __restrict__ cells, float* __restrict__ scales,
             const float* __restrict__ rotations, const s32* __restrict__ starts,
             const s32* __restrict__ rows, const s32* __restrict__ columns, int max_batch, int heads,
             int kv_heads, int length) {

@@ -44,9 +44,11 @@ EB_DEVICE void swiglu_row(const u16* gate_up, u16* y, const Codes& to) {
     quantize_pieces<kGroup, kTokenScale, kWarps>(v, to, row, first, (u32*)memory);
 }
 
+// No __restrict__ on what the kernel before may still write when this one begins: the compiler
+// would read it as if it never changed (ld.global.nc), through caches that keep what was there.
 EB_KERNEL(32 * EB_WARPS, 1)
-swiglu(const u16* __restrict__ gate_up, u16* __restrict__ y, s8* __restrict__ codes,
-       float* __restrict__ scale, s32* __restrict__ sums, int m, int n) {
+swiglu(const u16* gate_up, u16* __restrict__ y, s8* __restrict__ codes, float* __restrict__ scale,
+       s32* __restrict__ sums, int m, int n) {
   swiglu_row<EB_WARPS, EB_PIECES, EB_GROUP, EB_TOKEN_SCALE != 0>(gate_up, y,
                                                                  {codes, scale, sums, m, n});
 }

@@ -73,29 +73,43 @@ EB_DEVICE void fold(const s32 (&part)[S::kEights * 4], u32 scales, const float* 
   }
 }
 
-// The products and sums of one chunk.
-template <class S>
+// The products and sums of one chunk. `between` is called when the first products are under way.
+template <class S, class Between>
 EB_DEVICE void multiply(const u8* stage, u32 (&a)[S::kSteps][4], s32 (&part)[S::kEights * 4],
-                        float (&sums)[S::kTiles][S::kEights][4]) {
+                        float (&sums)[S::kTiles][S::kEights][4], const Between& between) {
   const u8* const weights = stage + S::kCodeBytes + warp_id() * S::kTiles * S::kTileBytes;
   const float* const sx =
       (const float*)(stage + S::kCodeBytes + S::kWeightBytes) + lane_id() % 4 * 2;
   const u64 rows = matrix_descriptor(stage);
 #pragma unroll
-  for (int group = 0; group < S::kGroups; ++group) {
+  for (int job = 0; job < S::kGroups * S::kTiles; ++job) {
+    const int group = job / S::kTiles, tile = job % S::kTiles;
+    const u8* const at = weights + tile * S::kTileBytes;
+    decode_group<S::kGroup>(at, group, a);
+    wgmma_fence();
+#pragma unroll
+    for (int step = 0; step < S::kSteps; ++step)
+      wgmma_s8<S::kTokens>(part, a[step], rows + (group * S::kSteps + step) * 2, step > 0);
+    wgmma_commit();
+    if (job == 0) between();
+    const u32 scales = scales_at(at + group_at<S::kGroup>(group), lane_id() / 4);
+    wgmma_wait<0>();
+    settle<S::kEights * 4>(part);
+    fold<S>(part, scales, sx + group * S::kTokens, sums[tile]);
+  }
+}
+
+// sums *= the tokens' scales.
+template <class S>
+EB_DEVICE void scale_tokens(const float* sx, int m, float (&sums)[S::kTiles][S::kEights][4]) {
+#pragma unroll
+  for (int i = 0; i < S::kEights * 2; ++i) {
+    const int token = block_x() * S::kTokens + i / 2 * 8 + lane_id() % 4 * 2 + i % 2;
+    const float of_token = token < m ? load_float_fresh(sx + token) : 0.0f;
 #pragma unroll
     for (int tile = 0; tile < S::kTiles; ++tile) {
-      const u8* const at = weights + tile * S::kTileBytes;
-      decode_group<S::kGroup>(at, group, a);
-      wgmma_fence();
-#pragma unroll
-      for (int step = 0; step < S::kSteps; ++step)
-        wgmma_s8<S::kTokens>(part, a[step], rows + (group * S::kSteps + step) * 2, step > 0);
-      wgmma_commit();
-      const u32 scales = scales_at(at + group_at<S::kGroup>(group), lane_id() / 4);
-      wgmma_wait<0>();
-      settle<S::kEights * 4>(part);
-      fold<S>(part, scales, sx + group * S::kTokens, sums[tile]);
+      sums[tile][i / 2][i % 2] *= of_token;
+      sums[tile][i / 2][2 + i % 2] *= of_token;
     }
   }
 }
@@ -142,25 +156,15 @@ EB_DEVICE void gemm(const s8* q, const float* sx, const u8* w, const Output& out
     const int next = slot == S::kStages - 1 ? 0 : slot + 1, later = chunk + S::kAhead;
     arrive_copied<S::kAhead - 2>(arrivals + next);
     wait_arrivals(arrivals + slot, parity);
-    weights.copy(memory + ahead * S::kStageBytes + S::kCodeBytes, later, later < end);
-    codes.copy(memory + ahead * S::kStageBytes, later, later < end);
-    multiply<S>(memory + slot * S::kStageBytes, a, part, sums);
+    multiply<S>(memory + slot * S::kStageBytes, a, part, sums, [&] {
+      weights.copy(memory + ahead * S::kStageBytes + S::kCodeBytes, later, later < end);
+      codes.copy(memory + ahead * S::kStageBytes, later, later < end);
+    });
     parity ^= next == 0;
     slot = next;
     ahead = ahead == S::kStages - 1 ? 0 : ahead + 1;
   }
-  if (S::kTokenScale) {
-#pragma unroll
-    for (int i = 0; i < S::kEights * 2; ++i) {
-      const int token = block_x() * S::kTokens + i / 2 * 8 + lane_id() % 4 * 2 + i % 2;
-      const float of_token = token < out.m ? sx[token] : 0.0f;
-#pragma unroll
-      for (int tile = 0; tile < S::kTiles; ++tile) {
-        sums[tile][i / 2][i % 2] *= of_token;
-        sums[tile][i / 2][2 + i % 2] *= of_token;
-      }
-    }
-  }
+  if (S::kTokenScale) scale_tokens<S>(sx, out.m, sums);
   grid_dependency_launch();
   if (!sum_splits<S::kTiles * S::kEights>(&sums[0][0], memory, workspace, counters)) return;
   store_fragments<kFlags, 1>(out, memory, sums, block_x() * S::kTokens, first_tile * t16x64::kRows);

@@ -242,7 +242,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         wrong += differences(old, census)
         if old_compiler != compiler:
             wrong.append(f"the table was made with NVRTC {old_compiler}, this is {compiler}")
-    print("\n".join(wrong) or f"{len(_flat(census))} rows, as the table says")
+    said = f"written to {TABLE}" if asked.write else "as the table says"
+    print("\n".join([*wrong, f"{len(_flat(census))} rows" + ("" if wrong else f", {said}")]))
     return 1 if wrong else 0
 
 

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from edgebench_kernels.cuda import paths
 from edgebench_kernels.cuda.launcher import Launcher, memory_errors
-from edgebench_kernels.cuda.linear import GpuInt4, Product, swiglu
+from edgebench_kernels.cuda.linear import GpuInt4, Product
+from edgebench_kernels.cuda.products import swiglu
 from edgebench_kernels.engine.arithmetic import PathChoice
 
 

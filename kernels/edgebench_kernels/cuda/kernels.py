@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from edgebench_kernels.cuda import compile as nvrtc
-from edgebench_kernels.cuda import geometry
+from edgebench_kernels.cuda import geometry, large_geometry
 from edgebench_kernels.cuda import step_geometry as step
 from edgebench_kernels.cuda.architectures import ARCHITECTURES
 from edgebench_kernels.cuda.errors import CompileError
@@ -20,6 +20,7 @@ from edgebench_kernels.formats import GROUPS
 
 N, K = 4096, 4096  # of linears, whose macros do not depend on them; and of rows, whose do
 FFN = 14336
+EPILOGUES = (BIAS | RESIDUAL, SWIGLU, FLOAT_OUT)
 GPUS = ((132, 227 << 10), (16, 163 << 10), (128, 99 << 10))
 """Multiprocessors and shared memory of an H200, an AGX Orin and an RTX 4090, to tune for."""
 
@@ -38,7 +39,7 @@ class Variant:
     """
 
     macros: geometry.Macros
-    tensor_per_word: int | None = None
+    tensor_per_word: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +74,33 @@ def _gemm(
     )
 
 
+def _a8(m: int, group: int = 128, epilogue: int = 0, *, is_token_scale: bool = False) -> Variant:
+    """An instruction multiplies two words by 8 tokens."""
+    linear = Linear(m=m, n=N, k=K, group=group, epilogue=epilogue)
+    tuning = large_geometry.a8_tuning(linear, *GPUS[0])
+    launch = large_geometry.w4a8_gemm(linear, tuning, is_token_scale=is_token_scale)
+    macros = dict(launch.macros)
+    warp_tokens = macros["EB_TOKENS"] // macros["EB_TOKEN_WARPS"]
+    return Variant(macros=launch.macros, tensor_per_word=warp_tokens / 16)
+
+
+def _wgmma(m: int, group: int = 128, epilogue: int = 0) -> Variant:
+    """An instruction multiplies a word of each of 4 warps by all tokens."""
+    linear = Linear(m=m, n=N, k=K, group=group, epilogue=epilogue)
+    launch = large_geometry.w4a16_wgmma(linear, large_geometry.wgmma_tuning(linear, *GPUS[0]))
+    return Variant(macros=launch.macros, tensor_per_word=1)
+
+
+def _a8_wgmma(
+    m: int, group: int = 128, epilogue: int = 0, *, is_token_scale: bool = False
+) -> Variant:
+    """An instruction multiplies two words of each of 4 warps by all tokens."""
+    linear = Linear(m=m, n=N, k=K, group=group, epilogue=epilogue)
+    tuning = large_geometry.a8_wgmma_tuning(linear, *GPUS[0])
+    launch = large_geometry.w4a8_wgmma(linear, tuning, is_token_scale=is_token_scale)
+    return Variant(macros=launch.macros, tensor_per_word=0.5)
+
+
 KERNELS = {
     "w4_repack": Kernel(
         file="w4_repack.cu",
@@ -90,7 +118,7 @@ KERNELS = {
         tensor="HMMA",
         variants=(
             *(_gemv(m) for m in (1, 2, 4, 8)),
-            *(_gemv(1, epilogue=flag) for flag in (BIAS, RESIDUAL, SWIGLU, FLOAT_OUT)),
+            *(_gemv(1, epilogue=flags) for flags in EPILOGUES),
             _gemv(1, is_dependent=True),
             _gemv(1, 64),
             _gemv(1, 32),
@@ -103,9 +131,43 @@ KERNELS = {
         tensor="HMMA",
         variants=(
             *(variant for m in (16, 32, 64) for variant in _gemm(m)),
-            *(_gemm(64, epilogue=flag)[0] for flag in (BIAS, RESIDUAL, SWIGLU, FLOAT_OUT)),
+            *(_gemm(64, epilogue=flags)[0] for flags in EPILOGUES),
             _gemm(16, is_dependent=True)[0],
             *(variant for group in (64, 32) for m in (16, 64) for variant in _gemm(m, group)),
+        ),
+    ),
+    "w4a8_gemm": Kernel(
+        file="w4a8_gemm.cu",
+        parameters=(*("pointer",) * 6, *("int32",) * 3, *("pointer",) * 2),
+        tensor="IMMA",
+        variants=(
+            *(_a8(m) for m in (16, 32, 64, 128)),
+            _a8(128, is_token_scale=True),
+            *(_a8(128, epilogue=flags) for flags in EPILOGUES),
+            *(_a8(m, group) for group in (64, 32) for m in (16, 128)),
+        ),
+    ),
+    "w4a16_wgmma": Kernel(
+        file="w4a16_wgmma.cu",
+        parameters=(*("pointer",) * 5, *("int32",) * 3, *("pointer",) * 2),
+        tensor="HGMMA",
+        architectures=("sm_90a",),
+        variants=(
+            *(_wgmma(m) for m in (64, 128)),
+            *(_wgmma(128, epilogue=flags) for flags in EPILOGUES),
+            *(_wgmma(128, group) for group in (64, 32)),
+        ),
+    ),
+    "w4a8_wgmma": Kernel(
+        file="w4a8_wgmma.cu",
+        parameters=(*("pointer",) * 6, *("int32",) * 3, *("pointer",) * 2),
+        tensor="IGMMA",
+        architectures=("sm_90a",),
+        variants=(
+            *(_a8_wgmma(m) for m in (64, 128)),
+            _a8_wgmma(128, is_token_scale=True),
+            *(_a8_wgmma(128, epilogue=flags) for flags in EPILOGUES),
+            *(_a8_wgmma(128, group) for group in (64, 32)),
         ),
     ),
     "embed": Kernel(

@@ -7,6 +7,7 @@ tokens x rows x parts of K, so that neighbours share weights. Numbers restate th
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from edgebench_kernels.cuda.geometry import CHUNK_BYTES, CHUNK_INPUTS, Launch, Linear
@@ -18,6 +19,7 @@ A8_WGMMA_TOKENS = (64, 128)  # of a block of `w4a8_wgmma`
 WGMMA_ALIGNMENT = 1024  # of a stage
 ARRIVAL_BYTES = 8  # of a stage of `w4a8_wgmma`
 MAX_STAGES = 4
+MAX_WGMMA_STAGES = 6
 SLAB_TOKENS = 16  # whose sums are in shared memory at a time, of each warp along tokens
 PART_CHUNKS = 4  # of K, at least
 
@@ -147,17 +149,34 @@ def a8_tuning(linear: Linear, multiprocessors: int, shared_bytes: int) -> A8Tuni
 
 
 def wgmma_tuning(linear: Linear, multiprocessors: int, shared_bytes: int) -> WgmmaTuning:
-    """A choice for a GPU with so many multiprocessors, `shared_bytes` for a block.
+    """A choice of `w4a16_wgmma` for a GPU; see `_tall_blocks`."""
+    return _tall_blocks(w4a16_wgmma, linear, multiprocessors, shared_bytes)
 
-    Reasoned, not measured: 256 rows, whose codes cost least to bring, and up to 128 tokens; as many
-    stages as fit; K in as many parts as fill the GPU.
+
+def a8_wgmma_tuning(linear: Linear, multiprocessors: int, shared_bytes: int) -> WgmmaTuning:
+    """A choice of `w4a8_wgmma` for a GPU; see `_tall_blocks`."""
+    return _tall_blocks(w4a8_wgmma, linear, multiprocessors, shared_bytes)
+
+
+def _tall_blocks(
+    plan: Callable[[Linear, WgmmaTuning], Launch],
+    linear: Linear,
+    multiprocessors: int,
+    shared_bytes: int,
+) -> WgmmaTuning:
+    """Reasoned, not measured: 256 rows, whose codes cost least to bring, and up to 128 tokens.
+
+    As many stages as fit in `shared_bytes`, which a block has for itself; K in as many parts as
+    make a block for every multiprocessor.
     """
     tokens = _smallest(WGMMA_TOKENS[:2], linear.m)
-    tuning = WgmmaTuning(tokens=tokens, tiles=2)
-    stage = w4a16_wgmma(linear, tuning).shared_bytes // tuning.stages
-    stages = max(3, min(MAX_STAGES + 1, shared_bytes // stage))
-    tuning = replace(tuning, stages=stages)
-    return replace(tuning, splits=_splits(linear, w4a16_wgmma(linear, tuning), multiprocessors))
+    four, five = (
+        plan(linear, WgmmaTuning(tokens=tokens, tiles=2, stages=stages)) for stages in (4, 5)
+    )
+    stage = five.shared_bytes - four.shared_bytes
+    stages = max(4, min(MAX_WGMMA_STAGES, shared_bytes // stage))
+    splits = _splits(linear, four, multiprocessors)
+    return WgmmaTuning(tokens=tokens, tiles=2, stages=stages, splits=splits)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

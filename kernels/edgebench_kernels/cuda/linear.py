@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -13,19 +12,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edgebench_kernels.cuda import geometry, paths, step_geometry
-from edgebench_kernels.cuda.geometry import (
-    BIAS,
-    CHUNK_BYTES,
-    CHUNK_INPUTS,
-    FLOAT_OUT,
-    RESIDUAL,
-    SWIGLU,
-    Launch,
-    Linear,
-)
+from edgebench_kernels.cuda import geometry, paths
+from edgebench_kernels.cuda.geometry import CHUNK_BYTES, CHUNK_INPUTS
 from edgebench_kernels.cuda.launcher import Launcher, memory_errors
 from edgebench_kernels.cuda.layout import TILE_ROWS, kernel_group, padded_inputs
+from edgebench_kernels.cuda.products import PRODUCTS
 from edgebench_kernels.formats import Int4Tensor
 
 HALFS = 8  # fp16 numbers of 16 bytes: rows of x are whole ones
@@ -62,8 +53,8 @@ class GpuInt4:
         self.shape = shape
         self.group = group
         self.pair = pair
-        self._inputs = _whole_halfs(shape[1])
-        self._kernel_group = kernel_group(shape[1], group)
+        self.inputs = _whole_halfs(shape[1])
+        self.kernel_group = kernel_group(shape[1], group)
 
     @classmethod
     def pack(cls, launcher: Launcher, tensor: Int4Tensor, *, pair: int = 0) -> GpuInt4:
@@ -97,7 +88,7 @@ class GpuInt4:
     def bytes_at(self, path: str, rows: int) -> int:
         """Bytes of weights that a product of so many rows reads, as executed."""
         is_dequantized = paths.kernel_for(path, self.launcher.arch, rows) == paths.CUBLAS
-        dequantized = 2 * self.shape[0] * self._inputs if is_dequantized else 0
+        dequantized = 2 * self.shape[0] * self.inputs if is_dequantized else 0
         return self.size_bytes + dequantized
 
     def product(self, path: str) -> Callable[[Tensor, Tensor], None]:
@@ -107,7 +98,7 @@ class GpuInt4:
         def product(x: Tensor, y: Tensor) -> None:
             rows = x.view(-1, self.shape[1])
             with memory_errors(self.launcher, path):
-                half = F.pad(rows, (0, self._inputs - self.shape[1])).half()
+                half = F.pad(rows, (0, self.inputs - self.shape[1])).half()
             self.multiply(path, Product(x=half, y=y.view(-1, self.outputs)))
 
         return product
@@ -116,12 +107,12 @@ class GpuInt4:
         """Start the product, by the kernel that the table of paths names for its rows."""
         rows = self._checked_rows(product)
         if rows:
-            _RUN[paths.kernel_for(path, self.launcher.arch, rows)](self, product)
+            PRODUCTS[paths.kernel_for(path, self.launcher.arch, rows)](self, product)
 
     def _checked_rows(self, product: Product) -> int:
         x, y = product.x, product.y
         is_right = x.dtype == torch.float16 and y.dtype in (torch.float16, torch.float32)
-        wanted = (x.shape[0], self._inputs), (x.shape[0], self.outputs)
+        wanted = (x.shape[0], self.inputs), (x.shape[0], self.outputs)
         if not is_right or (tuple(x.shape), tuple(y.shape)) != wanted:
             raise ValueError(
                 f"[GpuInt4] expected x fp16 {list(wanted[0])} and y fp16 or fp32 "
@@ -130,82 +121,6 @@ class GpuInt4:
         if not (x.is_contiguous() and y.is_contiguous()):
             raise ValueError("[GpuInt4] x and y must be contiguous")
         return x.shape[0]
-
-    # ------------------------------------------------------------------------------- w4a16
-
-    def _gemv(self, product: Product) -> None:
-        self._w4a16(product, _gemv_plan(self._linear(product)))
-
-    def _gemm(self, product: Product) -> None:
-        gpu = self.launcher
-        plan = _gemm_plan(self._linear(product), gpu.multiprocessors, gpu.shared_bytes)
-        self._w4a16(product, plan, *gpu.scratch.of(plan))
-
-    def _w4a16(self, product: Product, plan: Launch, *scratch: Tensor | None) -> None:
-        tensors = (product.x, self.data, product.bias, product.residual, product.y)
-        sizes = (product.x.shape[0], self.shape[0], self._inputs)
-        self.launcher.run(plan, [*tensors, *sizes, *scratch], overlap=product.overlap)
-
-    def _cublas(self, product: Product) -> None:
-        """Weights to fp16, then torch's product, then what the other kernels fuse."""
-        (n, k), device = self.shape, self.device
-        with memory_errors(self.launcher, "w4_dequant"):
-            weight = torch.empty(n, self._inputs, dtype=torch.float16, device=device)
-            made = torch.empty(product.x.shape[0], n, dtype=torch.float16, device=device)
-        plan = geometry.dequant(n, k, self._kernel_group)
-        self.launcher.run(plan, [self.data, weight, n, k, self.pair, self._inputs])
-        torch.mm(product.x, weight.T, out=made)
-        if product.bias is not None:
-            made += product.bias
-        if self.pair:
-            made = swiglu(self.launcher, made)
-        if product.residual is not None:
-            made += product.residual
-        product.y.copy_(made)
-
-    def _linear(self, product: Product) -> Linear:
-        flags = (
-            (BIAS, product.bias is not None),
-            (RESIDUAL, product.residual is not None),
-            (SWIGLU, self.pair > 0),
-            (FLOAT_OUT, product.y.dtype == torch.float32),
-        )
-        return Linear(
-            m=product.x.shape[0],
-            n=self.shape[0],
-            k=self._inputs,
-            group=self._kernel_group,
-            epilogue=sum(flag for flag, is_set in flags if is_set),
-            is_dependent=product.overlap and self.launcher.can_overlap,
-        )
-
-
-def swiglu(launcher: Launcher, gate_up: Tensor, y: Tensor | None = None) -> Tensor:
-    """silu(gate) * up of rows fp16 [M, 2 I], I a multiple of 8 -> fp16 [M, I]."""
-    rows, inner = gate_up.shape[0], gate_up.shape[1] // 2
-    if y is None:
-        y = torch.empty(rows, inner, dtype=torch.float16, device=gate_up.device)
-    launcher.run(
-        step_geometry.swiglu(rows, inner), [gate_up, y, None, None, None, rows, inner], overlap=True
-    )
-    return y
-
-
-_RUN: dict[str, Callable[[GpuInt4, Product], None]] = {
-    paths.GEMV: GpuInt4._gemv,
-    paths.GEMM: GpuInt4._gemm,
-    paths.CUBLAS: GpuInt4._cublas,
-}
-
-
-@functools.lru_cache(maxsize=1024)
-def _gemv_plan(linear: Linear) -> Launch:
-    return geometry.gemv(linear)
-
-
-@functools.lru_cache(maxsize=1024)
-def _gemm_plan(linear: Linear, multiprocessors: int, shared_bytes: int) -> Launch:
-    return geometry.gemm(linear, geometry.gemm_tuning(linear, multiprocessors, shared_bytes))
 
 
 def _upload(array: NDArray[Any], device: torch.device) -> Tensor:

@@ -17,6 +17,9 @@ TILE_COLUMNS = 16  # csrc/cuda/attention_tile.cuh
 TILE_QUERIES = 8
 HEAD_MULTIPLE = 16
 LARGEST_HEAD = 256
+LEAST_TILES = 2
+"""Of a warp, before attention takes another block: so far a guess, nothing has been measured."""
+
 COMMON_SHARED_BYTES = 99 << 10
 """Shared memory that a block may have on every architecture from sm_80 on."""
 
@@ -129,10 +132,12 @@ def decode_attention(
     *,
     warps: int | None = None,
     stages: int | None = None,
+    least: int = LEAST_TILES,
     shared_limit: int = COMMON_SHARED_BYTES,
 ) -> Launch:
     """`decode_attention`; by default the deepest rings that `shared_limit` bytes hold.
 
+    least: tiles that each warp of a block has before a row gets another block.
     Raises ValueError for a head size that the kernel does not know.
     """
     size = attention.head_dim
@@ -156,6 +161,7 @@ def decode_attention(
             ("EB_FUSED", int(attention.is_fused)),
             ("EB_WARPS", warps),
             ("EB_STAGES", stages),
+            ("EB_LEAST", least),
         ),
         grid=(attention.splits, attention.groups, attention.rows),
         threads=32 * warps,
@@ -166,9 +172,10 @@ def decode_attention(
 
 
 def attention_splits(attention: DecodeAttention, length: int, multiprocessors: int) -> int:
-    """Blocks a row and head that give every multiprocessor one, none without 4 tiles to take."""
+    """Blocks a row and head that give every multiprocessor one, none without tiles to take."""
     blocks = attention.rows * attention.groups
-    return max(1, min(_ceil(multiprocessors, blocks), _ceil(length, 4 * TILE_COLUMNS)))
+    stretch = 4 * LEAST_TILES * TILE_COLUMNS  # of a block of 4 warps
+    return max(1, min(_ceil(multiprocessors, blocks), _ceil(length, stretch)))
 
 
 def argmax(rows: int, n: int, *, is_float: bool = False) -> Launch:

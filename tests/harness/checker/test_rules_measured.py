@@ -220,6 +220,19 @@ def test_measured_energy_passes(maker: Maker) -> None:
     assert maker.findings() == []
 
 
+@pytest.mark.parametrize(
+    ("l2_bytes", "rules"), [(1000, set()), (7, {"S-02", "S-07"}), (None, {"S-02", "S-07"})]
+)
+def test_the_cache_of_a_run_on_a_gpu_is_its_l2(
+    maker: Maker, l2_bytes: int | None, rules: set[str]
+) -> None:
+    maker.record["host"]["executed_on"] = "GPU kernels on NVIDIA H200"
+    maker.system["cpu"]["last_level_cache_bytes"] = 10**9
+    if l2_bytes is not None:
+        maker.system["gpus"] = [{"name": "NVIDIA H200", "l2_cache_bytes": l2_bytes}]
+    assert {found.rule_id for found in maker.findings()} == rules
+
+
 def test_a_separate_accuracy_run_passes(maker: Maker) -> None:
     add_accuracy(maker)
     maker.derive()

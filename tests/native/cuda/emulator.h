@@ -383,7 +383,8 @@ inline bool is_done(const std::unique_ptr<Block>& block) {
                      [](const Thread& thread) { return thread.state == State::kDone; });
 }
 
-// One round: every warp of every live block moves once (greedy: as far as it can).
+// One round: every warp of every live block moves once. Greedy: a quarter of them, as far as they
+// can, so that a warp may stand still while others pass barriers; more, if none of those can.
 inline bool round_of(const std::vector<std::unique_ptr<Block>>& live) {
   std::vector<std::pair<Block*, int>> warps;
   for (const auto& block : live) {
@@ -391,8 +392,9 @@ inline bool round_of(const std::vector<std::unique_ptr<Block>>& live) {
   }
   std::shuffle(warps.begin(), warps.end(), dice);
   bool has_moved = false;
-  for (const auto& [block, warp] : warps) {
-    while (step(block, warp)) {
+  const size_t few = launch.is_greedy ? (warps.size() + 3) / 4 : warps.size();
+  for (size_t i = 0; i < warps.size() && (i < few || !has_moved); ++i) {
+    while (step(warps[i].first, warps[i].second)) {
       has_moved = true;
       if (!launch.is_greedy) break;
     }

@@ -57,7 +57,8 @@ def exit_code(outcomes: Sequence[Outcome]) -> int:
         if "no GPU to check" in outcome.text:
             print(f"gpu_check: {outcome.text}")
             return NO_GPU
-    return FAILED if any(outcome.status == events.FAILED for outcome in outcomes) else OK
+    bad = (events.FAILED, events.INCOMPLETE)
+    return FAILED if any(outcome.status in bad for outcome in outcomes) else OK
 
 
 def facts(seconds: float, chosen: Sequence[stages.Stage]) -> dict[str, Any]:

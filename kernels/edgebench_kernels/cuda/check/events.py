@@ -15,24 +15,30 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-PASSED, FAILED, UNAVAILABLE, SKIPPED, INCOMPLETE = (
+PASSED, FAILED, UNAVAILABLE, SKIPPED, INCOMPLETE, PARTLY = (
     "passed",
     "failed",
     "not available",
     "skipped",
     "incomplete",
+    "partly passed",
 )
-STATUSES = (FAILED, INCOMPLETE, PASSED, UNAVAILABLE, SKIPPED)
-"""A stage has the first of these that one of its items has."""
 
 EXIT_LOST = 77
 """Of a worker whose GPU context is lost: another process may go on."""
 
 TEXT_LIMIT = 2000
 
+LACKING = ("CudaUnavailable", "GpuBusy", "CudaMemoryError", "OutOfMemoryError")
+"""Errors by which a machine says that it lacks something; their rooms are not imported here."""
+
 
 class Unavailable(Exception):
     """This machine or this checkout lacks what an item needs; the text says what, and the fix."""
+
+
+class Skipped(Exception):
+    """An item that nobody misses here; the text says why."""
 
 
 class Failed(Exception):
@@ -75,13 +81,13 @@ class Log:
 
     def __init__(self, path: Path, is_alive: Callable[[], bool] = lambda: True) -> None:
         self._path = path
-        self._known = {item.name for item in read(path)}
+        self._known = {item.name: item.status for item in read(path)}
         self._current: str | None = None
         self.is_alive = is_alive
 
-    def has(self, name: str) -> bool:
-        """Whether an earlier process has tried this item."""
-        return name in self._known
+    def status(self, name: str) -> str | None:
+        """What came of an item; None: it was not tried, INCOMPLETE: it took its process down."""
+        return self._known.get(name)
 
     def data(self, **values: Any) -> None:
         """What the current item has so far."""
@@ -92,13 +98,13 @@ class Log:
 
         Raises SystemExit(EXIT_LOST) where the GPU is lost to this process.
         """
-        if self.has(name):
+        if name in self._known:
             return False
-        self._known.add(name)
         self._current = name
         self._write({"event": "begin", "item": name, "t": time.time()})
         begin = time.monotonic()
         status, text, data = _outcome(action)
+        self._known[name] = status
         took_s = time.monotonic() - begin
         self._write(
             {
@@ -124,13 +130,15 @@ def _outcome(action: Callable[[], dict[str, Any] | None]) -> tuple[str, str, dic
         return PASSED, "", action() or {}
     except Unavailable as err:
         return UNAVAILABLE, str(err), {}
+    except Skipped as err:
+        return SKIPPED, str(err), {}
     except ModuleNotFoundError as err:
         return UNAVAILABLE, f"the module {err.name or err} is missing", {}
     except Failed as err:
         return FAILED, str(err)[-TEXT_LIMIT:], err.data
     except Exception as err:  # noqa: BLE001 (whatever it is, it is told, and the rest goes on)
-        if type(err).__name__ == "CudaUnavailable":
-            return UNAVAILABLE, str(err), {}
+        if type(err).__name__ in LACKING:
+            return UNAVAILABLE, str(err)[-TEXT_LIMIT:], {}
         return FAILED, traceback.format_exc(limit=-4)[-TEXT_LIMIT:], {}
 
 
@@ -150,6 +158,14 @@ def plain(value: Any) -> Any:
 
 
 def status_of(items: list[Item]) -> str:
-    """The status of a stage that tried these items."""
+    """The status of a stage that tried these items; what was skipped does not count."""
     found = {item.status for item in items}
-    return next((status for status in STATUSES if status in found), INCOMPLETE)
+    if not found:
+        return INCOMPLETE
+    for status in (FAILED, INCOMPLETE):
+        if status in found:
+            return status
+    counted = found - {SKIPPED}
+    if counted == {PASSED, UNAVAILABLE}:
+        return PARTLY
+    return counted.pop() if counted else SKIPPED

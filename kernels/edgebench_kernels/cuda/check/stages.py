@@ -23,28 +23,35 @@ class Stage:
     """How often a process that died may be followed by one that goes on behind what it did."""
 
 
+OURS = "edgebench_kernels.cuda.check"
+BESIDE = "gpu_stages"
+"""Beside the script in kernels/perf: stages that need workloads and the harness, too."""
+
 PREPARE = Stage(
     name="prepare",
     title="What later stages need of the CPU, beside the ones that compare kernels",
-    room="prepare",
+    room=f"{BESIDE}.prepare",
     limit_s=150,
     least_s=1,
 )
 LOUD = ("environment", "kernels", "suite")
 """Stages that PREPARE may run beside: none of them times anything that counts."""
 
+PREPARED = ("decode-assistant", "bench")
+"""Stages that need it."""
+
 STAGES = (
     Stage(
         name="environment",
         title="Environment, ceilings, compile times",
-        room="environment",
+        room=f"{OURS}.environment",
         limit_s=60,
         least_s=15,
     ),
     Stage(
         name="kernels",
         title="Every kernel against float64, on real and awkward shapes",
-        room="real_shapes",
+        room=f"{OURS}.real_shapes",
         limit_s=80,
         least_s=15,
         item_limit_s=25,
@@ -53,7 +60,7 @@ STAGES = (
     Stage(
         name="suite",
         title="The emulation tests, on the GPU",
-        room="suite",
+        room=f"{OURS}.suite",
         limit_s=75,
         least_s=15,
         restarts=1,
@@ -61,7 +68,7 @@ STAGES = (
     Stage(
         name="timing",
         title="Linears of a Llama-3-8B layer",
-        room="timing",
+        room=f"{OURS}.timing",
         limit_s=90,
         least_s=30,
         restarts=1,
@@ -69,7 +76,7 @@ STAGES = (
     Stage(
         name="decode-8b",
         title="Decode of a random model of Llama-3-8B's shape",
-        room="decode_8b",
+        room=f"{OURS}.decode_8b",
         limit_s=90,
         least_s=30,
         restarts=1,
@@ -77,7 +84,7 @@ STAGES = (
     Stage(
         name="decode-assistant",
         title="assistant@1b, accuracy gated",
-        room="decode_assistant",
+        room=f"{BESIDE}.decode_assistant",
         limit_s=70,
         least_s=25,
         restarts=1,
@@ -85,14 +92,14 @@ STAGES = (
     Stage(
         name="bench",
         title="bench run --track closed --device cuda",
-        room="bench_run",
+        room=f"{BESIDE}.bench_run",
         limit_s=120,
         least_s=45,
     ),
     Stage(
         name="sanitizer",
         title="compute-sanitizer on the emulation tests",
-        room="sanitizer",
+        room=f"{OURS}.sanitizer",
         limit_s=75,
         least_s=15,
         restarts=1,
@@ -100,7 +107,7 @@ STAGES = (
     Stage(
         name="tunings",
         title="Free choices of the linears, timed",
-        room="tunings",
+        room=f"{OURS}.tunings",
         limit_s=120,
         least_s=0,
         restarts=1,

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from edgebench_kernels.cuda.check import events
 from edgebench_kernels.cuda.check.events import INCOMPLETE, SKIPPED, Item
-from edgebench_kernels.cuda.check.stages import LOUD, PREPARE, Stage, limit_s
+from edgebench_kernels.cuda.check.stages import LOUD, PREPARE, PREPARED, Stage, limit_s
 
 ROOT = Path(__file__).parents[4]
 """The checkout: kernels/edgebench_kernels/cuda/check lies in it."""
@@ -79,9 +79,10 @@ class Check:
         if reason := self._closed():
             self.outcomes.append(Outcome(stage, SKIPPED, text=reason))
             return
-        if stage.name in LOUD and stage.name != LOUD[0] and self._beside is None:
+        is_needed = any(later.name in PREPARED for later in self.stages[index:])
+        if stage.name != LOUD[0] and self._beside is None and is_needed:
             self._begin_beside()
-        elif stage.name not in LOUD:
+        if stage.name not in LOUD:
             self._finish_beside(
                 max(0.0, self.left_s() - sum(s.least_s for s in self.stages[index:]))
             )
@@ -94,11 +95,15 @@ class Check:
         self.outcomes.append(outcome)
         running = self._start(outcome)
         refreshed = self.clock()
-        while running.poll():
-            time.sleep(POLL_S)
-            if self.clock() - refreshed > REFRESH_S:
-                refreshed = self.clock()
-                self.publish(self.outcomes)
+        try:
+            while running.poll():
+                time.sleep(POLL_S)
+                if self.clock() - refreshed > REFRESH_S:
+                    refreshed = self.clock()
+                    self.publish(self.outcomes)
+        except BaseException:
+            running.end("the check was ended")
+            raise
 
     def _closed(self) -> str | None:
         """Why no stage is begun any more."""
@@ -214,7 +219,8 @@ class Running:
                 item.text = self._notes[item.name]
         self._outcome.items, self._outcome.took_s = items, took_s
         self._outcome.status = events.status_of(items)
-        if self._process is None and self._outcome.text and self._outcome.status == events.PASSED:
+        has_died = self._process is None and bool(self._outcome.text)
+        if has_died and self._outcome.status in (events.PASSED, events.PARTLY, SKIPPED):
             self._outcome.status = INCOMPLETE
 
     def _is_stuck(self) -> bool:
@@ -231,7 +237,8 @@ def worker_command(stage: Stage, events_file: Path, work: Path, seconds: float) 
 
 def environment(work: Path) -> dict[str, str]:
     """Of the processes: the checkout's packages, and caches of their own."""
-    roots = [str(ROOT / name) for name in ("harness", "workloads", "kernels", "reports")]
+    names = ("harness", "workloads", "kernels", "kernels/perf", "reports")
+    roots = [str(ROOT / name) for name in names]
     given = os.environ.get("PYTHONPATH")
     return {
         **os.environ,

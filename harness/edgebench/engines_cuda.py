@@ -1,0 +1,63 @@
+"""The engines of one workload on a GPU: the fp16 reference and INT4, one copy of each weight."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from edgebench.engines import OFFLINE_BATCH, KernelEngine, faster_path, longest_row
+from edgebench.prepare import PreparedWorkload
+from edgebench.record import Kernel, Scenario
+from edgebench.roofline import Arithmetic, Model, model_of
+
+if TYPE_CHECKING:
+    from edgebench_kernels.cuda.launcher import Launcher
+    from edgebench_kernels.engine import DecodeEngine
+
+ARITHMETIC: dict[str, Arithmetic] = {"w4a16": "fp16", "w4a8": "int8"}
+"""What the tensor cores multiply on each path."""
+
+
+class CudaEngines:
+    """Builds each engine once; they share the embedding, the norms and the packed weights."""
+
+    def __init__(
+        self, launcher: Launcher, prepared: PreparedWorkload, kernels: Sequence[Kernel]
+    ) -> None:
+        from edgebench_kernels.cuda.engine_build import (
+            build_fp16_on,
+            build_int4_on,
+            pack_int4_on,
+            resident,
+        )
+        from edgebench_kernels.cuda.engine_state import Room
+        from edgebench_kernels.engine import PathChoice, linear_shapes, load_reference
+
+        self._prepared = prepared
+        weights = resident(load_reference(prepared.directory), launcher)
+        self.model: Model = model_of(linear_shapes(weights.config))
+        room = Room(max_batch=OFFLINE_BATCH, max_length=longest_row(prepared))
+        self._fp16 = build_fp16_on(launcher, weights, room)
+        self._int4: dict[str, DecodeEngine] = {}
+        if "int4" in kernels:
+            packed = pack_int4_on(launcher, weights, prepared.quantized.tensors)
+            self._int4 = {
+                path: build_int4_on(launcher, weights, packed, PathChoice.of(path), room)
+                for path in ("w4a16", "w4a8")
+            }
+
+    def for_scenario(self, kernel: Kernel, scenario: Scenario) -> KernelEngine:
+        """Return a kernel as it runs in a scenario; offline INT4 takes the faster of its paths."""
+        batch_size = 1 if scenario == "single-stream" else OFFLINE_BATCH
+        engine: DecodeEngine = self._fp16
+        arithmetic = ARITHMETIC["w4a16"]
+        if kernel == "int4":
+            path = "w4a16" if batch_size == 1 else faster_path(self._int4, self._prepared)
+            engine, arithmetic = self._int4[path], ARITHMETIC[path]
+        return KernelEngine(
+            kernel=kernel,
+            engine=engine,
+            executed_path=engine.describe(),
+            batch_size=batch_size,
+            arithmetic=arithmetic,
+        )

@@ -1,0 +1,160 @@
+"""How each kernel that the table of paths names multiplies: its launch, and its arguments in order.
+
+`PRODUCTS` is what `paths` points to; a kernel that is named there has a row here.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from edgebench_kernels.cuda import geometry, large_geometry, paths, step_geometry
+from edgebench_kernels.cuda.geometry import BIAS, FLOAT_OUT, RESIDUAL, SWIGLU, Launch, Linear
+from edgebench_kernels.cuda.launcher import Launcher, memory_errors
+from edgebench_kernels.cuda.layout import padded_inputs
+from edgebench_kernels.cuda.step_geometry import Codes
+
+if TYPE_CHECKING:
+    from edgebench_kernels.cuda.linear import GpuInt4, Product
+
+Run = Callable[["GpuInt4", "Product"], None]
+
+
+def swiglu(launcher: Launcher, gate_up: Tensor, y: Tensor | None = None) -> Tensor:
+    """silu(gate) * up of rows fp16 [M, 2 I], I a multiple of 8 -> fp16 [M, I]."""
+    rows, inner = gate_up.shape[0], gate_up.shape[1] // 2
+    if y is None:
+        y = torch.empty(rows, inner, dtype=torch.float16, device=gate_up.device)
+    arguments = [gate_up, y, None, None, None, rows, inner]
+    launcher.run(step_geometry.swiglu(rows, inner), arguments, overlap=True)
+    return y
+
+
+def _gemv(weights: GpuInt4, product: Product) -> None:
+    plan = _gemv_plan(_linear(weights, product))
+    _run(weights, product, plan, product.x, overlap=product.overlap)
+
+
+def _gemm(weights: GpuInt4, product: Product) -> None:
+    gpu = weights.launcher
+    plan = _gemm_plan(_linear(weights, product), gpu.multiprocessors, gpu.shared_bytes)
+    _run(weights, product, plan, product.x, overlap=product.overlap)
+
+
+def _wgmma(weights: GpuInt4, product: Product) -> None:
+    gpu = weights.launcher
+    plan = _wgmma_plan(_linear(weights, product), gpu.multiprocessors, gpu.shared_bytes)
+    _run(weights, product, plan, product.x, overlap=product.overlap)
+
+
+def _a8(
+    weights: GpuInt4, product: Product, *, is_wgmma: bool = False, is_token_scale: bool = False
+) -> None:
+    """Activations to int8 first; rows of codes are whole tiles long."""
+    gpu, rows = weights.launcher, product.x.shape[0]
+    inputs, group = padded_inputs(weights.inputs), weights.kernel_group
+    linear = _linear(weights, product, inputs)
+    with memory_errors(gpu, "quantize"):
+        x = F.pad(product.x, (0, inputs - weights.inputs)) if inputs > weights.inputs else product.x
+        codes = torch.empty(rows, inputs, dtype=torch.int8, device=x.device)
+        scale = torch.empty(1 if is_token_scale else inputs // group, rows, device=x.device)
+        sums = torch.empty(inputs // group, rows, dtype=torch.int32, device=x.device)
+    plan = step_geometry.quantize(rows, inputs, Codes(group=group, is_token_scale=is_token_scale))
+    gpu.run(plan, [x, codes, scale, sums, rows, inputs], overlap=product.overlap)
+    plan = _a8_plan(linear, gpu.multiprocessors, gpu.shared_bytes, (is_wgmma, is_token_scale))
+    _run(weights, product, plan, codes, scale, inputs=inputs, overlap=True)
+
+
+def _cublas(weights: GpuInt4, product: Product) -> None:
+    """Weights to fp16, then torch's product, then what the other kernels fuse."""
+    gpu, (n, k), inputs = weights.launcher, weights.shape, weights.inputs
+    with memory_errors(gpu, "w4_dequant"):
+        weight = torch.empty(n, inputs, dtype=torch.float16, device=gpu.device)
+        made = torch.empty(product.x.shape[0], n, dtype=torch.float16, device=gpu.device)
+    plan = geometry.dequant(n, k, weights.kernel_group)
+    gpu.run(plan, [weights.data, weight, n, k, weights.pair, inputs])
+    torch.mm(product.x, weight.T, out=made)
+    if product.bias is not None:
+        made += product.bias
+    if weights.pair:
+        made = swiglu(gpu, made)
+    if product.residual is not None:
+        made += product.residual
+    product.y.copy_(made)
+
+
+PRODUCTS: dict[str, Run] = {
+    paths.GEMV: _gemv,
+    paths.GEMM: _gemm,
+    paths.WGMMA: _wgmma,
+    paths.CUBLAS: _cublas,
+    paths.A8_GEMM: _a8,
+    paths.A8_WGMMA: functools.partial(_a8, is_wgmma=True),
+    paths.A8_GEMM_TOKEN: functools.partial(_a8, is_token_scale=True),
+    paths.A8_WGMMA_TOKEN: functools.partial(_a8, is_wgmma=True, is_token_scale=True),
+}
+
+
+def _run(
+    weights: GpuInt4,
+    product: Product,
+    plan: Launch,
+    *activations: Tensor,
+    inputs: int | None = None,
+    overlap: bool,
+) -> None:
+    """The arguments that all linears have in common."""
+    tensors = (*activations, weights.data, product.bias, product.residual, product.y)
+    sizes = (product.x.shape[0], weights.shape[0], inputs or weights.inputs)
+    scratch = () if plan.kernel == paths.GEMV else weights.launcher.scratch.of(plan)
+    weights.launcher.run(plan, [*tensors, *sizes, *scratch], overlap=overlap)
+
+
+def _linear(weights: GpuInt4, product: Product, inputs: int | None = None) -> Linear:
+    flags = (
+        (BIAS, product.bias is not None),
+        (RESIDUAL, product.residual is not None),
+        (SWIGLU, weights.pair > 0),
+        (FLOAT_OUT, product.y.dtype == torch.float32),
+    )
+    return Linear(
+        m=product.x.shape[0],
+        n=weights.shape[0],
+        k=inputs or weights.inputs,
+        group=weights.kernel_group,
+        epilogue=sum(flag for flag, is_set in flags if is_set),
+        is_dependent=product.overlap and weights.launcher.can_overlap,
+    )
+
+
+@functools.lru_cache(maxsize=1024)
+def _gemv_plan(linear: Linear) -> Launch:
+    return geometry.gemv(linear)
+
+
+@functools.lru_cache(maxsize=1024)
+def _gemm_plan(linear: Linear, multiprocessors: int, shared_bytes: int) -> Launch:
+    return geometry.gemm(linear, geometry.gemm_tuning(linear, multiprocessors, shared_bytes))
+
+
+@functools.lru_cache(maxsize=1024)
+def _wgmma_plan(linear: Linear, multiprocessors: int, shared_bytes: int) -> Launch:
+    tuning = large_geometry.wgmma_tuning(linear, multiprocessors, shared_bytes)
+    return large_geometry.w4a16_wgmma(linear, tuning)
+
+
+@functools.lru_cache(maxsize=1024)
+def _a8_plan(
+    linear: Linear, multiprocessors: int, shared_bytes: int, kind: tuple[bool, bool]
+) -> Launch:
+    is_wgmma, is_token = kind
+    if is_wgmma:
+        wgmma = large_geometry.a8_wgmma_tuning(linear, multiprocessors, shared_bytes)
+        return large_geometry.w4a8_wgmma(linear, wgmma, is_token_scale=is_token)
+    mma = large_geometry.a8_tuning(linear, multiprocessors, shared_bytes)
+    return large_geometry.w4a8_gemm(linear, mma, is_token_scale=is_token)

@@ -1,0 +1,77 @@
+"""What a check of `real_shapes` is, and what it is run by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgebench_kernels.cuda import geometry
+
+from .emulation import SCHEDULES, Argument, Launch, Variant
+
+Measured = dict[str, Any]
+
+
+class Runner(Protocol):
+    """The emulator, or a GPU."""
+
+    def run(self, launches: Sequence[Launch]) -> list[list[NDArray]]:
+        """The buffers of each launch after it ran."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """The GPU that launches are tuned for."""
+
+    arch: str
+    multiprocessors: int
+    shared_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """A named check: `run` returns what it measured, or raises AssertionError.
+
+    plans: all that it launches, to be compiled beforehand.
+    """
+
+    name: str
+    plans: tuple[geometry.Launch, ...]
+    run: Callable[[Runner], Measured]
+
+
+def launch(plan: geometry.Launch, arguments: Sequence[Argument]) -> Launch:
+    """A launch as it was planned."""
+    return Launch(
+        variant=Variant(file=plan.file, kernel=plan.kernel, macros=plan.macros),
+        grid=plan.grid,
+        threads=plan.threads,
+        shared_bytes=plan.shared_bytes,
+        arguments=arguments,
+        schedule=SCHEDULES[0],
+    )
+
+
+def twice(runner: Runner, plan: geometry.Launch, arguments: Sequence[Argument]) -> list[NDArray]:
+    """The buffers after a launch, and the same bits after it is launched again."""
+    first, again = runner.run([launch(plan, arguments)] * 2)
+    for one, other in zip(first, again, strict=True):
+        is_same = np.array_equal(_bytes(one), _bytes(other))
+        assert is_same, f"{plan.kernel}: other bits the second time"
+    return first
+
+
+def _bytes(array: NDArray) -> NDArray[np.uint8]:
+    return array.reshape(-1).view(np.uint8)
+
+
+def scratch(plan: geometry.Launch) -> list[Argument]:
+    """Workspace in any state and counters that are zero; None where the launch needs none."""
+    if not plan.counters:
+        return [None, None]
+    return [np.full(plan.workspace_bytes, 0xFF, np.uint8), np.zeros(plan.counters, np.uint32)]

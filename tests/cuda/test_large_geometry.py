@@ -1,0 +1,56 @@
+"""Sizes of launches for many tokens: what each GPU can hold, and refusals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from edgebench_kernels.cuda import large_geometry as large
+from edgebench_kernels.cuda.architectures import ARCHITECTURES
+from edgebench_kernels.cuda.geometry import Launch, Linear
+
+GPUS = {"4090": (128, "sm_89"), "Orin": (16, "sm_87"), "H200": (132, "sm_90a")}
+SHAPES = [(6144, 4096), (28672, 4096), (4096, 14336), (576, 1536), (1, 64)]
+PLANS: dict[str, Callable[[Linear, int, int], Launch]] = {
+    "w4a8_gemm": lambda linear, *gpu: large.w4a8_gemm(linear, large.a8_tuning(linear, *gpu)),
+    "w4a16_wgmma": lambda linear, *gpu: large.w4a16_wgmma(linear, large.wgmma_tuning(linear, *gpu)),
+    "w4a8_wgmma": lambda linear, *gpu: large.w4a8_wgmma(
+        linear, large.a8_wgmma_tuning(linear, *gpu)
+    ),
+}
+RUNS = [(kernel, gpu) for kernel in PLANS for gpu in GPUS if gpu == "H200" or "wgmma" not in kernel]
+
+
+@pytest.mark.parametrize(("kernel", "gpu"), RUNS)
+@pytest.mark.parametrize("group", [32, 64, 128])
+@pytest.mark.parametrize("m", [1, 16, 33, 64, 128, 256, 2048])
+def test_tunings_fit_their_gpu(kernel: str, gpu: str, group: int, m: int) -> None:
+    multiprocessors, arch = GPUS[gpu]
+    shared_bytes = ARCHITECTURES[arch].shared_bytes
+    for n, k in SHAPES:
+        plan = PLANS[kernel](Linear(m=m, n=n, k=k, group=group), multiprocessors, shared_bytes)
+        macros, (columns, rows, splits) = dict(plan.macros), plan.grid
+        block_rows = 16 * macros["EB_TILES"] * macros["EB_WARPS"] // macros.get("EB_TOKEN_WARPS", 1)
+        assert plan.shared_bytes <= shared_bytes
+        assert (columns - 1) * macros["EB_TOKENS"] < m <= columns * macros["EB_TOKENS"]
+        assert (rows - 1) * block_rows < n <= rows * block_rows
+        blocks = columns * rows * splits
+        assert splits == 1 or (blocks <= 2 * multiprocessors and k // 128 // splits >= 4)
+        assert plan.counters == (blocks if splits > 1 else 0)
+        assert plan.workspace_bytes == 4 * plan.counters * macros["EB_TOKENS"] * block_rows
+
+
+@pytest.mark.parametrize("group", [32, 64, 128])
+@pytest.mark.parametrize("m", [1, 16, 33, 64, 128, 256])
+def test_defaults_fit_every_gpu(m: int, group: int) -> None:
+    linear = Linear(m=m, n=4096, k=4096, group=group)
+    assert large.w4a8_gemm(linear).shared_bytes <= ARCHITECTURES["sm_86"].shared_bytes
+
+
+@pytest.mark.parametrize(
+    ("plan", "multiple"), [(large.w4a8_gemm, 64), (large.w4a8_wgmma, 64), (large.w4a16_wgmma, 8)]
+)
+def test_rows_of_activations_are_whole(plan: Callable[[Linear], Launch], multiple: int) -> None:
+    with pytest.raises(ValueError, match=rf"K must be a multiple of {multiple}, got K=100; pad"):
+        plan(Linear(m=16, n=16, k=100, group=64))
