@@ -5,7 +5,7 @@
 // Arguments:
 //   x                    fp16 [m, n]     16-byte aligned
 //   codes, scale, sums                   codes.cuh
-//   m, n                 s32             n a multiple of 8
+//   m, n                 s32             n a multiple of 16
 // Macros: EB_WARPS, EB_PIECES, EB_GROUP 32 64 128, EB_TOKEN_SCALE 0 1.
 // Launch: grid (ceil(n / span), m), span = 256 EB_WARPS EB_PIECES; 32 EB_WARPS threads; 4 EB_WARPS
 //   bytes of shared memory. With EB_TOKEN_SCALE n <= span.
