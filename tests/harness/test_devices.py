@@ -154,7 +154,7 @@ def test_without_kernels_for_gpus_a_board_says_so(
     resolved = resolve("orin", jetson(tmp_path, *AGX))
     assert resolved.backend == "cpu"
     assert "CPU kernels on Arm Cortex-A78AE" in resolved.executed_on
-    assert "no CUDA kernels exist yet" in resolved.executed_on
+    assert "has no kernels yet" in resolved.executed_on
 
 
 def test_a_sister_board_is_refused_and_named(tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_a_board_without_part_number_is_taken_with_a_note(tmp_path: Path) -> Non
     jetson(tmp_path, AGX[0], "vendor,carrier")
     resolved = resolve("orin", tmp_path)
     assert "part number unknown" in resolved.notes[0]
-    assert resolve("auto", tmp_path).name == "cuda"
+    assert resolve("auto", tmp_path).name == "cpu"
     with pytest.raises(DeviceUnavailable):
         resolve("orin-nx", tmp_path)
 
@@ -197,8 +197,18 @@ def test_auto_takes_no_gpu_that_no_kernel_exists_for(
     assert resolved.notes == ("NVIDIA H200 is present and was not used",)
 
 
-def test_auto_takes_the_gpu(tmp_path: Path) -> None:
+def test_a_gpu_has_to_be_asked_for_by_name(tmp_path: Path) -> None:
     assert KERNEL_BACKENDS == ("cpu", "cuda")
+    resolved = resolve("auto", jetson(tmp_path / "o", *AGX))
+    assert (resolved.name, resolved.backend) == ("orin", "cpu")
+    assert "has to be asked for by name" in resolved.executed_on
+    assert resolve("auto", server(tmp_path / "h", "NVIDIA H200")).backend == "cpu"
+
+
+def test_auto_takes_the_gpu_once_its_kernels_are_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "AUTO_BACKENDS", ("cpu", "cuda"))
     assert resolve("auto", server(tmp_path / "a", "NVIDIA H200")).backend == "cuda"
     assert resolve("auto", server(tmp_path / "b", "NVIDIA Rare")).name == "cuda"
 
