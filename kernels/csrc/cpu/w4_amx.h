@@ -7,8 +7,6 @@
 namespace edgebench {
 namespace amx {
 
-constexpr int kTileRows = 16;  // rows of one tile register
-
 void gemm_a8(const BlockRow& weights, const Activations& x, int first, int last, float* out,
              uint8_t* scratch);
 void gemm_a16(const BlockRow& weights, const Activations& x, int first, int last, float* out,

@@ -7,9 +7,11 @@
 // Arguments: as in w4_gemv_avx512.cpp; x holds signed bytes (flip 0), `scratch` is used.
 //
 // Picture: all tokens of a chunk pass over one group before the next is unpacked.
-//   scratch (L1):  | weights s8 [B/4][64 rows][4 inputs] | sums i32 [2][32][16] | spare s8 [32][B]
-//   | A tile: 16 byte rows x 64 inputs, straight from x (stride B). B tile: 16 quads x (16 outputs
-//   x 4 inputs), straight from the unpacked weights (stride 256).
+//   scratch (L1):  | weights s8 [B/4][64 rows][4 inputs] | sums i32 [2][2][32][16] | scale [64] |
+//
+//   A tile: 16 byte rows x 64 inputs, straight from x (stride B); the last rows from a copy.
+//
+//   B tile: 16 quads x (16 outputs x 4 inputs), straight from the unpacked weights (stride 256).
 //
 //            B6 (outputs 0..15)  B7 (16..31)       32 byte rows x 32 outputs take
 //     A4         C0                  C1            B/64 x (4 loads + 4 tdpbssd), then the sums are
