@@ -48,8 +48,8 @@ LLAMA_8B = Model(
     prompt=300,
 )
 SMALL = Model(
-    hidden=40,
-    inner=264,
+    hidden=48,
+    inner=272,
     vocabulary=2304,
     heads=4,
     kv_heads=2,
