@@ -6,7 +6,7 @@ From a checkout, without installing; needs torch for CUDA, cuda-core and NVRTC, 
 is missing. Kernels are held against float64, then the linears of a Llama-3-8B layer are timed
 beside cuBLAS and torch's INT4, then models decode, then `bench run` leaves a bundle. The folder
 gets summary.json, summary.md and bundles.tar, and has what there is after every stage. Exit code: 0
-where every stage passed, 1 where one did not, 3 without a GPU.
+where nothing failed, 1 where something did or was cut short, 3 without a GPU.
 """
 
 from __future__ import annotations

@@ -6,9 +6,12 @@ of exactly its size instead, for compute-sanitizer to watch.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import multiprocessing
 import struct
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,11 +24,13 @@ from edgebench_kernels.cuda.architectures import ARCHITECTURES
 from edgebench_kernels.cuda.compile import compile_file
 from edgebench_kernels.cuda.driver import PLAIN_SHARED_BYTES, Gpu
 from edgebench_kernels.cuda.driver_calls import DriverCalls, LaunchShape, connect
+from edgebench_kernels.cuda.errors import CompileError
 
 from .emulation import SOURCES, EmulationError, Late, Launch, SameAs, Variant
 
 GUARD_BYTES = 256
 GUARD = 0xA5
+COMPILERS = 4
 LOST = (700, 702, 715, 716, 717, 718, 719)
 """Result codes after which the process can do nothing more on the GPU."""
 
@@ -62,7 +67,8 @@ class DriverMemory:
         self._driver.cuMemFree(address)
 
     def write(self, address: int, data: bytes) -> None:
-        (code,) = self._driver.cuMemcpyHtoD(address, data, len(data))
+        source = np.frombuffer(data, np.uint8)
+        (code,) = self._driver.cuMemcpyHtoD(address, source.ctypes.data, len(data))
         if int(code):
             raise EmulationError(f"[gpu] copy to the GPU: {code}")
 
@@ -98,9 +104,8 @@ class Device:
     def function(self, variant: Variant) -> Any:
         """The kernel, compiled and loaded; CompileError, NotHere."""
         if variant not in self._functions:
-            path = Path(variant.file)
-            path = path if path.is_absolute() else SOURCES / path
-            if "wgmma" in variant.kernel and self.arch != "sm_90a":
+            path = _path(variant)
+            if "wgmma" in f"{path.name} {variant.kernel}" and self.arch != "sm_90a":
                 raise NotHere(f"{variant.kernel} is Hopper's, this is {self.arch}")
             code = compile_file(path, self.arch, dict(variant.macros), where=variant.kernel).code
             result, module = self._calls.load(code)
@@ -110,6 +115,14 @@ class Device:
             self._modules.append(module)
             self._functions[variant] = function
         return self._functions[variant]
+
+    def compile(self, variants: Sequence[Variant]) -> None:
+        """Fill the cache of cubins on several CPUs; an error comes again when it is launched."""
+        jobs = [(variant, self.arch) for variant in variants if variant not in self._functions]
+        if len(jobs) > 1:
+            context = multiprocessing.get_context("spawn")
+            with ProcessPoolExecutor(COMPILERS, mp_context=context) as pool:
+                list(pool.map(_compile, jobs))
 
     def run(self, launches: Sequence[Launch]) -> list[list[NDArray]]:
         """The buffers of each launch after it ran; EmulationError with what went wrong."""
@@ -166,6 +179,17 @@ class Device:
             if code in LOST:
                 self.lost = str(error)
             raise EmulationError(str(error))
+
+
+def _path(variant: Variant) -> Path:
+    path = Path(variant.file)
+    return path if path.is_absolute() else SOURCES / path
+
+
+def _compile(job: tuple[Variant, str]) -> None:
+    variant, arch = job
+    with contextlib.suppress(CompileError):
+        compile_file(_path(variant), arch, dict(variant.macros), where=variant.kernel)
 
 
 class _Buffer:

@@ -70,6 +70,12 @@ def test_a_module_of_which_nothing_ran_has_not_passed(tmp_path: Path) -> None:
     assert suite.measured(told) == {"passed": 1}
 
 
+def test_no_emulation_of_kernels_is_left_out() -> None:
+    found = {path.stem for path in (ROOT / "tests" / "cuda").glob("test_*emulation.py")}
+    assert found <= set(suite.MODULES)
+    assert found <= set(sanitizer.MODULES)
+
+
 def test_every_module_of_the_suite_is_there() -> None:
     for name in (*suite.MODULES, *sanitizer.MODULES):
         assert (ROOT / "tests" / "cuda" / f"{name}.py").is_file(), name

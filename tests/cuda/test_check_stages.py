@@ -8,7 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from edgebench_kernels.cuda.check import bars, command, events, samples, stages, summary, tables
+from edgebench_kernels.cuda.check import (
+    bars,
+    command,
+    events,
+    samples,
+    stages,
+    summary,
+    tables,
+    worker,
+)
 from edgebench_kernels.cuda.check.events import Failed, Log, Skipped, Unavailable
 from edgebench_kernels.cuda.check.stages import STAGES, Stage, limit_s
 from edgebench_kernels.cuda.check.supervisor import Outcome
@@ -144,6 +153,19 @@ def test_a_lost_gpu_ends_the_process_behind_its_item(tmp_path: Path) -> None:
 )
 def test_status_of_a_stage(found: tuple[str, ...], expected: str) -> None:
     assert events.status_of([events.Item(name=s, status=s) for s in found]) == expected
+
+
+def test_what_fails_outside_of_items_is_told_as_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(name: str) -> None:
+        raise ModuleNotFoundError("No module named 'torch'", name="torch")
+
+    monkeypatch.setattr(worker.importlib, "import_module", gone)
+    worker.main(["timing", str(tmp_path / "events"), str(tmp_path), "5"])
+    [item] = events.read(tmp_path / "events")
+    assert (item.name, item.status) == (worker.OUTSIDE, events.UNAVAILABLE)
+    assert item.text == "the module torch is missing"
 
 
 # ----------------------------------------------------------------------------------- samples, bars

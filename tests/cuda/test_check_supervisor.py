@@ -32,6 +32,7 @@ BODIES = {
     "says nothing": "print('a traceback'); os._exit(3)",
     "hangs": "log.item('one', lambda: None)\nlog.item('two', lambda: time.sleep(600))\n"
     "log.item('three', lambda: None)",
+    "has a gpu": "log.item('gpu', lambda: None)",
     "has no gpu": "log.item('gpu', lambda: unavailable('no driver'))",
 }
 
@@ -155,6 +156,12 @@ def test_nothing_is_begun_without_a_gpu(tmp_path: Path) -> None:
     assert closed.text == "no GPU to check: no driver"
 
 
+def test_nothing_is_begun_where_the_first_stage_says_nothing_of_a_gpu(tmp_path: Path) -> None:
+    check = check_of(tmp_path, stage("environment", "says nothing"), stage("timing", "passes"))
+    check.run()
+    assert check.outcomes[1].text.startswith("no GPU to check: the first stage ended early.")
+
+
 def test_a_stage_is_not_begun_with_too_little_time(tmp_path: Path) -> None:
     check = check_of(tmp_path, stage("a", "passes", least_s=30.0), budget_s=20.0)
     check.run()
@@ -186,7 +193,8 @@ def test_preparation_runs_beside_and_ends_before_anything_is_timed(
 ) -> None:
     monkeypatch.setattr(supervisor, "PREPARE", stage("prepare", "passes"))
     names = ("environment", "kernels", "timing", "bench")
-    check = check_of(tmp_path, *(stage(name, "passes") for name in names))
+    bodies = {"environment": "has a gpu"}
+    check = check_of(tmp_path, *(stage(name, bodies.get(name, "passes")) for name in names))
     check.run()
     order = [outcome.stage.name for outcome in check.outcomes]
     assert order == ["environment", "prepare", "kernels", "timing", "bench"]

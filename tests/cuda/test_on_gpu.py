@@ -171,6 +171,10 @@ class Counting:
 
     def __init__(self) -> None:
         self.count = 0
+        self.compiled: list[Variant] = []
+
+    def compile(self, variants: list[Variant]) -> None:
+        self.compiled += variants
 
     def launch(self, one: Launch) -> list[np.ndarray]:
         self.count += 1
@@ -198,6 +202,7 @@ def test_planted_bugs_are_skipped(tmp_path: Path, program: on_gpu.OnGpu) -> None
         program.run([launch(X, variant=planted)])
     with pytest.raises(pytest.skip.Exception, match="planted bugs"):
         on_gpu.OnGpu(tmp_path, [planted])
+    assert on_gpu.OnGpu(tmp_path, [planted, KERNEL]).device.compiled == [KERNEL, KERNEL]
 
 
 def test_what_an_earlier_run_began_is_passed_over(tmp_path: Path) -> None:

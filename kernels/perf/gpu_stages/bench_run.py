@@ -79,7 +79,9 @@ def bench(request: Request) -> dict[str, Any]:
     data["tables"] = [table(SHOWN, [[row.get(name) for name in SHOWN] for row in rows])]
     if not data["executed_on"]:
         raise Failed(f"no bundle: {said[-1000:]}", data)
-    elsewhere = [text for text in data["executed_on"] if text.startswith("CPU")]
+    from edgebench.devices import is_on_gpu
+
+    elsewhere = [text for text in data["executed_on"] if not is_on_gpu(text)]
     if elsewhere:
         raise Failed(f"it did not run on the GPU: {elsewhere[0]}", data)
     if code not in (OK, NOT_MET):

@@ -7,7 +7,7 @@ import time
 from dataclasses import asdict
 from typing import Any
 
-from edgebench_kernels.cuda.check import ceilings, facts, precompile
+from edgebench_kernels.cuda.check import facts, precompile
 from edgebench_kernels.cuda.check.events import Failed, Log
 from edgebench_kernels.cuda.check.worker import Request
 from edgebench_kernels.cuda.compile import nvrtc_version
@@ -21,7 +21,7 @@ def run(log: Log, request: Request) -> None:
     log.item("state", facts.state)
     log.item("torch", _torch)
     log.item("compile", _compile)
-    log.item("ceilings", ceilings.measured)
+    log.item("ceilings", _ceilings)
 
 
 def _versions() -> dict[str, Any]:
@@ -55,6 +55,12 @@ def _torch() -> dict[str, Any]:
         "multiprocessors": launcher.multiprocessors,
         "can_overlap": launcher.can_overlap,
     }
+
+
+def _ceilings() -> dict[str, Any]:
+    from edgebench_kernels.cuda.check import ceilings
+
+    return ceilings.measured()
 
 
 def _compile() -> dict[str, Any]:

@@ -14,16 +14,9 @@ from edgebench_kernels.cuda.driver import Gpu
 
 def run(log: Log, request: Request) -> None:
     """An item for each check; a GPU that is lost ends the process behind the item that lost it."""
-    device_room = tests_module("gpu_device")
-    try:
-        device = device_room.Device.open()
-        checks = tests_module("real_shapes").checks(place())
-    except Exception as err:  # noqa: BLE001 (told as an item)
-        told = err
-        log.item("open", lambda: _raise(told))
-        return
+    device = tests_module("gpu_device").Device.open()
     log.is_alive = lambda: device.lost is None
-    for check in checks:
+    for check in tests_module("real_shapes").checks(place()):
         log.item(check.name, functools.partial(_measured, check, device))
 
 
@@ -40,7 +33,3 @@ def place() -> Any:
 def _measured(check: Any, device: Any) -> dict[str, Any]:
     measured: dict[str, Any] = check.run(device)
     return measured
-
-
-def _raise(error: BaseException) -> None:
-    raise error

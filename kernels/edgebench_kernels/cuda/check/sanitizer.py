@@ -21,6 +21,7 @@ MODULES = (
     "test_emulation",
     "test_attention_emulation",
     "test_step_emulation",
+    "test_choice_emulation",
     "test_w4a8_emulation",
     "test_wgmma_emulation",
 )

@@ -108,9 +108,13 @@ class Check:
     def _closed(self) -> str | None:
         """Why no stage is begun any more."""
         for outcome in self.outcomes:
-            for item in outcome.items:
-                if (outcome.stage.name, item.name) == GATE and item.status != events.PASSED:
-                    return f"no GPU to check: {item.text}"
+            if outcome.stage.name == GATE[0]:
+                found = {item.name: item for item in outcome.items}
+                gate = found.get(GATE[1])
+                if gate is None:
+                    return f"no GPU to check: the first stage ended early. {outcome.text}"
+                if gate.status != events.PASSED:
+                    return f"no GPU to check: {gate.text}"
         return None
 
     def _begin_beside(self) -> None:

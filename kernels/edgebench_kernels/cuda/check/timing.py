@@ -7,6 +7,7 @@ and shares are medians of each round's own.
 from __future__ import annotations
 
 import functools
+import gc
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -61,6 +62,7 @@ class Layer:
 
 def run(log: Log, request: Request) -> None:
     """An item for each contender's check, then one for the table."""
+    gc.freeze()  # captures collect garbage: let them pass over what was imported
     launcher = launcher_of("cuda")
     l2_bytes = gpu_facts(Gpu.open()).l2_bytes
     weights = {name: Weights.of(name, launcher, l2_bytes) for name in SHAPES}

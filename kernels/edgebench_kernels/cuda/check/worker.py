@@ -15,6 +15,9 @@ from pathlib import Path
 from edgebench_kernels.cuda.check.events import Log
 from edgebench_kernels.cuda.check.stages import PREPARE, STAGES
 
+OUTSIDE = "stage"
+"""The item that a stage's own failure is told as."""
+
 ROOMS = {stage.name: stage.room for stage in (PREPARE, *STAGES)}
 
 
@@ -34,9 +37,17 @@ class Request:
 def main(arguments: Sequence[str]) -> None:
     """Run a stage of the table."""
     name, events, work, seconds = arguments
-    room = importlib.import_module(ROOMS[name])
     request = Request(work=Path(work), until=time.monotonic() + float(seconds))
-    room.run(Log(Path(events), is_gpu_alive), request)
+    log = Log(Path(events), is_gpu_alive)
+    try:
+        importlib.import_module(ROOMS[name]).run(log, request)
+    except Exception as err:  # noqa: BLE001 (what fails outside of items is one, too)
+        told = err
+        log.item(OUTSIDE, lambda: _raise(told))
+
+
+def _raise(error: Exception) -> None:
+    raise error
 
 
 def is_gpu_alive() -> bool:
