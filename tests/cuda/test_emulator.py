@@ -38,6 +38,8 @@ BUGS: dict[str, Patch] = {
     "write outside": ("toys.cu", "y[first + thread_id()]", "y[first + 1 + thread_id()]"),
     "read outside": ("toys.cu", "x + first + 4 * thread_id()", "x + first + 4 + 4 * thread_id()"),
     "misaligned": ("toys.cu", "x + first + 4 * thread_id()", "x + first + 3 * thread_id()"),
+    "global for shared": ("toys.cu", "(u32*)memory + 4 * thread_id(),", "y + 4 * thread_id(),"),
+    "shared for global": ("toys.cu", " x + first + 4 *", " (x ? (u32*)memory : x) + 4 *"),
 }
 
 
@@ -120,6 +122,8 @@ def test_every_primitive_does_what_numpy_does(toys: Emulation, schedule: Schedul
         ("write outside", r"heap-buffer-overflow[\s\S]*WRITE of size 4"),
         ("read outside", r"heap-buffer-overflow[\s\S]*READ of size 16"),
         ("misaligned", r"\[emulator\] misaligned: .* multiple of 16 at toys.cu:\d+"),
+        ("global for shared", r"\[emulator\] wrong space: .* outside of shared .* toys.cu:\d+"),
+        ("shared for global", r"\[emulator\] wrong space: .* takes a global one"),
     ],
 )
 def test_what_is_undefined_is_reported(toys: Emulation, bug: str, message: str) -> None:

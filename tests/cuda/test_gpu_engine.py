@@ -137,6 +137,15 @@ def test_rows_that_stay_keep_their_cells(engine: GpuEngine, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["int4, fp16 cells"])
+def test_the_last_rows_can_leave_without_a_move(engine: GpuEngine, kind: str) -> None:
+    engine.prefill(*padded(PROMPTS))
+    assert engine.keep([0, 1]) == [0, 1]
+    two = engine.decode(torch.tensor([17, 18]))
+    engine.prefill(*padded(PROMPTS[:2]))
+    assert torch.equal(engine.decode(torch.tensor([17, 18])), two)
+
+
+@pytest.mark.parametrize("kind", ["int4, fp16 cells"])
 def test_steps_without_a_look_say_the_same(engine: GpuEngine, kind: str) -> None:
     first = engine.prefill_greedy(*padded(PROMPTS))
     seen = [first]

@@ -72,29 +72,15 @@ EB_DEVICE void grid_dependency_launch() {
 
 EB_DEVICE u32 shared_address(const void* at) { return (u32)__cvta_generic_to_shared(at); }
 
-// Cache policy of a stream that is read once: the first to leave the L2.
-EB_DEVICE u64 read_once_policy() {
-  u64 policy;
-  asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
-  return policy;
-}
-
 // 16 bytes global -> shared without a register; zeros if not `take` (then `from` is not read);
-// nothing happens if not `go`, without a branch.
+// nothing happens if not `go`, without a branch. No L2 policy (cache_hint): ptxas 13.0 keeps the
+// policy and the shared address in one register pair for sm_90, and the GPU stops with an illegal
+// instruction (seen on an H200).
 EB_DEVICE void copy_async(void* to, const void* from, bool take = true, bool go = true) {
   asm volatile(
       "{ .reg .pred go; setp.ne.u32 go, %3, 0; @go cp.async.cg.shared.global [%0], [%1], 16, %2; "
       "}" ::"r"(shared_address(to)),
       "l"(from), "r"(take ? 16 : 0), "r"((u32)go)
-      : "memory");
-}
-EB_DEVICE void copy_async_once(void* to, const void* from, u64 policy, bool take = true,
-                               bool go = true) {
-  asm volatile(
-      "{ .reg .pred go; setp.ne.u32 go, %4, 0; "
-      "@go cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2, %3; }" ::"r"(
-          shared_address(to)),
-      "l"(from), "r"(take ? 16 : 0), "l"(policy), "r"((u32)go)
       : "memory");
 }
 // 4 bytes, for rows that are not 16-byte aligned; through the L1.
@@ -130,14 +116,6 @@ EB_DEVICE u32 load_word(const void* from) {
 EB_DEVICE u16 load_short(const void* from) {
   u16 v;
   asm volatile("ld.global.nc.u16 %0, [%1];" : "=h"(v) : "l"(from));
-  return v;
-}
-// The same 16 bytes, read once.
-EB_DEVICE Quad load_quad_once(const void* from, u64 policy) {
-  Quad v;
-  asm volatile("ld.global.nc.L2::cache_hint.v4.u32 {%0, %1, %2, %3}, [%4], %5;"
-               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
-               : "l"(from), "l"(policy));
   return v;
 }
 EB_DEVICE void store_quad(void* to, Quad v) {

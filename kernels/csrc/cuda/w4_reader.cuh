@@ -19,10 +19,9 @@ struct WeightReader {
     const u8* const from = w + (u64)(at + chunk * (kTileBytes / 16)) * 16;
     u8* const to = weights + warp_id() * kWarpBytes + 16 * lane_id();
     const int bytes_left = stride - chunk * kTileBytes;
-    const u64 policy = read_once_policy();
 #pragma unroll
     for (int tile = 0; tile < kTiles; ++tile) {
-      copy_chunk<kGroup>(to + tile * kTileBytes, from + tile * stride, bytes_left, policy,
+      copy_chunk<kGroup>(to + tile * kTileBytes, from + tile * stride, bytes_left,
                          go && tile < rows);
     }
   }

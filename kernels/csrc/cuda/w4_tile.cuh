@@ -83,14 +83,14 @@ EB_DEVICE void scale_fragment(u32 scales, u32* a) {
 // lane's own places, 16 bytes apart. Of the last chunk of a row, what lies past `bytes_left`, from
 // the chunk's first byte to the row's last, becomes zeros: scale 0.
 template <int kGroup>
-EB_DEVICE void copy_chunk(u8* to, const u8* from, int bytes_left, u64 policy, bool go) {
+EB_DEVICE void copy_chunk(u8* to, const u8* from, int bytes_left, bool go) {
   constexpr int kBytes = chunk_bytes<kGroup>();
   const int lane_at = 16 * lane_id();
 #pragma unroll
   for (int at = 0; at < kBytes; at += 512) {
     const bool is_inside = at + 512 <= kBytes || lane_at < kBytes - at;
     const bool take = kGroup == 128 || at + lane_at < bytes_left;  // 128: whole chunks only
-    copy_async_once(to + at, from + at, policy, take, go && is_inside);
+    copy_async(to + at, from + at, take, go && is_inside);
   }
 }
 

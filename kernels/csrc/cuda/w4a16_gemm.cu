@@ -75,13 +75,12 @@ struct Reader {
   int inputs_left;           // from the thread's place to the end of the row
   int weights_left, x_left;  // chunks of this block's part of K, not yet asked for
   int k;
-  u64 policy;
 
   EB_DEVICE void copy_weights(u8* stage) {
     u8* const to = stage + warp_id() * S::kTiles * S::kTileBytes + 16 * lane_id();
 #pragma unroll
     for (int tile = 0; tile < S::kTiles; ++tile) {
-      copy_chunk<S::kGroup>(to + tile * S::kTileBytes, w + tile * stride, bytes_left, policy,
+      copy_chunk<S::kGroup>(to + tile * S::kTileBytes, w + tile * stride, bytes_left,
                             weights_left > 0 && tile < rows);
     }
     w += S::kTileBytes;
@@ -122,8 +121,7 @@ EB_DEVICE Reader<S> reader_of(const u16* x, const u8* w, int m, int n, int k, in
           k - input,
           end - begin,
           end - begin,
-          k,
-          read_once_policy()};
+          k};
 }
 
 // sums += weights x tokens over 32 inputs; sums[eight][tile] is a C fragment.

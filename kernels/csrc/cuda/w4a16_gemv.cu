@@ -63,13 +63,12 @@ struct Reader {
   int bytes_left;  // from the next chunk to the end of the row of tiles
   const u16* x;    // the lane's place in the next chunk of its first token's row
   int inputs_left, m, k;
-  u64 policy;
 
   EB_DEVICE void copy_weights(u8* stage) {
 #pragma unroll
     for (int tile = 0; tile < kTiles; ++tile) {
       u8* const to = stage + tile * S::kTileBytes + 16 * lane_id();
-      copy_chunk<kGroup>(to, w + tile * stride, bytes_left, policy, bytes_left > 0 && tile < rows);
+      copy_chunk<kGroup>(to, w + tile * stride, bytes_left, bytes_left > 0 && tile < rows);
     }
     w += kWarps * S::kTileBytes;
     bytes_left -= kWarps * S::kTileBytes;
@@ -162,8 +161,7 @@ EB_DEVICE Reader<kGroup, kTokens, kTiles, kWarps> reader_of(const u16* x, const 
           x + (s64)token * k + input + 8 * quad,
           k - input - 8 * quad,
           m < kTokens ? m : kTokens,
-          k,
-          read_once_policy()};
+          k};
 }
 
 template <int kGroup, int kTokens, int kTiles, int kWarps, int kStages, int kFlags, bool kDependent>

@@ -130,7 +130,7 @@ class GpuEngine(DecodeEngine):
         kept, count = set(rows), len(rows)
         holes = [row for row in range(count) if row not in kept]
         moved = [row for row in rows if row >= count]
-        target, source = (torch.tensor(places, device=self._device) for places in (holes, moved))
+        target, source = (self._places(places) for places in (holes, moved))
         if moved:
             self.cache.move(target, source, max(self._lengths))
         self._rows.keep(target, source, count)
@@ -141,6 +141,10 @@ class GpuEngine(DecodeEngine):
         if self._chosen is not None:
             self._chosen = [self._chosen[row] for row in order]
         return order
+
+    def _places(self, rows: list[int]) -> Tensor:
+        """Rows as an index, of no rows too."""
+        return torch.tensor(rows, dtype=torch.int64, device=self._device)
 
     # ------------------------------------------------------------------------------- prompts
 

@@ -57,9 +57,14 @@ def _plain(*launches: Launch) -> tuple[Variant, ...]:
     return tuple(Variant(macros=launch.macros) for launch in launches)
 
 
-def _gemv(m: int, group: int = 128, epilogue: int = 0, *, is_dependent: bool = False) -> Variant:
+def _gemv(
+    m: int, group: int = 128, epilogue: int = 0, *, is_dependent: bool = False
+) -> tuple[Variant, ...]:
+    """As it is tuned for each of GPUS."""
     linear = Linear(m=m, n=N, k=K, group=group, epilogue=epilogue, is_dependent=is_dependent)
-    return Variant(macros=geometry.gemv(linear).macros, tensor_per_word=1)
+    tunings = [geometry.gemv_tuning(linear, *gpu) for gpu in GPUS]
+    found = dict.fromkeys(geometry.gemv(linear, tuning).macros for tuning in tunings)
+    return tuple(Variant(macros=macros, tensor_per_word=1) for macros in found)
 
 
 def _gemm(
@@ -117,12 +122,10 @@ KERNELS = {
         parameters=(*("pointer",) * 5, *("int32",) * 3),
         tensor="HMMA",
         variants=(
-            *(_gemv(m) for m in (1, 2, 4, 8)),
-            *(_gemv(1, epilogue=flags) for flags in EPILOGUES),
-            _gemv(1, is_dependent=True),
-            _gemv(1, 64),
-            _gemv(1, 32),
-            _gemv(8, 32),
+            *(variant for m in (1, 2, 4, 8) for variant in _gemv(m)),
+            *(_gemv(1, epilogue=flags)[0] for flags in EPILOGUES),
+            _gemv(1, is_dependent=True)[0],
+            *(variant for m, group in ((1, 64), (1, 32), (8, 32)) for variant in _gemv(m, group)),
         ),
     ),
     "w4a16_gemm": Kernel(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 import torch
@@ -47,7 +48,7 @@ class Launcher(Protocol):
         ...
 
     def capture(self, step: Callable[[], None]) -> Callable[[], None]:
-        """Call `step` once, and return what repeats it: one CUDA graph."""
+        """Call `step` once, and return what repeats it, and keeps its memory: one CUDA graph."""
         ...
 
     def memory_bytes(self) -> tuple[int, int]:
@@ -110,11 +111,23 @@ class GpuLauncher:
                 graph, pool=_graph_pool(), stream=stream, capture_error_mode="thread_local"
             ):
                 step()
-        return graph.replay
+
+        return _Replay(graph.replay, step)
 
     def memory_bytes(self) -> tuple[int, int]:
         """See Launcher."""
         return self.gpu.memory_bytes()
+
+
+@dataclass(frozen=True, slots=True)
+class _Replay:
+    """Repeats a graph. Keeps the step that was captured, and so the memory that the graph uses."""
+
+    again: Callable[[], None]
+    step: Callable[[], None]
+
+    def __call__(self) -> None:
+        self.again()
 
 
 def launcher_of(device: str | torch.device) -> GpuLauncher:

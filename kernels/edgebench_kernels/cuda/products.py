@@ -36,7 +36,8 @@ def swiglu(launcher: Launcher, gate_up: Tensor, y: Tensor | None = None) -> Tens
 
 
 def _gemv(weights: GpuInt4, product: Product) -> None:
-    plan = _gemv_plan(_linear(weights, product))
+    gpu = weights.launcher
+    plan = _gemv_plan(_linear(weights, product), gpu.multiprocessors, gpu.shared_bytes)
     _run(weights, product, plan, product.x, overlap=product.overlap)
 
 
@@ -133,8 +134,8 @@ def _linear(weights: GpuInt4, product: Product, inputs: int | None = None) -> Li
 
 
 @functools.lru_cache(maxsize=1024)
-def _gemv_plan(linear: Linear) -> Launch:
-    return geometry.gemv(linear)
+def _gemv_plan(linear: Linear, multiprocessors: int, shared_bytes: int) -> Launch:
+    return geometry.gemv(linear, geometry.gemv_tuning(linear, multiprocessors, shared_bytes))
 
 
 @functools.lru_cache(maxsize=1024)

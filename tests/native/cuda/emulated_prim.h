@@ -57,11 +57,11 @@ inline void grid_dependency_launch() {}
 inline u32 shared_address(const void* at) {
   return static_cast<u32>(static_cast<const u8*>(at) - emulator::self->block->shared);
 }
-inline u64 read_once_policy() { return 0; }
 
 inline void copy_bytes(void* to, const void* from, int bytes, bool take, emulator::Site site) {
-  emulator::check_aligned(to, bytes, site);
+  emulator::check_shared(to, bytes, site);
   emulator::check_aligned(from, bytes, site);
+  if (take) emulator::check_global(from, bytes, site);
   const emulator::Copy copy{to, from, bytes, take};
   if (emulator::launch.is_early) {
     emulator::land_shared(copy);
@@ -71,10 +71,6 @@ inline void copy_bytes(void* to, const void* from, int bytes, bool take, emulato
 }
 inline void copy_async(void* to, const void* from, bool take = true, bool go = true,
                        EB_SITE_PARAMETER) {
-  if (go) copy_bytes(to, from, 16, take, site);
-}
-inline void copy_async_once(void* to, const void* from, u64, bool take = true, bool go = true,
-                            EB_SITE_PARAMETER) {
   if (go) copy_bytes(to, from, 16, take, site);
 }
 inline void copy_async_4(void* to, const void* from, bool take = true, EB_SITE_PARAMETER) {
@@ -96,7 +92,7 @@ inline void copy_wait() {
 
 template <class T>
 inline T load_checked(const void* from, emulator::Site site) {
-  emulator::check_aligned(from, sizeof(T), site);
+  emulator::check_global(from, sizeof(T), site);
   T value;
   memcpy(&value, from, sizeof(T));
   return value;
@@ -106,17 +102,14 @@ inline Quad load_quad(const void* from, EB_SITE_PARAMETER) {
 }
 inline u32 load_word(const void* from, EB_SITE_PARAMETER) { return load_checked<u32>(from, site); }
 inline u16 load_short(const void* from, EB_SITE_PARAMETER) { return load_checked<u16>(from, site); }
-inline Quad load_quad_once(const void* from, u64, EB_SITE_PARAMETER) {
-  return load_checked<Quad>(from, site);
-}
 inline void store_quad(void* to, Quad v, EB_SITE_PARAMETER) {
-  emulator::check_aligned(to, 16, site);
+  emulator::check_global(to, 16, site);
   memcpy(to, &v, 16);
 }
 inline void store_quad_once(void* to, Quad v, EB_SITE_PARAMETER) { store_quad(to, v, site); }
 // Early: seen at once. Late: not before this thread's fence, or the end of the grid.
 inline void publish_quad(void* to, Quad v, EB_SITE_PARAMETER) {
-  emulator::check_aligned(to, 16, site);
+  emulator::check_global(to, 16, site);
   emulator::Store store{to, {}};
   memcpy(store.bytes, &v, 16);
   emulator::self->stores.push_back(store);
@@ -134,7 +127,7 @@ inline void yield_to_others(emulator::Site site) {
   emulator::wait_until([] { return true; }, site);
 }
 inline u32 atomic_add(u32* at, u32 by, EB_SITE_PARAMETER) {
-  emulator::check_aligned(at, 4, site);
+  emulator::check_global(at, 4, site);
   yield_to_others(site);
   const u32 before = *at;
   *at += by;
@@ -142,7 +135,7 @@ inline u32 atomic_add(u32* at, u32 by, EB_SITE_PARAMETER) {
   return before;
 }
 inline u64 atomic_max(u64* at, u64 value, EB_SITE_PARAMETER) {
-  emulator::check_aligned(at, 8, site);
+  emulator::check_global(at, 8, site);
   yield_to_others(site);
   const u64 before = *at;
   *at = std::max(before, value);

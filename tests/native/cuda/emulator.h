@@ -40,7 +40,7 @@
 
 namespace emulator {
 
-enum Failure { kDivergence = 3, kDeadlock = 4, kMisaligned = 5, kBadLaunch = 6, kUnordered = 7 };
+enum Failure { kDivergence = 3, kDeadlock = 4, kMisaligned = 5, kBadLaunch = 6, kUnordered = 7, kWrongSpace = 8 };
 
 [[noreturn]] inline void fail(Failure code, const char* format, ...) {
   va_list arguments;
@@ -261,6 +261,26 @@ inline void wait_until(std::function<bool()> fact, Site site) {
 inline void check_aligned(const void* at, size_t bytes, Site site) {
   if (reinterpret_cast<size_t>(at) % bytes != 0) {
     fail(kMisaligned, "misaligned: %p is no multiple of %zu at %s:%d", at, bytes, site.file,
+         site.line);
+  }
+}
+
+inline bool is_shared(const void* at) {
+  const auto* const first = self->block->shared;
+  return at >= first && at < first + launch.shared_bytes;
+}
+// Instructions name the space of their address: one of another space is an error on a GPU.
+inline void check_global(const void* at, size_t bytes, Site site) {
+  check_aligned(at, bytes, site);
+  if (is_shared(at)) {
+    fail(kWrongSpace, "wrong space: an address in shared memory at %s:%d, which takes a global one",
+         site.file, site.line);
+  }
+}
+inline void check_shared(const void* at, size_t bytes, Site site) {
+  check_aligned(at, bytes, site);
+  if (!is_shared(at)) {
+    fail(kWrongSpace, "wrong space: an address outside of shared memory at %s:%d", site.file,
          site.line);
   }
 }

@@ -48,7 +48,7 @@ EB_KERNEL(32, 1) toy_mma_s8(const s8* a, const s8* b, s32* d) {
 EB_KERNEL(32, 1) toy_transpose(const u16* x, u16* y) {
   EB_SHARED(memory);
   const int lane = lane_id(), g = lane / 4, q = lane % 4;
-  store_quad(memory + 16 * lane, load_quad(x + 8 * lane));
+  *(Quad*)(memory + 16 * lane) = load_quad(x + 8 * lane);
   warp_barrier();
   u32 r[4];
   load_matrix_x4_transposed(r, memory + lane % 16 * 32 + lane / 16 * 16);

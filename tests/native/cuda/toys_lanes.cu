@@ -43,10 +43,9 @@ EB_KERNEL(32, 1) toy_floats(const float* a, const float* b, float* y) {
 EB_KERNEL(64, 1) toy_memory(const u16* x, u16* y, u32* odd, u64* most) {
   EB_SHARED(memory);
   const int lane = lane_id();
-  const u64 policy = read_once_policy();
   if (warp_id() == 0) {
     for (int i = 0; i < 4; ++i) copy_async_4(memory + 4 * (lane + 32 * i), x + 2 * (lane + 32 * i));
-    copy_async_once(memory + 512, x, policy, false, lane == 7);  // zeros, by one lane
+    copy_async(memory + 512, x, false, lane == 7);  // zeros, by one lane
     copy_commit();
     copy_wait<0>();
     barrier_named(3, 64);
@@ -56,7 +55,7 @@ EB_KERNEL(64, 1) toy_memory(const u16* x, u16* y, u32* odd, u64* most) {
     atomic_max(most, x[lane]);
     barrier_named(3, 64);
     Quad quad = *(const Quad*)(memory + 16 * lane);
-    const Quad same = load_quad_once(x + 8 * lane, policy);
+    const Quad same = load_quad(x + 8 * lane);
     if (quad.x == same.x && quad.w == same.w && memory[512] == 0 && memory[527] == 0) {
       quad.x = permute_bytes(quad.x, 0, 0x1032);
       quad.y = permute_bytes(quad.y, 0, 0x1032);

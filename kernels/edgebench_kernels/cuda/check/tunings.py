@@ -33,6 +33,7 @@ from edgebench_kernels.cuda.launcher import Launcher, launcher_of
 
 TASKS = (
     ("w4a16_gemv", 1),
+    ("w4a16_gemv", 8),
     ("w4a16_gemm", 16),
     ("w4a16_gemm", 64),
     ("w4a16_wgmma", 64),
@@ -64,7 +65,8 @@ def default(kernel: str, linear: Linear, gpu: Launcher) -> Choice:
     """What production takes."""
     place = (gpu.multiprocessors, gpu.shared_bytes)
     if kernel == "w4a16_gemv":
-        return Choice(plan=geometry.gemv(linear), tuning=GemvTuning())
+        gemv = geometry.gemv_tuning(linear, *place)
+        return Choice(plan=geometry.gemv(linear, gemv), tuning=gemv)
     if kernel == "w4a16_gemm":
         gemm = geometry.gemm_tuning(linear, *place)
         return Choice(plan=geometry.gemm(linear, gemm), tuning=gemm)
@@ -84,7 +86,7 @@ def candidates(kernel: str, linear: Linear, shared_bytes: int) -> Iterator[Choic
 
 def _tunings(kernel: str, linear: Linear) -> Iterator[GemvTuning | GemmTuning | WgmmaTuning]:
     if kernel == "w4a16_gemv":
-        for tiles, warps, stages in itertools.product((1, 2), (4, 8), (2, 3, 4)):
+        for tiles, warps, stages in itertools.product((1, 2, 4), (4, 8, 16), (2, 3, 4)):
             yield GemvTuning(tiles=tiles, warps=warps, stages=stages)
     elif kernel == "w4a16_gemm":
         sizes = (16,) if linear.m <= 16 else (32, 64)
