@@ -94,15 +94,15 @@ EB_DEVICE void store(const Output& out, s64 at, int count, bool whole, float* v)
   }
 }
 
-// All threads of the block: `tokens` x `columns` sums, rows `stride` apart, become the outputs of
-// tokens first_token .. and packed rows first_row ..
+// `tokens` x `columns` sums, rows `stride` apart, become the outputs of tokens first_token .. and
+// packed rows first_row .. This is worker `me` of `workers`: the block's threads, or a warp's lanes.
 template <int kFlags>
 EB_DEVICE void store_sums(const Output& out, const float* sums, int stride, int tokens, int columns,
-                          int first_token, int first_row) {
+                          int first_token, int first_row, int me, int workers) {
   constexpr int kColumns = (kFlags & kSwiGlu) != 0 ? 16 : 8;  // of a unit
   const int outputs = (kFlags & kSwiGlu) != 0 ? out.n / 2 : out.n;
   const int units = columns / kColumns;
-  for (int i = thread_id(); i < tokens * units; i += threads()) {
+  for (int i = me; i < tokens * units; i += workers) {
     const int token = first_token + i / units, unit = i % units;
     const int output = first_row / kColumns * kUnit + unit * kUnit;
     const int count = outputs - output;
@@ -111,6 +111,12 @@ EB_DEVICE void store_sums(const Output& out, const float* sums, int stride, int 
     fuse<kFlags>(out, sums + i / units * stride + unit * kColumns, output, v);
     store<kFlags>(out, (s64)token * outputs + output, count, outputs % kUnit == 0, v);
   }
+}
+template <int kFlags>
+EB_DEVICE void store_sums(const Output& out, const float* sums, int stride, int tokens, int columns,
+                          int first_token, int first_row) {
+  store_sums<kFlags>(out, sums, stride, tokens, columns, first_token, first_row, thread_id(),
+                     threads());
 }
 
 #endif  // EDGEBENCH_CUDA_EPILOGUE_CUH_

@@ -56,7 +56,9 @@ EB_DEVICE void warp_barrier() { __syncwarp(); }
 EB_DEVICE void memory_fence() { __threadfence(); }
 
 // Programmatic dependent launch (sm_90): wait until the kernel before has finished; let the kernel
-// after begin. Without the launch attribute, or on older hardware, both do nothing.
+// after begin. Without the launch attribute, or on older hardware, both do nothing. Kernels let the
+// next one begin first thing: a chain of them may then be resident, each waiting for the one before
+// it, so that before its wait a kernel reads only what no kernel of the chain writes.
 EB_DEVICE void grid_dependency_wait() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");
