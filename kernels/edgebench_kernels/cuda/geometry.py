@@ -133,9 +133,8 @@ def gemv_tuning(linear: Linear, multiprocessors: int, shared_bytes: int) -> Gemv
     """A choice for a GPU with so many multiprocessors, `shared_bytes` on each for its blocks.
 
     A block for each multiprocessor, and most rows at a time of those that give the busiest of them
-    least to do, or 3 % more. As many warps as K has chunks for, up to 16; 2 to 4 stages. A dependent
-    kernel takes half of the shared memory where that is enough, so that it can begin beside the one
-    before.
+    least to do, or 3 % more. As many warps as K has chunks for, up to 16; 2 to 4 stages. Dependent,
+    it takes half of the shared memory where that is enough, to begin beside the kernel before.
     """
     rows = {tiles: _busiest_rows(linear.n, tiles, multiprocessors) for tiles in GEMV_TILES}
     tiles = max(tiles for tiles in GEMV_TILES if rows[tiles] <= 1.03 * min(rows.values()))
