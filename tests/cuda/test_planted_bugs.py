@@ -26,7 +26,7 @@ DIVERGENCE = r"\[emulator\] divergence: lane 0 at w4a16_gemv.cu:\d+"
 MISSED = r"\[emulator\] (deadlock: of the threads|divergence: one barrier from)"
 
 # Rings that go round twice, half a chunk at the end, rows and tokens that are missing.
-GEMV = gemv_case(3, random_tensor(17, 1088, 64, 50), RESIDUAL, warps=2, stages=3, blocks=1)
+GEMV = gemv_case(3, random_tensor(17, 1088, 64, 50), RESIDUAL, warps=4, row_warps=2, stages=3, ahead=2, blocks=1)
 GEMM = gemm_case(
     9, random_tensor(17, 1088, 64, 51), RESIDUAL, warps=2, stages=3, splits=2, tokens=16
 )
@@ -45,10 +45,10 @@ class Bug:
 
 
 GEMV_FILE, GEMM_FILE, TILE_FILE = "w4a16_gemv.cu", "w4a16_gemm.cu", "w4_tile.cuh"
-GEMV_LOOP = "      copy_wait<S::kStages - 2>();\n      warp_barrier();\n"
+GEMV_LOOP = "      copy_wait<S::kStages - 2>();\n      S::team_barrier();\n"
 GEMV_READ = "    barrier();  // the parts of the rows before are read\n"
 GEMV_SHARE = (
-    "    share_sums<S>(parts + warp_id() * S::kTokens * S::kColumns, sums);\n    barrier();\n"
+    "    share_sums<S>(parts + S::team() * S::kTokens * S::kColumns, sums);\n    barrier();\n"
 )
 GEMV_ADDED = "      total[column] = sum;\n    }\n    warp_barrier();\n"
 GEMM_LOOP = "    copy_wait<S::kStages - 2>();\n    barrier();\n"
@@ -75,8 +75,11 @@ BUGS = {
     ),
     "gemm: no commit": Bug(of=GEMM, patch=(GEMM_FILE, "    copy_commit();\n", "")),
     # barriers
-    "gemv: no barrier of the warp": Bug(
-        of=GEMV, patch=(GEMV_FILE, GEMV_LOOP, GEMV_LOOP.replace("      warp_barrier();\n", ""))
+    "gemv: no barrier of the team": Bug(
+        of=GEMV, patch=(GEMV_FILE, GEMV_LOOP, GEMV_LOOP.replace("      S::team_barrier();\n", ""))
+    ),
+    "gemv: a barrier of the warp for the team": Bug(
+        of=GEMV, patch=(GEMV_FILE, GEMV_LOOP, GEMV_LOOP.replace("S::team_barrier", "warp_barrier"))
     ),
     "gemv: parts written before those of other rows are read": Bug(
         of=GEMV, patch=(GEMV_FILE, GEMV_READ, "")
@@ -149,8 +152,14 @@ BUGS = {
     "gemv: inputs past the row": Bug(
         of=GEMV, patch=(GEMV_FILE, "x + i * k, inputs_left > 0,", "x + i * k, true,"), seen=OUTSIDE
     ),
+    "gemv: lines of rows that are not there": Bug(
+        of=GEMV,
+        patch=(GEMV_FILE, "kTiles + tile < rows;", "kTiles + tile < rows + 9;"),
+        seen=OUTSIDE,
+        in_all=True,
+    ),
     "gemv: rows of tiles that are not there": Bug(
-        of=GEMV, patch=(GEMV_FILE, "bytes_left, tile < rows", "bytes_left, true"), seen=OUTSIDE
+        of=GEMV, patch=(GEMV_FILE, "first + tile < rows);", "true);"), seen=OUTSIDE
     ),
     "tile: weights past the row": Bug(
         of=GEMV,

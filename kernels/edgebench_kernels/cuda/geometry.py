@@ -47,11 +47,16 @@ class Linear:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GemvTuning:
-    """Free choices of `w4a16_gemv`; blocks None: one for each 16 tiles rows."""
+    """Free choices of `w4a16_gemv`; blocks None: one for all rows that it takes at a time.
+
+    row_warps: that share tokens, of `warps` in all.   ahead: rounds asked for before they are copied.
+    """
 
     tiles: int = 1
     warps: int = 8
+    row_warps: int = 1
     stages: int = 2
+    ahead: int = 0
     blocks: int | None = None
 
 
@@ -90,16 +95,21 @@ def gemv(linear: Linear, tuning: GemvTuning = GemvTuning()) -> Launch:
             f"[w4a16_gemv] M must be 1..{GEMV_TOKENS[-1]}, got M={linear.m}; use w4a16_gemm"
         )
     tokens = next(size for size in GEMV_TOKENS if size >= linear.m)
-    tiles, turns = tuning.tiles, _blocks(linear.n, TILE_ROWS * tuning.tiles)
+    tiles, teams = tuning.tiles * tuning.row_warps, tuning.warps // tuning.row_warps
+    turns = _blocks(linear.n, TILE_ROWS * tiles)
     stage = tiles * CHUNK_BYTES[linear.group] + tokens * X_ROW_BYTES
     sums = 4 * TILE_ROWS * tiles * tokens
     return Launch(
         file="w4a16_gemv.cu",
         kernel="w4a16_gemv",
-        macros=_macros(linear, tokens, tiles, tuning.warps, tuning.stages),
+        macros=(
+            *_macros(linear, tokens, tuning.tiles, tuning.warps, tuning.stages),
+            ("EB_ROW_WARPS", tuning.row_warps),
+            ("EB_AHEAD", tuning.ahead),
+        ),
         grid=(min(tuning.blocks or turns, turns), 1, 1),
         threads=32 * tuning.warps,
-        shared_bytes=tuning.warps * (tuning.stages * stage + sums),
+        shared_bytes=teams * (tuning.stages * stage + sums),
     )
 
 

@@ -43,7 +43,7 @@ TASKS = (
 )
 SPLITS = (1, 2, 4, 8)
 ROUNDS = 5
-SHOWN = 3
+SHOWN = 6
 LARGEST_DIFFERENCE = 5e-3
 KEPT_S = 4.0
 
@@ -91,10 +91,21 @@ def _tunings(
     kernel: str, linear: Linear, multiprocessors: int
 ) -> Iterator[GemvTuning | GemmTuning | WgmmaTuning]:
     if kernel == "w4a16_gemv":
-        for tiles, warps, stages, blocks in itertools.product(
-            (1, 2, 3, 4, 7), (8, 16), (2, 3), (multiprocessors, None)
+        shared = (1,) if linear.m <= 4 else (1, 2, 4)
+        for tiles, warps, row_warps, stages, ahead in itertools.product(
+            (1, 2, 3, 4, 7), (8, 12, 16), shared, (2, 3), (0, 2, 4)
         ):
-            yield GemvTuning(tiles=tiles, warps=warps, stages=stages, blocks=blocks)
+            teams, turns = warps // row_warps, -(-linear.n // (16 * tiles * row_warps))
+            if row_warps > 1 and (teams > 15 or warps == 12) or turns * 2 < multiprocessors:
+                continue
+            yield GemvTuning(
+                tiles=tiles,
+                warps=warps,
+                row_warps=row_warps,
+                stages=stages,
+                ahead=ahead,
+                blocks=multiprocessors,
+            )
     elif kernel == "w4a16_gemm":
         sizes = (16,) if linear.m <= 16 else (32, 64)
         for tokens, tiles, stages, splits in itertools.product(sizes, (1, 2, 4), (2, 3, 4), SPLITS):
