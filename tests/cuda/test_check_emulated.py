@@ -135,7 +135,7 @@ def test_the_table_of_a_layer(program: Emulation, tmp_path: Path) -> None:
         [16, paths.GEMV, "yes"],
         [16, paths.GEMM, ""],
     ]
-    assert len(item.data["tables"][1]["rows"]) == 4 * len(SHAPES)
+    assert len(item.data["tables"][1]["rows"]) == 3 * len(SHAPES)
 
 
 def test_weights_rotate_past_the_cache() -> None:

@@ -66,6 +66,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Emulation:
         for batch in (1, 2, 3):
             engine.prefill_greedy(*padded(PROMPTS[:batch]))
             engine.decode(torch.zeros(batch, dtype=torch.long))
+        engine.prefill_greedy(*padded(PROMPTS[2:]))
         engine.forward_all(*padded(PROMPTS))
     return Emulation(tmp_path_factory.mktemp("engine"), list(collector.variants))
 

@@ -14,6 +14,7 @@ from .cases import Case, case_of
 from .emulation import SCHEDULES, Emulation, Late, Launch, Patch, SameAs, Schedule, Variant
 
 Y = 4  # the argument that is written
+NO_STREAM = (None, None, None, np.int32(0), np.float32(0))
 RAISED = 256  # how much larger the GEMV's codes are while it sums
 
 
@@ -38,6 +39,8 @@ def launch_of(
         x, residual = Late(x), None if residual is None else Late(residual)
     arguments = [x, case.weights.data, case.bias, residual, y]
     arguments += [np.int32(m), np.int32(case.weights.n), np.int32(k)]
+    if plan.kernel == "w4a16_gemv":
+        arguments += [*NO_STREAM]
     if plan.kernel == "w4a16_gemm":
         workspace = np.full(plan.workspace_bytes, 0xFF, np.uint8)
         counters = np.zeros(plan.counters, np.uint32)
@@ -56,7 +59,7 @@ def outputs(program: Emulation, launches: Sequence[Launch]) -> list[tuple[NDArra
     """Of each launch y, and where K is split the counters as they stand afterwards."""
     answers = []
     for launch, arrays in zip(launches, program.run(launches), strict=True):
-        is_split = len(launch.arguments) > 8 and launch.arguments[9] is not None
+        is_split = launch.variant.kernel == "w4a16_gemm" and launch.arguments[9] is not None
         answers.append((arrays[-3] if is_split else arrays[-1], arrays[-1] if is_split else None))
     return answers
 

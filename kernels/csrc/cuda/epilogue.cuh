@@ -18,6 +18,8 @@ constexpr int kBias = 1;
 constexpr int kResidual = 2;
 constexpr int kSwiGlu = 4;
 constexpr int kFloatOut = 8;
+constexpr int kStream = 16;  // of the GEMV alone: stream.cuh
+constexpr int kNormed = 32;
 constexpr int kUnit = 8;  // outputs of a thread
 
 struct Output {

@@ -12,6 +12,7 @@
 //   residual  fp16 [m, outputs]     read with kResidual; may be y itself
 //   y         fp16 [m, outputs]     outputs = n, with kSwiGlu n / 2; with kFloatOut fp32
 //   m, n, k   s32                   1 <= m <= EB_TOKENS; n counts gate and up
+//   stream, weight, squares, parts, eps     stream.cuh, with kStream or kNormed; else null and 0
 // Macros: EB_GROUP 32 64 128, EB_TOKENS 1 2 4 8 16, EB_TILES (rows of tiles of a warp), EB_WARPS,
 //   EB_ROW_WARPS (that share tokens; divides EB_WARPS), EB_STAGES >= 2, EB_EPILOGUE (flags of
 //   epilogue.cuh), EB_DEPENDENT 1: launched with programmatic stream serialization.
@@ -53,7 +54,7 @@
 //   before: both slower, so that what bounds is not the way to memory.
 //   Lost (instructions a word): ring index by remainder; copies behind branches.
 // Sources: own; packing in fragment order as Marlin does (Frantar et al., arXiv 2408.11743).
-#include "epilogue.cuh"
+#include "stream.cuh"
 #include "w4_tile.cuh"
 
 // inputs of one row of x in shared memory; 16 bytes more, so that 8 rows lie in different banks
@@ -267,7 +268,9 @@ EB_DEVICE void share_sums(float* part, const float (*sums)[S::kEights][4]) {
 // The teams' parts of a token added, in the order of the teams: the same bits in every run. Each
 // warp makes and stores the outputs of a token.
 template <class S, int kFlags>
-EB_DEVICE void add_and_store(const Output& out, float* parts, int first_row) {
+EB_DEVICE void add_and_store(const Output& out, const Stream& stream, float* parts,
+                             const float* inverses, int turn) {
+  static_assert((kFlags & kStream) == 0 || kFlags == kStream, "nothing else is fused");
   for (int token = warp_id(); token < S::kTokens && token < out.m; token += S::kWarps) {
     float* const total = parts + token * S::kColumns;
     for (int column = lane_id(); column < S::kColumns; column += 32) {
@@ -275,15 +278,21 @@ EB_DEVICE void add_and_store(const Output& out, float* parts, int first_row) {
 #pragma unroll
       for (int team = 0; team < S::kTeams; ++team)
         sum += total[team * S::kTokens * S::kColumns + column];
+      if constexpr ((kFlags & kNormed) != 0) sum *= inverses[token];
       total[column] = sum;
     }
     warp_barrier();
-    store_sums<kFlags>(out, total, S::kColumns, 1, S::kColumns, token, first_row, lane_id(), 32);
+    if constexpr ((kFlags & kStream) != 0) {
+      join_stream(out, stream, total, S::kColumns, token, turn);
+    } else {
+      store_sums<kFlags>(out, total, S::kColumns, 1, S::kColumns, token, S::kColumns * turn,
+                         lane_id(), 32);
+    }
   }
 }
 
 template <class S, int kFlags, bool kDependent>
-EB_DEVICE void gemv(const u16* x, const u8* w, const Output& out, int k) {
+EB_DEVICE void gemv(const u16* x, const u8* w, const Output& out, const Stream& stream, int k) {
   EB_SHARED(memory);
   grid_dependency_launch();
   const Share mine = share_of<S>(out.n);
@@ -293,6 +302,7 @@ EB_DEVICE void gemv(const u16* x, const u8* w, const Output& out, int k) {
   auto reader = reader_of<S>(x, w, stride, out, k, mine, rounds);
   u8* const ring = memory + S::team() * S::kRingBytes;
   float* const parts = (float*)(memory + S::kTeams * S::kRingBytes);
+  float* const inverses = parts + S::kTeams * S::kTokens * S::kColumns;
 
   // Weights do not depend on the kernel before, activations do.
   auto late = reader;
@@ -310,6 +320,10 @@ EB_DEVICE void gemv(const u16* x, const u8* w, const Output& out, int k) {
       late.advance();
     }
   }
+  if constexpr ((kFlags & kNormed) != 0) {  // read behind the barriers of the first rows
+    for (int token = warp_id(); token < S::kTokens && token < out.m; token += S::kWarps)
+      inverses[token] = inverse_of(stream, token, k);
+  }
   int here = 0, next = S::kRingBytes - S::kStageBytes;
   for (int turn = mine.begin; turn < mine.end; ++turn) {
     float sums[S::kTiles][S::kEights][4] = {};
@@ -326,15 +340,16 @@ EB_DEVICE void gemv(const u16* x, const u8* w, const Output& out, int k) {
     barrier();  // the parts of the rows before are read
     share_sums<S>(parts + S::team() * S::kTokens * S::kColumns, sums);
     barrier();
-    add_and_store<S, kFlags>(out, parts, S::kColumns * turn);
+    add_and_store<S, kFlags>(out, stream, parts, inverses, turn);
   }
 }
 
 // No __restrict__ on residual and y: they may be the same.
 EB_KERNEL(32 * EB_WARPS, 1)
 w4a16_gemv(const u16* __restrict__ x, const u8* __restrict__ w, const u16* __restrict__ bias,
-           const u16* residual, void* y, int m, int n, int k) {
+           const u16* residual, void* y, int m, int n, int k, float* stream,
+           const float* __restrict__ weight, float* squares, int parts, float eps) {
   const Output out{y, bias, residual, m, n};
   gemv<Shape<EB_GROUP, EB_TOKENS, EB_TILES, EB_WARPS, EB_ROW_WARPS, EB_STAGES>, EB_EPILOGUE,
-       EB_DEPENDENT != 0>(x, w, out, k);
+       EB_DEPENDENT != 0>(x, w, out, {stream, weight, squares, parts, eps}, k);
 }

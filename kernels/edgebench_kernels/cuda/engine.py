@@ -209,9 +209,8 @@ class GpuEngine(DecodeEngine):
             kernels.attention(layer, qkv, state.columns, here.mixed)
             return here.mixed
 
-        self._model.run(state.ids[:rows], here, attend, state.status)
         logits = self._logits[:rows]
-        self._model.head(here.x, here.delta, here.normed, logits)
+        self._model.step(state.ids[:rows], here, attend, state.status, logits)
         kernels.choose(logits, state)
         kernels.advance(state, rows)
 

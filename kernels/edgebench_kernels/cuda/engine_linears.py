@@ -36,6 +36,9 @@ class Fp16Linear:
         self.multiply(x, gate_up)
         swiglu(self._launcher, gate_up, y)
 
+    def fused(self, rows: int) -> None:
+        """See GpuLinear: cuBLAS does not fuse."""
+
     def weight_bytes_at(self, rows: int) -> int:
         """See GpuLinear."""
         return self._weight.nbytes
@@ -64,6 +67,11 @@ class Int4Path:
     def swiglu(self, x: Tensor, y: Tensor) -> None:
         """See GpuLinear; the weights were packed in pairs."""
         self.multiply(x, y)
+
+    def fused(self, rows: int) -> GpuInt4 | None:
+        """See GpuLinear."""
+        path, arch = self._choice.for_rows(rows), self._packed.launcher.arch
+        return self._packed if paths.kernel_for(path, arch, rows) == paths.GEMV else None
 
     def weight_bytes_at(self, rows: int) -> int:
         """See GpuLinear."""

@@ -12,6 +12,7 @@ from edgebench_kernels.cuda.layout import TILE_INPUTS, TILE_ROWS, padded_inputs
 
 # Flags of EB_EPILOGUE (csrc/cuda/epilogue.cuh).
 BIAS, RESIDUAL, SWIGLU, FLOAT_OUT = 1, 2, 4, 8
+STREAM, NORMED = 16, 32  # of the GEMV alone (csrc/cuda/stream.cuh)
 
 CHUNK_INPUTS = 128
 CHUNK_BYTES = {32: 1216, 64: 1120, 128: 1072}  # of 16 rows, by group
@@ -106,8 +107,13 @@ def gemv(linear: Linear, tuning: GemvTuning = GemvTuning()) -> Launch:
         ),
         grid=(min(tuning.blocks or turns, turns), 1, 1),
         threads=32 * tuning.warps,
-        shared_bytes=teams * (tuning.stages * stage + sums),
+        shared_bytes=teams * (tuning.stages * stage + sums) + 4 * tokens,
     )
+
+
+def gemv_parts(linear: Linear, tuning: GemvTuning) -> int:
+    """Parts of a row that blocks of `w4a16_gemv` write at a time."""
+    return _blocks(linear.n, TILE_ROWS * tuning.tiles * tuning.row_warps)
 
 
 def gemm(linear: Linear, tuning: GemmTuning = GemmTuning()) -> Launch:

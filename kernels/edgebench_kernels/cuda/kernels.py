@@ -14,13 +14,23 @@ from edgebench_kernels.cuda import geometry, large_geometry
 from edgebench_kernels.cuda import step_geometry as step
 from edgebench_kernels.cuda.architectures import ARCHITECTURES
 from edgebench_kernels.cuda.errors import CompileError
-from edgebench_kernels.cuda.geometry import BIAS, FLOAT_OUT, RESIDUAL, SWIGLU, Launch, Linear
+from edgebench_kernels.cuda.geometry import (
+    BIAS,
+    FLOAT_OUT,
+    NORMED,
+    RESIDUAL,
+    STREAM,
+    SWIGLU,
+    Launch,
+    Linear,
+)
 from edgebench_kernels.cuda.step_geometry import Codes, DecodeAttention
 from edgebench_kernels.formats import GROUPS
 
 N, K = 4096, 4096  # of linears, whose macros do not depend on them; and of rows, whose do
 FFN = 14336
 EPILOGUES = (BIAS | RESIDUAL, SWIGLU, FLOAT_OUT)
+NORMS = (STREAM, NORMED | SWIGLU, NORMED | FLOAT_OUT)
 GPUS = ((132, 227 << 10), (16, 163 << 10), (128, 99 << 10))
 """Multiprocessors and shared memory of an H200, an AGX Orin and an RTX 4090, to tune for."""
 
@@ -122,11 +132,11 @@ KERNELS = {
     ),
     "w4a16_gemv": Kernel(
         file="w4a16_gemv.cu",
-        parameters=(*("pointer",) * 5, *("int32",) * 3),
+        parameters=(*("pointer",) * 5, *("int32",) * 3, *("pointer",) * 3, "int32", "float32"),
         tensor="HMMA",
         variants=(
             *(variant for m in (1, 2, 4, 8) for variant in _gemv(m)),
-            *(_gemv(1, epilogue=flags)[0] for flags in EPILOGUES),
+            *(_gemv(1, epilogue=flags)[0] for flags in (*EPILOGUES, *NORMS)),
             _gemv(1, is_dependent=True)[0],
             *(variant for m, group in ((1, 64), (1, 32), (8, 32)) for variant in _gemv(m, group)),
         ),

@@ -22,12 +22,40 @@ from edgebench_kernels.formats import Int4Tensor
 HALFS = 8  # fp16 numbers of 16 bytes: rows of x are whole ones
 
 
+@dataclass(slots=True, kw_only=True)
+class Squares:
+    """Sums of squares of the rows of the residual stream, in parts, between two products.
+
+    values: f32, room for the rows and parts of any product.   parts: of a row, as the product that
+    wrote them made them.   eps: of the norm.
+    """
+
+    values: Tensor
+    eps: float
+    parts: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stream:
+    """x f32 [M, N] += the product; y becomes x * weight / 16, and squares those of x.
+
+    weight: f32 [N], of the norm behind. For a product with `Product.squares`.
+    """
+
+    x: Tensor
+    weight: Tensor
+    squares: Squares
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Product:
     """y = x W^T with what is fused behind it, in this order: bias, SwiGLU, residual.
 
     x: fp16 [M, K padded to 8].   y: fp16 or fp32 [M, outputs], contiguous.   bias: fp16 [N].
     residual: fp16 [M, outputs], may be y.   overlap: the kernel that makes x may still run.
+    stream: y is not stored but joins the residual stream.   squares: x is what a product with
+    `stream` left, whose norm this one finishes. Both by `w4a16_gemv` alone, without bias and
+    residual.
     """
 
     x: Tensor
@@ -35,6 +63,8 @@ class Product:
     bias: Tensor | None = None
     residual: Tensor | None = None
     overlap: bool = False
+    stream: Stream | None = None
+    squares: Squares | None = None
 
 
 class GpuInt4:
@@ -106,8 +136,12 @@ class GpuInt4:
     def multiply(self, path: str, product: Product) -> None:
         """Start the product, by the kernel that the table of paths names for its rows."""
         rows = self._checked_rows(product)
-        if rows:
-            PRODUCTS[paths.kernel_for(path, self.launcher.arch, rows)](self, product)
+        if not rows:
+            return
+        kernel = paths.kernel_for(path, self.launcher.arch, rows)
+        if (product.stream or product.squares) and kernel != paths.GEMV:
+            raise ValueError(f"[GpuInt4] only {paths.GEMV} joins norms, {rows} rows take {kernel}")
+        PRODUCTS[kernel](self, product)
 
     def _checked_rows(self, product: Product) -> int:
         x, y = product.x, product.y

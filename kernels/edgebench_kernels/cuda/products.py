@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,8 +14,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from edgebench_kernels.cuda import geometry, large_geometry, paths, step_geometry
-from edgebench_kernels.cuda.geometry import BIAS, FLOAT_OUT, RESIDUAL, SWIGLU, Launch, Linear
-from edgebench_kernels.cuda.launcher import Launcher, memory_errors
+from edgebench_kernels.cuda.geometry import (
+    BIAS,
+    FLOAT_OUT,
+    NORMED,
+    RESIDUAL,
+    STREAM,
+    SWIGLU,
+    GemvTuning,
+    Launch,
+    Linear,
+)
+from edgebench_kernels.cuda.launcher import Argument, Launcher, memory_errors
 from edgebench_kernels.cuda.layout import padded_inputs
 from edgebench_kernels.cuda.step_geometry import Codes
 
@@ -36,8 +46,11 @@ def swiglu(launcher: Launcher, gate_up: Tensor, y: Tensor | None = None) -> Tens
 
 
 def _gemv(weights: GpuInt4, product: Product) -> None:
-    gpu = weights.launcher
-    plan = _gemv_plan(_linear(weights, product), gpu.multiprocessors, gpu.shared_bytes)
+    gpu, linear = weights.launcher, _linear(weights, product)
+    tuning = _gemv_tuning(linear, gpu.multiprocessors, gpu.shared_bytes)
+    if product.stream is not None:
+        product.stream.squares.parts = geometry.gemv_parts(linear, tuning)
+    plan = geometry.gemv(linear, tuning)
     _run(weights, product, plan, product.x, overlap=product.overlap)
 
 
@@ -112,8 +125,20 @@ def _run(
     """The arguments that all linears have in common."""
     tensors = (*activations, weights.data, product.bias, product.residual, product.y)
     sizes = (product.x.shape[0], weights.shape[0], inputs or weights.inputs)
-    scratch = () if plan.kernel == paths.GEMV else weights.launcher.scratch.of(plan)
-    weights.launcher.run(plan, [*tensors, *sizes, *scratch], overlap=overlap)
+    more = extra(plan, weights.launcher, product)
+    weights.launcher.run(plan, [*tensors, *sizes, *more], overlap=overlap)
+
+
+def extra(plan: Launch, launcher: Launcher, product: Product | None = None) -> Sequence[Argument]:
+    """The arguments behind those that all linears have."""
+    if plan.kernel != paths.GEMV:
+        return launcher.scratch.of(plan)
+    stream = product and product.stream
+    squares = stream.squares if stream else product and product.squares
+    if not squares:
+        return None, None, None, 0, 0.0
+    x, weight = (stream.x, stream.weight) if stream else (None, None)
+    return x, weight, squares.values, squares.parts, squares.eps
 
 
 def _linear(weights: GpuInt4, product: Product, inputs: int | None = None) -> Linear:
@@ -122,6 +147,8 @@ def _linear(weights: GpuInt4, product: Product, inputs: int | None = None) -> Li
         (RESIDUAL, product.residual is not None),
         (SWIGLU, weights.pair > 0),
         (FLOAT_OUT, product.y.dtype == torch.float32),
+        (STREAM, product.stream is not None),
+        (NORMED, product.squares is not None),
     )
     return Linear(
         m=product.x.shape[0],
@@ -134,8 +161,8 @@ def _linear(weights: GpuInt4, product: Product, inputs: int | None = None) -> Li
 
 
 @functools.lru_cache(maxsize=1024)
-def _gemv_plan(linear: Linear, multiprocessors: int, shared_bytes: int) -> Launch:
-    return geometry.gemv(linear, geometry.gemv_tuning(linear, multiprocessors, shared_bytes))
+def _gemv_tuning(linear: Linear, multiprocessors: int, shared_bytes: int) -> GemvTuning:
+    return geometry.gemv_tuning(linear, multiprocessors, shared_bytes)
 
 
 @functools.lru_cache(maxsize=1024)

@@ -30,6 +30,7 @@ from edgebench_kernels.cuda.geometry import GemmTuning, GemvTuning, Launch, Line
 from edgebench_kernels.cuda.kernels import KERNELS
 from edgebench_kernels.cuda.large_geometry import WgmmaTuning
 from edgebench_kernels.cuda.launcher import Launcher, launcher_of
+from edgebench_kernels.cuda.products import extra
 
 TASKS = (
     ("w4a16_gemv", 1),
@@ -207,12 +208,12 @@ def _timed(gpu: Launcher, one: Weights, choice: Choice, x: Tensor) -> tuple[Time
     """The graph over all copies, and what it computes."""
     (n, k), m, plan = one.shape, len(x), choice.plan
     y = torch.full((m, n), float("nan"), dtype=torch.float16, device=gpu.device)
-    scratch = () if plan.kernel == "w4a16_gemv" else gpu.scratch.of(plan)
+    more = extra(plan, gpu)
     copies = packed(one)
 
     def step() -> None:
         for weights in copies:
-            arguments = [x, weights.data, None, None, y, m, n, k, *scratch]
+            arguments = [x, weights.data, None, None, y, m, n, k, *more]
             gpu.run(plan, arguments, overlap=True)
 
     replay: Callable[[], None] = gpu.capture(step)
