@@ -3,13 +3,13 @@
 // Formula: w4a16_gemv.cu; weights s (c - z) are rounded to fp16 before they are multiplied, as if
 //   the matrix had been dequantized.
 //
-// Arguments: as in w4a16_gemm.cu.
+// Arguments: as in w4a16_gemm.cu, but for workspace and counters.
 // Macros: EB_GROUP 32 64 128, EB_TOKENS 64 128 256 (of a block), EB_TILES (rows of tiles of a
 //   warp), EB_WARPS (a multiple of 4), EB_STAGES >= 3, EB_EPILOGUE (epilogue.cuh). A thread holds
 //   EB_TILES EB_TOKENS / 2 sums: at most 128.
-// Launch: grid (ceil(m / EB_TOKENS), ceil(n / 16 EB_TILES EB_WARPS), parts of K), 32 EB_WARPS
-//   threads; shared bytes, workspace and counters as large_geometry.py's w4a16_wgmma().
-//   Neighbouring blocks share weights: DRAM reads them once.
+// Launch: grid (ceil(m / EB_TOKENS), ceil(n / 16 EB_TILES EB_WARPS), parts of K: 1, 2, 4 or 8),
+//   clusters of (1, 1, parts) blocks, 32 EB_WARPS threads, shared bytes as large_geometry.py's
+//   w4a16_wgmma(). Neighbouring blocks share weights: DRAM reads them once.
 //
 // Picture: a word of layout T16x64 is wgmma's A operand in registers, 16 rows x 16 inputs of each
 //   warp; its B operand, the tokens, is read from shared memory by the tensor cores.
@@ -30,10 +30,11 @@
 //
 // Idea: decoded weights never see shared memory; packing has put them where products want them. Two
 //   warp groups take turns on the tensor cores by themselves: one decodes while the other's run.
+//   Parts of K are added through the shared memory of a cluster (cluster_sums.cuh).
+// Lost: parts of K added through global memory, in a tree: 2 us and more a level (H200).
 // Sources: own; weights as the A operand from registers, as in Machete (vLLM, 2024).
-#include "fragments.cuh"
+#include "cluster_sums.cuh"
 #include "prim_wgmma.cuh"
-#include "split_k.cuh"
 #include "w4_reader.cuh"
 
 template <int kGroupInputs, int kTokenCount, int kTileCount, int kWarpCount, int kStageCount>
@@ -147,9 +148,9 @@ EB_DEVICE void multiply(const u8* stage, Batches<S>& batches,
 }
 
 template <class S, int kFlags>
-EB_DEVICE void gemm(const u16* x, const u8* w, const Output& out, int k, u8* workspace,
-                    u32* counters) {
+EB_DEVICE void gemm(const u16* x, const u8* w, const Output& out, int k) {
   EB_SHARED(memory);
+  grid_dependency_launch();  // the kernel behind waits for this one's end by itself
   constexpr int kWeightsAt = 2 * S::kHalfBytes;
   const int chunks = (k + t16x64::kChunkInputs - 1) / t16x64::kChunkInputs;
   const int begin = chunks * block_z() / blocks_z(), end = chunks * (block_z() + 1) / blocks_z();
@@ -183,17 +184,14 @@ EB_DEVICE void gemm(const u16* x, const u8* w, const Output& out, int k, u8* wor
   }
   wgmma_wait<0>();
   settle<S::kTiles * S::kEights * 4>(&sums[0][0][0]);
-  grid_dependency_launch();
-  if (!sum_splits<S::kTiles * S::kEights>(&sums[0][0], memory, workspace, counters)) return;
-  store_fragments<kFlags, 1>(out, memory, sums, block_x() * S::kTokens, first_tile * t16x64::kRows);
+  store_cluster<kFlags, S::kWarps>(out, memory, sums, block_x() * S::kTokens,
+                                   first_tile * t16x64::kRows);
 }
 
 // No __restrict__ on residual and y: they may be the same.
 EB_KERNEL(32 * EB_WARPS, 1)
 w4a16_wgmma(const u16* __restrict__ x, const u8* __restrict__ w, const u16* __restrict__ bias,
-            const u16* residual, void* y, int m, int n, int k, u8* __restrict__ workspace,
-            u32* __restrict__ counters) {
+            const u16* residual, void* y, int m, int n, int k) {
   const Output out{y, bias, residual, m, n};
-  gemm<Shape<EB_GROUP, EB_TOKENS, EB_TILES, EB_WARPS, EB_STAGES>, EB_EPILOGUE>(x, w, out, k,
-                                                                               workspace, counters);
+  gemm<Shape<EB_GROUP, EB_TOKENS, EB_TILES, EB_WARPS, EB_STAGES>, EB_EPILOGUE>(x, w, out, k);
 }

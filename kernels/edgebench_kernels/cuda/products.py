@@ -17,6 +17,7 @@ from edgebench_kernels.cuda import geometry, large_geometry, paths, step_geometr
 from edgebench_kernels.cuda.geometry import BIAS, FLOAT_OUT, RESIDUAL, SWIGLU, Launch, Linear
 from edgebench_kernels.cuda.launcher import Launcher, memory_errors
 from edgebench_kernels.cuda.layout import padded_inputs
+from edgebench_kernels.cuda.scratch import SPLIT_K
 from edgebench_kernels.cuda.step_geometry import Codes
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ def _run(
     """The arguments that all linears have in common."""
     tensors = (*activations, weights.data, product.bias, product.residual, product.y)
     sizes = (product.x.shape[0], weights.shape[0], inputs or weights.inputs)
-    scratch = () if plan.kernel == paths.GEMV else weights.launcher.scratch.of(plan)
+    scratch = weights.launcher.scratch.of(plan) if plan.kernel in SPLIT_K else ()
     weights.launcher.run(plan, [*tensors, *sizes, *scratch], overlap=overlap)
 
 

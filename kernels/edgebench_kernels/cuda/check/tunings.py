@@ -30,6 +30,7 @@ from edgebench_kernels.cuda.geometry import GemmTuning, GemvTuning, Launch, Line
 from edgebench_kernels.cuda.kernels import KERNELS
 from edgebench_kernels.cuda.large_geometry import WgmmaTuning
 from edgebench_kernels.cuda.launcher import Launcher, launcher_of
+from edgebench_kernels.cuda.scratch import SPLIT_K
 
 TASKS = (
     ("w4a16_gemv", 1),
@@ -40,7 +41,8 @@ TASKS = (
     ("w4a16_wgmma", 256),
     ("w4a16_wgmma", 2048),
 )
-SPLITS = (1, 2, 4, 8)
+SPLITS = (1, 2, 4, 8)  # of w4a16_gemm
+WGMMA_ROWS = ((1, 8), (2, 8), (1, 16))  # rows of tiles of a warp, warps
 ROUNDS = 5
 SHOWN = 3
 LARGEST_DIFFERENCE = 5e-3
@@ -94,8 +96,9 @@ def _tunings(kernel: str, linear: Linear) -> Iterator[GemvTuning | GemmTuning | 
             yield GemmTuning(tokens=tokens, tiles=tiles, stages=stages, splits=splits)
     else:
         sizes = (64,) if linear.m <= 64 else (64, 128)
-        for tokens, tiles, stages, splits in itertools.product(sizes, (1, 2), (3, 4, 5), SPLITS):
-            yield WgmmaTuning(tokens=tokens, tiles=tiles, stages=stages, splits=splits)
+        choices = itertools.product(sizes, WGMMA_ROWS, (3, 4, 5, 6), large_geometry.WGMMA_SPLITS)
+        for tokens, (tiles, warps), stages, splits in choices:
+            yield WgmmaTuning(tokens=tokens, tiles=tiles, warps=warps, stages=stages, splits=splits)
 
 
 def _plan(kernel: str, linear: Linear, tuning: Any) -> Launch:
@@ -188,7 +191,7 @@ def _timed(gpu: Launcher, one: Weights, choice: Choice, x: Tensor) -> tuple[Time
     (n, k), m, plan = one.shape, len(x), choice.plan
     y = torch.full((m, n), float("nan"), dtype=torch.float16, device=gpu.device)
     scratch: Sequence[Tensor | None] = ()
-    if plan.kernel != "w4a16_gemv":
+    if plan.kernel in SPLIT_K:
         scratch = gpu.scratch.of(plan)
     copies = packed(one)
 
