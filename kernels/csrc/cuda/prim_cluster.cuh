@@ -22,13 +22,15 @@ EB_DEVICE int cluster_blocks() {
   return (int)r;
 }
 
-// All threads of the cluster, at the same place of the program; what they stored to shared memory
-// before is seen by all after.
+// All threads of the cluster, at the same place of the program; what each stored to its block's
+// shared memory before is seen by all after. (arrive.release would be a fence of global memory too,
+// MEMBAR.ALL.GPU; the restricted fence is PTX 8.6, NVRTC 12.7.)
 EB_DEVICE void cluster_barrier() {
-  asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+  asm volatile("fence.release.sync_restrict::shared::cta.cluster;" ::: "memory");
+  asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory");
   asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
 }
-// The same, without anything that was stored being seen: what was loaded before has been used.
+// The same, but what was stored need not be seen; what was loaded before has been used.
 EB_DEVICE void cluster_barrier_relaxed() {
   asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory");
   asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
