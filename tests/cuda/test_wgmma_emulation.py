@@ -76,31 +76,32 @@ CLUSTER = wgmma_case(33, random_tensor(40, 1088, 64, 42), RESIDUAL, splits=4, **
 PLAIN = (RING, GROUPS, A8_RING, CLUSTER)
 FILE, A8_FILE, PRIM = "w4a16_wgmma.cu", "w4a8_wgmma.cu", "prim_wgmma.cuh"
 SUMS = "cluster_sums.cuh"
-SCALE = "      scale_fragment(of.scales[tile], a[tile][1]);\n"
+SCALE = "      scale_fragment(of.scales[tile], a);\n"
 IN_USE = "numbers|copied without"
 ARRIVE = "  copy_wait<kPending>();\n  async_fence();\n  warp_barrier();\n"
 BUGS = {
     # order of products
     "no fence": Bug(
         of=RING,
-        patch=(FILE, "    wgmma_fence();\n", ""),
+        patch=(FILE, "      wgmma_fence();\n", ""),
         seen="no wgmma_fence before it",
         in_all=True,
     ),
     "scaled behind the fence": Bug(
         of=RING,
-        patch=(
-            FILE,
-            f"{SCALE}    }}\n    wgmma_fence();\n",
-            "    }\n    wgmma_fence();\n    for (int tile = 0; tile < S::kTiles; ++tile)\n" + SCALE,
-        ),
+        patch=(FILE, f"{SCALE}      wgmma_fence();\n", f"      wgmma_fence();\n{SCALE}"),
         seen="registers written since",
         in_all=True,
     ),
-    "no wait": Bug(of=RING, patch=(FILE, "    wgmma_wait<1>();\n", "")),
-    "one wait too few": Bug(of=RING, patch=(FILE, "wgmma_wait<1>", "wgmma_wait<2>")),
+    "no wait": Bug(of=RING, patch=(FILE, "      wgmma_wait<kUnderWay - 1>();\n", "")),
+    "one wait too few": Bug(
+        of=RING, patch=(FILE, "wgmma_wait<kUnderWay - 1>", "wgmma_wait<kUnderWay>")
+    ),
+    "a fragment that is in use": Bug(
+        of=RING, patch=(FILE, "= fragments[product % kUnderWay]", "= fragments[product % 3]")
+    ),
     "no last wait": Bug(of=A16["group 32"], patch=(FILE, "  wgmma_wait<0>();\n", "")),
-    "no commit": Bug(of=RING, patch=(FILE, "    wgmma_commit();\n", "")),
+    "no commit": Bug(of=RING, patch=(FILE, "      wgmma_commit();\n", "")),
     # memory
     "activations before they are there": Bug(
         of=RING, patch=(FILE, "  grid_dependency_wait();\n", ""), in_all=True
@@ -157,11 +158,11 @@ BUGS = {
     # fragments
     "steps swapped": Bug(
         of=RING,
-        patch=(FILE, "(batch % 2 * 2 + word) * 2", "(batch % 2 * 2 + 1 - word) * 2"),
+        patch=(FILE, "+ step % 4 * 2;", "+ (step % 4 ^ 1) * 2;"),
         in_all=True,
     ),
-    "words of the other batch": Bug(
-        of=RING, patch=(FILE, "batch % 2 * 8);", "(1 - batch % 2) * 8);"), in_all=True
+    "words of another step": Bug(
+        of=RING, patch=(FILE, "[tile], step % 4)", "[tile], step % 4 ^ 2)"), in_all=True
     ),
     "scale applied twice": Bug(of=RING, patch=(FILE, SCALE, SCALE + SCALE), in_all=True),
     "scale of the other row": Bug(
