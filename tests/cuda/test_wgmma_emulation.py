@@ -39,6 +39,9 @@ A16 = {
     "two tiles, swiglu": wgmma_case(
         40, random_tensor(144, 512, 128, 7), SWIGLU, tokens=64, warps=4, tiles=2, stages=3
     ),
+    "four warp groups, clusters of 2": wgmma_case(
+        50, random_tensor(260, 512, 128, 13), BIAS, tokens=64, warps=16, splits=2
+    ),
     "128 tokens": wgmma_case(130, random_tensor(40, 256, 64, 8), tokens=128, warps=4),
     "256 tokens": wgmma_case(200, random_tensor(24, 128, 128, 9), tokens=256, warps=4),
 }
@@ -59,6 +62,9 @@ A8 = {
     ),
     "a8: clusters of 8, of which some have no chunk": a8_case(
         9, random_tensor(33, 320, 64, 29), RESIDUAL, is_token_scale=True, splits=8, **A8_SMALL
+    ),
+    "a8: four warp groups": a8_case(
+        17, random_tensor(260, 256, 64, 30), is_wgmma=True, tokens=64, warps=16
     ),
     "a8: two tiles, swiglu": a8_case(
         40, random_tensor(144, 640, 128, 26), SWIGLU, tiles=2, stages=5, **A8_SMALL
