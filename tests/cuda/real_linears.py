@@ -60,7 +60,7 @@ class Matrix:
 
 
 ALL_TOKENS = {
-    "w4a16_gemv": (1, 2, 4, 8),
+    "w4a16_gemv": (1, 2, 4, 8, 16),
     "w4a16_gemm": (16, 33, 64, 130),
     "w4a16_wgmma": (64, 100, 256),
     "w4a8_gemm": (1, 16, 130, 256),
@@ -234,7 +234,7 @@ def _plan(kernel: str, m: int, matrix: Matrix, place: Place) -> geometry.Launch:
     inputs = k if is_a8 else -(-k // 8) * 8
     linear = Linear(m=m, n=n, k=inputs, group=group, epilogue=matrix.epilogue)
     if kernel == "w4a16_gemv":
-        return geometry.gemv(linear)
+        return geometry.gemv(linear, geometry.gemv_tuning(linear, *gpu))
     if kernel == "w4a16_gemm":
         return geometry.gemm(linear, geometry.gemm_tuning(linear, *gpu))
     if kernel == "w4a8_gemm":

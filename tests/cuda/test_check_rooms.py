@@ -182,7 +182,7 @@ def test_choices_fit_the_gpu_and_are_different(kernel: str, m: int) -> None:
     gpu = Recorder("sm_90a", 132)
     for n, k in layer.SHAPES.values():
         linear = tunings._linear(m, n, k, gpu)  # type: ignore[arg-type]
-        found = list(tunings.candidates(kernel, linear, gpu.shared_bytes))
+        found = list(tunings.candidates(kernel, linear, 132, gpu.shared_bytes))
         texts = [choice.text for choice in found]
         assert len(set(texts)) == len(texts) > 3
         assert all(choice.plan.shared_bytes <= gpu.shared_bytes for choice in found)

@@ -30,8 +30,21 @@ GEMV = {
     "group K, fp32 out": gemv_case(1, random_tensor(64, 512, 512, 2), FLOAT_OUT),
     "half a chunk, bias": gemv_case(2, random_tensor(17, 192, 64, 3), BIAS),
     "ring goes round": gemv_case(2, random_tensor(33, 1088, 64, 4), warps=2, stages=3),
+    "rows after rows": gemv_case(
+        3, random_tensor(100, 320, 64, 35), BIAS, tiles=2, warps=2, stages=3, ahead=3, blocks=2
+    ),
+    "more warps than chunks": gemv_case(
+        5, random_tensor(80, 128, 128, 36), RESIDUAL, tiles=3, ahead=1, blocks=1
+    ),
+    "16 tokens": gemv_case(
+        16, random_tensor(70, 704, 64, 37), BIAS | RESIDUAL, tiles=2, warps=2, row_warps=2, blocks=2
+    ),
+    "nine of 16 tokens": gemv_case(
+        9, random_tensor(64, 320, 32, 38), SWIGLU, warps=4, row_warps=2, ahead=2, blocks=1, is_dependent=True
+    ),
     "three of four tokens": gemv_case(3, random_tensor(64, 256, 128, 5), RESIDUAL),
     "padded K": gemv_case(8, random_tensor(33, 96, 96, 6)),
+    "padded K, 16 tokens": gemv_case(11, random_tensor(33, 96, 96, 39)),
     "K of no whole 8": gemv_case(1, random_tensor(5, 20, 20, 7)),
     "swiglu": gemv_case(7, random_tensor(40, 320, 64, 8), SWIGLU),
     "swiglu, bias": gemv_case(1, random_tensor(32, 128, 128, 9), SWIGLU | BIAS),
@@ -95,7 +108,7 @@ def test_every_number_of_tokens(program: Emulation) -> None:
     tensor = random_tensor(17, 64, 32, 30)
     pairs = [gemm_case(m, tensor, tokens=16, warps=2) for m in range(1, 34)]
     tensor = random_tensor(17, 96, 96, 31)
-    pairs += [gemv_case(m, tensor) for m in range(5, 9)]
+    pairs += [gemv_case(m, tensor) for m in (5, 6, 7, 8, *range(10, 17))]
     launches = [
         launch_of(plan, case, SCHEDULES[i % len(SCHEDULES)]) for i, (plan, case) in enumerate(pairs)
     ]

@@ -62,8 +62,8 @@ struct Answers {
 
 EB_DEVICE void advance_all(const Answers& answers, s32* remaining, int rows) {
   EB_SHARED(memory);
-  grid_dependency_wait();
   grid_dependency_launch();
+  grid_dependency_wait();
   float going_on = 0;  // a whole number: exact up to 2^24 rows
   for (int row = thread_id(); row < rows; row += threads()) going_on += answers.advance(row);
   const float all = block_sum<kWarps>(going_on, (float*)memory);

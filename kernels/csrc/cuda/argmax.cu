@@ -87,8 +87,8 @@ template <class Logit>
 EB_DEVICE void argmax_row(const Logit* logits, s64* ids, u32* status, u64* best, u32* counters,
                           int n) {
   EB_SHARED(memory);
-  grid_dependency_wait();
   grid_dependency_launch();
+  grid_dependency_wait();
   const int row = block_y();
   const u64 mine = largest_of_block(largest_of_part(logits + (s64)row * n, n), (u64*)memory);
   if (thread_id() != 0) return;

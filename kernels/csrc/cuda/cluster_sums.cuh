@@ -51,7 +51,8 @@ EB_DEVICE void store_share(const Output& out, const u8* memory, int first_token,
     for (int at = 0; at < kAtOnce; ++at) {
       const int place = i + at * S::kThreads, unit = place % kUnits;
       const int token = place / kUnits * kBlocks + rank;
-      units[at].begin(out, first_token + token, first_row, unit);
+      units[at].place(out, first_token + token, first_row, unit);
+      units[at].load_residual(out);
 #pragma unroll
       for (int quad = 0; quad < U::kQuads; ++quad) {
         const u8* const from = memory + (token * S::kStride + U::column(unit, quad)) * 4;

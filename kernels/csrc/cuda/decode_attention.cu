@@ -216,7 +216,6 @@ EB_DEVICE void attend(const Work<kHead, kBytes>& work, u16* out, float* workspac
     copy_commit();
   }
   if (kFused) grid_dependency_wait();
-  grid_dependency_launch();
   share_queries<kHead, kBytes, kWarps, kFused>(work, memory, kQueryStride);
   barrier();
   Attention<kHead, kBytes> attention;
@@ -246,6 +245,7 @@ template <int kHead, bool kBytes, bool kFused, int kWarps, int kStages, int kLea
 EB_DEVICE void attend_row(const Cache& cache, const u16* qkv, const float* rotations,
                           const s32* starts, const s32* columns, u16* out, float* workspace,
                           u32* counters, int heads, float scale) {
+  grid_dependency_launch();
   if (!kFused) grid_dependency_wait();
   const auto work =
       work_of<kHead, kBytes>(cache, qkv, rotations, starts, columns, heads, kLeast * kWarps);

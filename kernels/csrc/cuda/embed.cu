@@ -21,8 +21,8 @@
 template <bool kWide, class Stream>
 EB_DEVICE void embed_row(const void* ids, const u16* table, Stream* x, u32* status, int n,
                          int vocabulary) {
-  grid_dependency_wait();
   grid_dependency_launch();
+  grid_dependency_wait();
   const int row = block_x();
   const s64 id = kWide ? ((const s64*)ids)[row] : ((const s32*)ids)[row];
   const bool is_token = id >= 0 && id < vocabulary;

@@ -70,12 +70,16 @@ struct Unit {
   }
   EB_DEVICE static int outputs(const Output& out) { return kPairs ? out.n / 2 : out.n; }
 
-  // Which outputs it is; asks for their residual.
-  EB_DEVICE void begin(const Output& out, int of_token, int first_row, int unit) {
+  // Which outputs it is.
+  EB_DEVICE void place(const Output& out, int of_token, int first_row, int unit) {
     const int all = outputs(out);
     token = of_token;
     output = first_row / kColumns * kUnit + unit * kUnit;
     count = token >= out.m || output >= all ? 0 : all - output;
+  }
+
+  EB_DEVICE void load_residual(const Output& out) {
+    const int all = outputs(out);
     if ((kFlags & kResidual) != 0 && count > 0)
       load_halves(out.residual + (s64)token * all + output, count, all % kUnit == 0, residual);
   }
@@ -142,12 +146,14 @@ EB_DEVICE void store_sums(const Output& out, const float* sums, int stride, int 
   const int units = columns / U::kColumns;
   for (int i = me; i < tokens * units; i += workers) {
     U unit;
-    unit.begin(out, first_token + i / units, first_row, i % units);
+    unit.place(out, first_token + i / units, first_row, i % units);
+    if (unit.count <= 0) continue;
 #pragma unroll
     for (int quad = 0; quad < U::kQuads; ++quad) {
       const float* const at = sums + i / units * stride + U::column(i % units, quad);
       widen_quad(*(const Quad*)at, unit.sums[quad]);
     }
+    unit.load_residual(out);
     unit.end(out);
   }
 }

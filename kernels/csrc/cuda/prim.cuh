@@ -56,7 +56,9 @@ EB_DEVICE void warp_barrier() { __syncwarp(); }
 EB_DEVICE void memory_fence() { __threadfence(); }
 
 // Programmatic dependent launch (sm_90): wait until the kernel before has finished; let the kernel
-// after begin. Without the launch attribute, or on older hardware, both do nothing.
+// after begin. Without the launch attribute, or on older hardware, both do nothing. Kernels let the
+// next one begin first thing: a chain of them may then be resident, each waiting for the one before
+// it, so that before its wait a kernel reads only what no kernel of the chain writes.
 EB_DEVICE void grid_dependency_wait() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");
@@ -117,6 +119,11 @@ EB_DEVICE u16 load_short(const void* from) {
   u16 v;
   asm volatile("ld.global.nc.u16 %0, [%1];" : "=h"(v) : "l"(from));
   return v;
+}
+// Ask for the line of this byte into the L2, if `go`.
+EB_DEVICE void prefetch_line(const void* at, bool go) {
+  asm volatile("{ .reg .pred go; setp.ne.u32 go, %1, 0; @go prefetch.global.L2 [%0]; }" ::"l"(at),
+               "r"((u32)go));
 }
 EB_DEVICE void store_quad(void* to, Quad v) {
   asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(to), "r"(v.x), "r"(v.y), "r"(v.z),

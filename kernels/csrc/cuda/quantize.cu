@@ -18,8 +18,8 @@
 template <int kWarps, int kPieces, int kGroup, bool kTokenScale>
 EB_DEVICE void quantize_row(const u16* x, const Codes& to) {
   EB_SHARED(memory);
-  grid_dependency_wait();
   grid_dependency_launch();
+  grid_dependency_wait();
   const int row = block_y(), first = block_x() * kEight * threads() * kPieces;
   float v[kPieces][kEight];
 #pragma unroll

@@ -64,6 +64,7 @@ template <int kWarps, int kPieces, int kDelta, int kGroup, bool kTokenScale, cla
 EB_DEVICE void norm_row(Stream* x, const void* delta, const float* weight, u16* y, const Codes& to,
                         float eps) {
   EB_SHARED(memory);
+  grid_dependency_launch();
   const int row = block_x(), n = to.n;
   float v[kPieces][kEight], w[kPieces][kEight];
 #pragma unroll
@@ -74,7 +75,6 @@ EB_DEVICE void norm_row(Stream* x, const void* delta, const float* weight, u16* 
     if (at < n) load_weights(weight + at, w[p]);
   }
   grid_dependency_wait();
-  grid_dependency_launch();
   float squares = 0;
 #pragma unroll
   for (int p = 0; p < kPieces; ++p) {

@@ -26,8 +26,8 @@ constexpr int kWarps = 4;
 template <int kHead, bool kBytes>
 EB_DEVICE void rope_append_head(u16* qkv, const Cache& cache, const float* rotations,
                                 const s32* starts, const s32* rows, const s32* columns, int heads) {
-  grid_dependency_wait();
   grid_dependency_launch();
+  grid_dependency_wait();
   const int token = block_x(), all = heads + 2 * cache.kv_heads;
   const int index = block_y() * kWarps + warp_id();
   if (index >= all) return;

@@ -21,8 +21,8 @@
 template <int kWarps, int kPieces, int kGroup, bool kTokenScale>
 EB_DEVICE void swiglu_row(const u16* gate_up, u16* y, const Codes& to) {
   EB_SHARED(memory);
-  grid_dependency_wait();
   grid_dependency_launch();
+  grid_dependency_wait();
   const int row = block_y(), n = to.n, first = block_x() * kEight * threads() * kPieces;
   const u16* const gates = gate_up + 2 * (s64)row * n;
   float v[kPieces][kEight];

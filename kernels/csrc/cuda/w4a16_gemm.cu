@@ -211,6 +211,7 @@ template <class S, int kFlags, bool kDependent>
 EB_DEVICE void gemm(const u16* x, const u8* w, const Output& out, int k, u8* workspace,
                     u32* counters) {
   EB_SHARED(memory);
+  grid_dependency_launch();
   const int chunks = (k + t16x64::kChunkInputs - 1) / t16x64::kChunkInputs;
   const int begin = (int)((s64)chunks * block_z() / blocks_z());
   const int end = (int)((s64)chunks * (block_z() + 1) / blocks_z());
@@ -239,7 +240,6 @@ EB_DEVICE void gemm(const u16* x, const u8* w, const Output& out, int k, u8* wor
     multiply<S>(memory + slot * S::kStageBytes, sums);
     slot = slot == S::kStages - 1 ? 0 : slot + 1;
   }
-  grid_dependency_launch();
   if (!sum_splits<S::kEights * S::kTiles>(&sums[0][0], memory, workspace, counters)) return;
   store_block<S, kFlags>(out, memory, sums);
 }

@@ -1,4 +1,4 @@
-// w4a16 for 1 to 8 tokens: INT4 weights, fp16 activations, one pass over the weights.
+// w4a16 for 1 to 16 tokens: INT4 weights, fp16 activations, one pass over the weights.
 //
 // Formula: y[m, n] = epilogue( sum over groups G of  s[n, G] * sum over k in G of (c - z) x[m, k] )
 //   c = code[n, k], z = zero[n, G]; inner sums in fp32 on exact integers, outer sum in fp32, one
@@ -11,215 +11,348 @@
 //   residual  fp16 [m, outputs]     read with kResidual; may be y itself
 //   y         fp16 [m, outputs]     outputs = n, with kSwiGlu n / 2; with kFloatOut fp32
 //   m, n, k   s32                   1 <= m <= EB_TOKENS; n counts gate and up
-// Macros: EB_GROUP 32 64 128, EB_TOKENS 1 2 4 8, EB_TILES (rows of tiles of a block), EB_WARPS,
-//   EB_STAGES >= 2, EB_EPILOGUE (flags of epilogue.cuh), EB_DEPENDENT 1: launched with programmatic
-//   stream serialization.
-// Launch: grid (ceil(n / 16 EB_TILES)), 32 EB_WARPS threads, shared bytes as geometry.py's gemv().
+// Macros: EB_GROUP 32 64 128, EB_TOKENS 1 2 4 8 16, EB_TILES (rows of tiles of a warp), EB_WARPS,
+//   EB_ROW_WARPS (that share tokens; divides EB_WARPS), EB_STAGES >= 2, EB_AHEAD (rounds that are
+//   asked for from memory before they are copied; 0: none), EB_EPILOGUE (flags of epilogue.cuh),
+//   EB_DEPENDENT 1: launched with programmatic stream serialization.
+// Launch: grid (any number of blocks up to ceil(n / 16 EB_TILES EB_ROW_WARPS)), 32 EB_WARPS
+//   threads, shared bytes as geometry.py's gemv().
 //
-// Picture: a block owns 16 EB_TILES rows and all of K; chunks of 128 inputs go round the warps, so
-// that together they read one sequential stream, each warp through a ring of its own:
+// Picture: a block takes its share of the rows, 16 EB_TILES EB_ROW_WARPS at a time, and all of K.
+// Chunks of 128 inputs go round the teams of EB_ROW_WARPS warps, so that together they read one
+// sequential stream, each team through a ring of its own that never runs dry: behind its last chunk
+// of some rows come the next rows.
 //
-//     K ->  | chunk 0 | chunk 1 | .. | chunk 7 | chunk 8 | chunk 9 | ..
-//             warp 0    warp 1         warp 7    warp 0    warp 1          (EB_WARPS = 8)
-//     stage of a warp:  | EB_TILES x (codes, scales, zeros) | EB_TOKENS x (128 halves + 16 bytes) |
+//     K ->        | chunk 0 | chunk 1 | .. | chunk 7 | chunk 8 | chunk 9 | ..
+//     rows 0..    | team 0    team 1         team 7  | team 0    team 1         (8 teams)
+//     rows 32..   | team 0    team 1         team 7  | team 0    team 1         (EB_TILES = 2)
+//                   `---------- round 0 ----------'    `--- round 1 ---
+//     stage of a team:  | rows of tiles x (codes, scales, zeros) | EB_TOKENS x (128 halves + 16 B) |
 //
 //   In a warp D[16 rows x 8 tokens] += A[16 rows x 16 inputs] B[16 inputs x 8 tokens]: weights are
-//   the A operand, as packed; tokens the B operand, by ldmatrix; columns past m are dropped.
+//   the A operand, as packed; tokens the B operand, by ldmatrix; columns past m are dropped. The
+//   teams' parts of some rows meet in shared memory, where a warp adds and stores a token's.
 //
 // Roofline: 0.523 bytes a weight (G = 128) against 2 m FLOP: at m = 1 3.8 FLOP a byte, memory-bound
-//   everywhere (qkv of Llama-3-8B, 6144 x 4096: 13.2 MB, 3.1 us at the 4300 GB/s of an H200).
-//   What can break the bound is instruction issue: an H200 has 27 slots for a warp's word of 256
-//   weights. The main loop takes 17.2 (G = 128, m = 1, sm_90a: 9 decode, 1 mma), 18.4 at G = 64,
-//   20.5 at G = 32 (tests/cuda/census.json). Time: not yet measured on a GPU.
+//   everywhere (qkv of Llama-3-8B, 6144 x 4096: 13.2 MB, 3.1 us at the 4240 GB/s of an H200).
+//   What can break the bound is instruction issue, an H200 has 27 slots for a warp's word of 256
+//   weights (tests/cuda/census.json says what the loop takes); bytes under way, of which a
+//   multiprocessor wants 60 KB and more under load; and the edges, where nothing is under way:
+//   before the first chunk, and where blocks are not even over the multiprocessors.
 //
 // Idea: scales are applied to the fp32 sums of a group, 4 products instead of 32, so that tensor
-//   cores see exact integers; no barrier in the main loop, as warps share nothing until the end;
-//   with EB_DEPENDENT weights are fetched before the kernel that makes x has finished.
-//   Lost (instructions a word): ring index by remainder, 20; copies behind branches, 19.
+//   cores see exact integers; no barrier of the block while weights stream, as teams share nothing
+//   until rows end. One block for each multiprocessor with an equal share of the rows. What the ring
+//   cannot hold is asked for into the L2, rounds ahead: with EB_DEPENDENT so much is on its way
+//   while the kernels before still run, and takes no shared memory and no registers.
+//   Lost (H200): a block for each 16 EB_TILES rows, whose last wave was part empty. Lost
+//   (instructions a word): ring index by remainder; copies behind branches.
 // Sources: own; packing in fragment order as Marlin does (Frantar et al., arXiv 2408.11743).
 #include "epilogue.cuh"
 #include "w4_tile.cuh"
 
 // inputs of one row of x in shared memory; 16 bytes more, so that 8 rows lie in different banks
 constexpr int kRowBytes = 2 * t16x64::kChunkInputs + 16;
+constexpr int kLineBytes = 128;  // of the L2
 
-// The warp's own ring of stages, each a chunk of kTiles rows of tiles and of kTokens rows of x.
-template <int kGroup, int kTokens, int kTiles>
-struct Stage {
+template <int kGroupInputs, int kTokenCount, int kTileCount, int kWarpCount, int kRowWarpCount,
+          int kStageCount, int kAheadRounds>
+struct Shape {
+  static constexpr int kGroup = kGroupInputs;
+  static constexpr int kTokens = kTokenCount;
+  static constexpr int kTiles = kTileCount;  // rows of tiles of a warp
+  static constexpr int kWarps = kWarpCount;
+  static constexpr int kRowWarps = kRowWarpCount;  // of a team
+  static constexpr int kStages = kStageCount;
+  static constexpr int kAhead = kAheadRounds;
+
+  static constexpr int kTeams = kWarps / kRowWarps;
+  static constexpr int kTeamTiles = kTiles * kRowWarps;  // rows of tiles at a time
+  static constexpr int kColumns = 16 * kTeamTiles;       // packed rows at a time
+  static constexpr int kEights = (kTokens + 7) / 8;      // tensor core tiles along tokens
   static constexpr int kTileBytes = chunk_bytes<kGroup>();
-  static constexpr int kWeightBytes = kTiles * kTileBytes;
-  static constexpr int kBytes = kWeightBytes + kTokens * kRowBytes;
+  static constexpr int kStepBytes = kTeams * kTileBytes;  // of a round, of a row of tiles
+  static constexpr int kWeightBytes = kTeamTiles * kTileBytes;
+  static constexpr int kStageBytes = kWeightBytes + kTokens * kRowBytes;
+  static constexpr int kRingBytes = kStages * kStageBytes;  // of a team
+  static_assert(kWarps % kRowWarps == 0, "whole teams");
+  static_assert(kRowWarps == 1 || kTeams <= 15, "a named barrier for each team");
+
+  static EB_DEVICE int team() { return warp_id() / kRowWarps; }
+  static EB_DEVICE int team_warp() { return warp_id() % kRowWarps; }
+  static EB_DEVICE int team_thread() { return thread_id() % (32 * kRowWarps); }
+  static EB_DEVICE void team_barrier() {
+    if constexpr (kRowWarps == 1) {
+      warp_barrier();
+    } else {
+      barrier_named(1 + team(), 32 * kRowWarps);
+    }
+  }
 };
 
-// Where a warp's copies read: it takes chunks warp, warp + kWarps, ..
-template <int kGroup, int kTokens, int kTiles, int kWarps>
+// The block's share of the rows, in times kColumns packed rows.
+struct Share {
+  int begin, end;
+};
+template <class S>
+EB_DEVICE Share share_of(int n) {
+  const int all = (n + S::kColumns - 1) / S::kColumns;
+  return {(int)((s64)all * block_x() / blocks_x()), (int)((s64)all * (block_x() + 1) / blocks_x())};
+}
+// Rows of tiles that the share has, of those that there are.
+template <class S>
+EB_DEVICE int rows_of(Share mine, int n) {
+  const int all = (n + t16x64::kRows - 1) / t16x64::kRows, end = mine.end * S::kTeamTiles;
+  return (all < end ? all : end) - mine.begin * S::kTeamTiles;
+}
+
+// ----------------------------------------------------------------------------------------- copying
+
+// Where the team's copies read: chunks team, team + kTeams, .. of the block's rows, and the same
+// chunks of the tokens, which are read anew for all rows.
+template <class S>
 struct Reader {
-  using S = Stage<kGroup, kTokens, kTiles>;
   static constexpr int kQuads = 2 * t16x64::kChunkInputs / 16;  // of a row of x
+  static constexpr int kTokensAtOnce = 32 * S::kRowWarps / kQuads;
+  static constexpr int kStepInputs = S::kTeams * t16x64::kChunkInputs;
 
-  const u8* w;     // the lane's place in the next chunk of the first row of tiles
-  int stride;      // bytes of a row of tiles
-  int rows;        // rows of tiles that exist, from the block's first
-  int bytes_left;  // from the next chunk to the end of the row of tiles
-  const u16* x;    // the lane's place in the next chunk of its first token's row
-  int inputs_left, m, k;
+  const u8* w;      // the lane's place in the next chunk of the warp's first row of tiles
+  int stride;       // bytes of a row of tiles
+  int rows;         // rows of tiles that exist, from the team's first; none when all was asked for
+  int bytes_left;   // from the next chunk to the end of the row of tiles
+  const u16* x;     // the thread's place in the next chunk of its first token's row
+  int inputs_left;  // from the thread's place to the end of the row
+  int tokens, k;    // that exist, from the thread's first
+  int rounds_left;  // of these rows
+  int rounds;       // chunks of the team
 
-  EB_DEVICE void copy_weights(u8* stage) {
+  // From behind the last chunk of some rows to the first one of the next.
+  EB_DEVICE int to_next() const { return S::kTeamTiles * stride - rounds * S::kStepBytes; }
+
+  EB_DEVICE void copy_weights(u8* stage) const {
+    const int first = S::team_warp() * S::kTiles;
+    u8* const to = stage + first * S::kTileBytes + 16 * lane_id();
 #pragma unroll
-    for (int tile = 0; tile < kTiles; ++tile) {
-      u8* const to = stage + tile * S::kTileBytes + 16 * lane_id();
-      copy_chunk<kGroup>(to, w + tile * stride, bytes_left, bytes_left > 0 && tile < rows);
+    for (int tile = 0; tile < S::kTiles; ++tile) {
+      copy_chunk<S::kGroup>(to + tile * S::kTileBytes, w + tile * stride, bytes_left,
+                            first + tile < rows);
     }
-    w += kWarps * S::kTileBytes;
-    bytes_left -= kWarps * S::kTileBytes;
   }
-
-  EB_DEVICE void copy_x(u8* stage) {
-    const int token = lane_id() / kQuads;
-    u8* const to = stage + S::kWeightBytes + token * kRowBytes + lane_id() % kQuads * 16;
+  EB_DEVICE void copy_tokens(u8* stage) const {
+    u8* const to = stage + S::kWeightBytes + S::team_thread() / kQuads * kRowBytes +
+                   S::team_thread() % kQuads * 16;
 #pragma unroll
-    for (int i = 0; i < kTokens; i += 32 / kQuads) {
-      const bool go = token + i < m && inputs_left + 8 * (lane_id() % kQuads) > 0;
-      copy_async(to + i * kRowBytes, x + i * k, inputs_left > 0, go);
-    }
+    for (int i = 0; i < S::kTokens; i += kTokensAtOnce)
+      copy_async(to + i * kRowBytes, x + i * k, inputs_left > 0, rows > 0 && i < tokens);
     copy_commit();
-    x += kWarps * t16x64::kChunkInputs;
-    inputs_left -= kWarps * t16x64::kChunkInputs;
+  }
+  EB_DEVICE void advance() {
+    w += S::kStepBytes;
+    bytes_left -= S::kStepBytes;
+    x += kStepInputs;
+    inputs_left -= kStepInputs;
+    rounds_left -= 1;
+    if (rounds_left > 0) return;
+    w += to_next();
+    bytes_left += rounds * S::kStepBytes;
+    x -= rounds * kStepInputs;
+    inputs_left += rounds * kStepInputs;
+    rounds_left = rounds;
+    rows -= S::kTeamTiles;
   }
 };
 
-// sums += the products of one chunk; sums[tile] is a C fragment: 16 rows x 8 tokens.
-template <int kGroup, int kTokens, int kTiles>
-EB_DEVICE void multiply(const u8* stage, float (*sums)[4]) {
-  using S = Stage<kGroup, kTokens, kTiles>;
-  constexpr int kSteps = t16x64::kChunkInputs / 16;
-  constexpr int kGroupSteps = kGroup / 16;
-  const int lane = lane_id(), g = lane / 4;
-  const int row = lane % 8 < kTokens ? lane % 8 : kTokens - 1;  // columns past kTokens: any
-  const u8* const rows = stage + S::kWeightBytes + row * kRowBytes + lane / 8 * 16;
-  u32 x[kSteps / 2][4];
-#pragma unroll
-  for (int i = 0; i < kSteps / 2; ++i) load_matrix_x4(x[i], rows + 64 * i);
-#pragma unroll
-  for (int tile = 0; tile < kTiles; ++tile) {
-    const u8* const weights = stage + tile * S::kTileBytes;
-    Quad words[2];
-    words[0] = *(const Quad*)(weights + codes_at<kGroup>(0) + 16 * lane);
-    words[1] = *(const Quad*)(weights + codes_at<kGroup>(1) + 16 * lane);
-#pragma unroll
-    for (int group = 0; group < kSteps / kGroupSteps; ++group) {
-      const u8* const tail = weights + group_at<kGroup>(group);
-      const Zeros zeros = zeros_of(zeros_at(tail, g));
-      float part[4] = {0, 0, 0, 0};
-#pragma unroll
-      for (int step = group * kGroupSteps; step < (group + 1) * kGroupSteps; ++step) {
-        const Quad quad = words[step / 4];
-        const u32 word = step % 4 == 0   ? quad.x
-                         : step % 4 == 1 ? quad.y
-                         : step % 4 == 2 ? quad.z
-                                         : quad.w;
-        u32 a[4];
-        decode(word, zeros, a);
-        mma_f16(part, a, x[step / 2][step % 2 * 2], x[step / 2][step % 2 * 2 + 1]);
-      }
-      const u32 scales = scales_at(tail, g);
-      const float low = low_half(scales), high = high_half(scales);
-      sums[tile][0] += low * part[0];
-      sums[tile][1] += low * part[1];
-      sums[tile][2] += high * part[2];
-      sums[tile][3] += high * part[3];
-    }
-  }
-}
-
-// memory[token][16 tile + row] of this warp's part = its sums.
-template <int kTokens, int kTiles>
-EB_DEVICE void share(float* part, const float (*sums)[4]) {
-  const int g = lane_id() / 4, q = lane_id() % 4;
-#pragma unroll
-  for (int tile = 0; tile < kTiles; ++tile) {
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const int token = 2 * q + i % 2, row = 16 * tile + g + i / 2 * 8;
-      if (token < kTokens) part[token * 16 * kTiles + row] = sums[tile][i];
-    }
-  }
-}
-
-template <int kGroup, int kTokens, int kTiles, int kWarps>
-EB_DEVICE Reader<kGroup, kTokens, kTiles, kWarps> reader_of(const u16* x, const u8* w, int m, int n,
-                                                            int k) {
-  using R = Reader<kGroup, kTokens, kTiles, kWarps>;
-  const int tiles = (k + t16x64::kInputs - 1) / t16x64::kInputs;
-  const int stride = row_bytes<kGroup>(tiles), first = block_x() * kTiles;
-  const int at = warp_id() * R::S::kTileBytes, input = warp_id() * t16x64::kChunkInputs;
-  const int token = lane_id() / R::kQuads, quad = lane_id() % R::kQuads;
+template <class S>
+EB_DEVICE Reader<S> reader_of(const u16* x, const u8* w, int stride, const Output& out, int k,
+                              Share mine, int rounds) {
+  const int first = mine.begin * S::kTeamTiles + S::team_warp() * S::kTiles;
+  const int at = S::team() * S::kTileBytes, token = S::team_thread() / Reader<S>::kQuads;
+  const int input = S::team() * t16x64::kChunkInputs + S::team_thread() % Reader<S>::kQuads * 8;
   return {w + (s64)first * stride + at + 16 * lane_id(),
           stride,
-          (n + t16x64::kRows - 1) / t16x64::kRows - first,
+          rounds > 0 ? rows_of<S>(mine, out.n) : 0,
           stride - at,
-          x + (s64)token * k + input + 8 * quad,
-          k - input - 8 * quad,
-          m < kTokens ? m : kTokens,
-          k};
+          x + (s64)token * k + input,
+          k - input,
+          (out.m < S::kTokens ? out.m : S::kTokens) - token,
+          k,
+          rounds,
+          rounds};
 }
 
-template <int kGroup, int kTokens, int kTiles, int kWarps, int kStages, int kFlags, bool kDependent>
+// Asks memory for the warp's chunks rounds before they are copied, a line a lane.
+template <class S>
+struct Ahead {
+  static constexpr int kLines = (S::kTileBytes + kLineBytes - 1) / kLineBytes;  // of a chunk
+  static constexpr int kTurns = (kLines * S::kTiles + 31) / 32;                 // of the lanes
+
+  int times;  // whole times the rows that lie between, and rounds
+  int rest;
+
+  // Of the round that comes so far behind the reader's.
+  static EB_DEVICE void ask(const Reader<S>& reader, int times, int rest) {
+    const bool is_behind = reader.rounds_left <= rest;  // in the rows after that
+    const int jump = times * S::kTeamTiles * reader.stride + rest * S::kStepBytes +
+                     (is_behind ? reader.to_next() : 0);
+    const int rows = reader.rows - (times + is_behind) * S::kTeamTiles;
+    const int bytes_left = reader.bytes_left - rest * S::kStepBytes +
+                           (is_behind ? reader.rounds * S::kStepBytes : 0);
+#pragma unroll
+    for (int turn = 0; turn < kTurns; ++turn) {
+      const int line = lane_id() + 32 * turn, tile = line / kLines, at = line % kLines * kLineBytes;
+      const bool is_there = tile < S::kTiles && S::team_warp() * S::kTiles + tile < rows;
+      prefetch_line(reader.w + jump + (tile * reader.stride + at - 16 * lane_id()),
+                    is_there && (S::kGroup == 128 || at < bytes_left));
+    }
+  }
+  EB_DEVICE void ask(const Reader<S>& reader) const { ask(reader, times, rest); }
+};
+
+// ------------------------------------------------------------------------------------- multiplying
+
+// sums += the products of one chunk; sums[tile][eight] is a C fragment: 16 rows x 8 tokens.
+template <class S>
+EB_DEVICE void multiply(const u8* stage, float (*sums)[S::kEights][4]) {
+  constexpr int kPairs = t16x64::kChunkInputs / 32, kGroupPairs = S::kGroup / 32;
+  const int lane = lane_id(), g = lane / 4;
+  const int row = lane % 8 < S::kTokens ? lane % 8 : S::kTokens - 1;  // columns past those: any
+  const u8* const rows = stage + S::kWeightBytes + row * kRowBytes + lane / 8 * 16;
+  const u8* const tiles = stage + S::team_warp() * S::kTiles * S::kTileBytes;
+  Quad words[S::kTiles];
+  Zeros zeros[S::kTiles];
+  float parts[S::kTiles][S::kEights][4];
+#pragma unroll
+  for (int pair = 0; pair < kPairs; ++pair) {  // of steps of 16 inputs
+    const int group = pair / kGroupPairs;
+    u32 x[S::kEights][4];
+#pragma unroll
+    for (int eight = 0; eight < S::kEights; ++eight)
+      load_matrix_x4(x[eight], rows + 8 * eight * kRowBytes + 64 * pair);
+#pragma unroll
+    for (int tile = 0; tile < S::kTiles; ++tile) {
+      const u8* const weights = tiles + tile * S::kTileBytes;
+      if (pair % 2 == 0)
+        words[tile] = *(const Quad*)(weights + codes_at<S::kGroup>(pair / 2) + 16 * lane);
+      if (pair % kGroupPairs == 0) {
+        zeros[tile] = zeros_of(zeros_at(weights + group_at<S::kGroup>(group), g));
+#pragma unroll
+        for (int i = 0; i < 4 * S::kEights; ++i) parts[tile][i / 4][i % 4] = 0;
+      }
+      const Quad quad = words[tile];
+#pragma unroll
+      for (int step = 0; step < 2; ++step) {
+        const u32 word =
+            pair % 2 == 0 ? (step == 0 ? quad.x : quad.y) : (step == 0 ? quad.z : quad.w);
+        u32 a[4];
+        decode(word, zeros[tile], a);
+#pragma unroll
+        for (int eight = 0; eight < S::kEights; ++eight)
+          mma_f16(parts[tile][eight], a, x[eight][2 * step], x[eight][2 * step + 1]);
+      }
+      if (pair % kGroupPairs != kGroupPairs - 1) continue;
+      const u32 scales = scales_at(weights + group_at<S::kGroup>(group), g);
+      const float low = low_half(scales), high = high_half(scales);
+#pragma unroll
+      for (int i = 0; i < 4 * S::kEights; ++i)
+        sums[tile][i / 4][i % 4] += (i % 4 < 2 ? low : high) * parts[tile][i / 4][i % 4];
+    }
+  }
+}
+
+// part[token][row] = the warp's sums, of the team's part.
+template <class S>
+EB_DEVICE void share_sums(float* part, const float (*sums)[S::kEights][4]) {
+  const int g = lane_id() / 4, q = lane_id() % 4;
+#pragma unroll
+  for (int tile = 0; tile < S::kTiles; ++tile) {
+#pragma unroll
+    for (int i = 0; i < 4 * S::kEights; ++i) {
+      const int token = i / 4 * 8 + 2 * q + i % 2;
+      const int row = 16 * (S::team_warp() * S::kTiles + tile) + g + i % 4 / 2 * 8;
+      if (token < S::kTokens) part[token * S::kColumns + row] = sums[tile][i / 4][i % 4];
+    }
+  }
+}
+
+// The teams' parts of a token added, in the order of the teams: the same bits in every run. Each
+// warp makes and stores the outputs of a token.
+template <class S, int kFlags>
+EB_DEVICE void add_and_store(const Output& out, float* parts, int first_row) {
+  for (int token = warp_id(); token < S::kTokens && token < out.m; token += S::kWarps) {
+    float* const total = parts + token * S::kColumns;
+    for (int column = lane_id(); column < S::kColumns; column += 32) {
+      float sum = 0;
+#pragma unroll
+      for (int team = 0; team < S::kTeams; ++team)
+        sum += total[team * S::kTokens * S::kColumns + column];
+      total[column] = sum;
+    }
+    warp_barrier();
+    store_sums<kFlags>(out, total, S::kColumns, 1, S::kColumns, token, first_row, lane_id(), 32);
+  }
+}
+
+template <class S, int kFlags, bool kDependent>
 EB_DEVICE void gemv(const u16* x, const u8* w, const Output& out, int k) {
   EB_SHARED(memory);
-  using S = Stage<kGroup, kTokens, kTiles>;
-  auto reader = reader_of<kGroup, kTokens, kTiles, kWarps>(x, w, out.m, out.n, k);
-  u8* const ring = memory + warp_id() * kStages * S::kBytes;
+  grid_dependency_launch();
+  const Share mine = share_of<S>(out.n);
+  const int chunks = (k + t16x64::kChunkInputs - 1) / t16x64::kChunkInputs;
+  const int rounds = (chunks - S::team() + S::kTeams - 1) / S::kTeams;
+  const int stride = row_bytes<S::kGroup>((k + t16x64::kInputs - 1) / t16x64::kInputs);
+  auto reader = reader_of<S>(x, w, stride, out, k, mine, rounds);
+  const int length = rounds > 0 ? rounds : 1;
+  const Ahead<S> ahead{S::kAhead / length, S::kAhead % length};
+  u8* const ring = memory + S::team() * S::kRingBytes;
+  float* const parts = (float*)(memory + S::kTeams * S::kRingBytes);
 
   // Weights do not depend on the kernel before, activations do.
+  auto late = reader;
 #pragma unroll
-  for (int stage = 0; stage < kStages - 1; ++stage) {
-    reader.copy_weights(ring + stage * S::kBytes);
-    if (!kDependent) reader.copy_x(ring + stage * S::kBytes);
+  for (int stage = 0; stage < S::kStages - 1; ++stage) {
+    reader.copy_weights(ring + stage * S::kStageBytes);
+    if (!kDependent) reader.copy_tokens(ring + stage * S::kStageBytes);
+    reader.advance();
   }
+  for (int round = 0; round < S::kAhead; ++round)
+    Ahead<S>::ask(reader, round / length, round % length);
   if (kDependent) {
     grid_dependency_wait();
 #pragma unroll
-    for (int stage = 0; stage < kStages - 1; ++stage) reader.copy_x(ring + stage * S::kBytes);
-  }
-  float sums[kTiles][4] = {};
-  const int chunks = (k + t16x64::kChunkInputs - 1) / t16x64::kChunkInputs;
-  for (int chunk = warp_id(); chunk < chunks;) {
-#pragma unroll
-    for (int stage = 0; stage < kStages; ++stage, chunk += kWarps) {
-      if (chunk >= chunks) break;
-      copy_wait<kStages - 2>();
-      warp_barrier();
-      u8* const next = ring + (stage + kStages - 1) % kStages * S::kBytes;
-      reader.copy_weights(next);
-      reader.copy_x(next);
-      multiply<kGroup, kTokens, kTiles>(ring + stage * S::kBytes, sums);
+    for (int stage = 0; stage < S::kStages - 1; ++stage) {
+      late.copy_tokens(ring + stage * S::kStageBytes);
+      late.advance();
     }
   }
-  grid_dependency_launch();
-
-  // The warps' parts, added in the order of the warps: the same bits in every run.
-  constexpr int kSums = kTokens * 16 * kTiles;
-  float* const parts = (float*)memory;
-  barrier();
-  share<kTokens, kTiles>(parts + warp_id() * kSums, sums);
-  barrier();
-  float* const total = parts + kWarps * kSums;
-  for (int i = thread_id(); i < kSums; i += 32 * kWarps) {
-    float sum = 0;
-#pragma unroll
-    for (int warp = 0; warp < kWarps; ++warp) sum += parts[warp * kSums + i];
-    total[i] = sum;
+  int here = 0, next = S::kRingBytes - S::kStageBytes;
+  for (int turn = mine.begin; turn < mine.end; ++turn) {
+    float sums[S::kTiles][S::kEights][4] = {};
+    for (int round = 0; round < rounds; ++round) {
+      copy_wait<S::kStages - 2>();
+      S::team_barrier();
+      reader.copy_weights(ring + next);
+      reader.copy_tokens(ring + next);
+      if (S::kAhead > 0) ahead.ask(reader);
+      reader.advance();
+      multiply<S>(ring + here, sums);
+      next = here;
+      here = here == S::kRingBytes - S::kStageBytes ? 0 : here + S::kStageBytes;
+    }
+    barrier();  // the parts of the rows before are read
+    share_sums<S>(parts + S::team() * S::kTokens * S::kColumns, sums);
+    barrier();
+    add_and_store<S, kFlags>(out, parts, S::kColumns * turn);
   }
-  barrier();
-  store_sums<kFlags>(out, total, 16 * kTiles, kTokens, 16 * kTiles, 0, 16 * kTiles * block_x());
 }
 
+// Registers that let a second kernel of 16 warps begin beside this one, where they suffice.
+constexpr int kResident = EB_WARPS == 16 && EB_TILES <= 2 && EB_GROUP == 128 && EB_AHEAD == 0 ? 2 : 1;
+
 // No __restrict__ on residual and y: they may be the same.
-EB_KERNEL(32 * EB_WARPS, 1)
+EB_KERNEL(32 * EB_WARPS, kResident)
 w4a16_gemv(const u16* __restrict__ x, const u8* __restrict__ w, const u16* __restrict__ bias,
            const u16* residual, void* y, int m, int n, int k) {
   const Output out{y, bias, residual, m, n};
-  gemv<EB_GROUP, EB_TOKENS, EB_TILES, EB_WARPS, EB_STAGES, EB_EPILOGUE, EB_DEPENDENT != 0>(x, w,
-                                                                                           out, k);
+  gemv<Shape<EB_GROUP, EB_TOKENS, EB_TILES, EB_WARPS, EB_ROW_WARPS, EB_STAGES, EB_AHEAD>,
+       EB_EPILOGUE, EB_DEPENDENT != 0>(x, w, out, k);
 }

@@ -142,6 +142,7 @@ template <class S, int kFlags>
 EB_DEVICE void gemm(const s8* q, const float* sx, const u8* w, const Output& out, int k,
                     u8* workspace, u32* counters) {
   EB_SHARED(memory);
+  grid_dependency_launch();
   const int chunks = (k + t16x64::kChunkInputs - 1) / t16x64::kChunkInputs;
   const int begin = chunks * block_z() / blocks_z();
   const int end = chunks * (block_z() + 1) / blocks_z();
@@ -171,7 +172,6 @@ EB_DEVICE void gemm(const s8* q, const float* sx, const u8* w, const Output& out
       multiply_group<S>(memory + slot * S::kStageBytes, group, sums);
     slot = slot == S::kStages - 1 ? 0 : slot + 1;
   }
-  grid_dependency_launch();
   if (!sum_splits<S::kTiles * S::kEights>(&sums[0][0], memory, workspace, counters)) return;
   store_fragments<kFlags, S::kTokenWarps>(out, memory, sums, block_x() * S::kTokens,
                                           block_y() * S::kTileRows * t16x64::kRows);

@@ -16,12 +16,14 @@ BIAS, RESIDUAL, SWIGLU, FLOAT_OUT = 1, 2, 4, 8
 CHUNK_INPUTS = 128
 CHUNK_BYTES = {32: 1216, 64: 1120, 128: 1072}  # of 16 rows, by group
 X_ROW_BYTES = 2 * CHUNK_INPUTS + 16  # of a chunk of one token in shared memory
-GEMV_TOKENS = (1, 2, 4, 8)  # largest M of a compiled GEMV
+GEMV_TOKENS = (1, 2, 4, 8, 16)  # largest M of a compiled GEMV
 GEMM_TOKENS = (16, 32, 64, 128)  # of a block
 # By tokens: at most 99 KB of shared memory, which every GPU since sm_80 gives a block.
-GEMV_STAGES = {1: 4, 2: 4, 4: 3, 8: 2}
 GEMM_STAGES = {16: 4, 32: 4, 64: 2, 128: 2}
 MAX_STAGES = 4
+GEMV_TILES = (1, 2, 3, 4)
+GEMV_WARPS = (16, 8, 4)  # that share K
+RESERVED_BYTES = 1 << 10  # of a block's shared memory, by the driver (sm_80 and later)
 TILE_WARPS = 8  # of a block of the kernels that go tile by tile
 
 Macros = tuple[tuple[str, int], ...]
@@ -45,14 +47,17 @@ class Linear:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GemvTuning:
-    """Free choices of `w4a16_gemv`.
+    """Free choices of `w4a16_gemv`; blocks None: one for all rows that it takes at a time.
 
-    tiles None: 1 up to 2 tokens, else 2, which share x's rows.   stages None: what every GPU holds.
+    row_warps: that share tokens, of `warps` in all.   ahead: rounds asked for before they are copied.
     """
 
-    tiles: int | None = None
+    tiles: int = 1
     warps: int = 8
-    stages: int | None = None
+    row_warps: int = 1
+    stages: int = 2
+    ahead: int = 0
+    blocks: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,23 +91,27 @@ class Launch:
 
 
 def gemv(linear: Linear, tuning: GemvTuning = GemvTuning()) -> Launch:
-    """`w4a16_gemv`, for 1 <= M <= 8: a block has all of K. ValueError outside 1..8."""
+    """`w4a16_gemv`, for 1 <= M <= 16: a block has all of K. ValueError outside 1..16."""
     if not 1 <= linear.m <= GEMV_TOKENS[-1]:
         raise ValueError(
             f"[w4a16_gemv] M must be 1..{GEMV_TOKENS[-1]}, got M={linear.m}; use w4a16_gemm"
         )
     tokens = next(size for size in GEMV_TOKENS if size >= linear.m)
-    tiles = tuning.tiles or (1 if tokens <= 2 else 2)
-    stages = tuning.stages or GEMV_STAGES[tokens]
+    tiles, teams = tuning.tiles * tuning.row_warps, tuning.warps // tuning.row_warps
+    turns = _blocks(linear.n, TILE_ROWS * tiles)
     stage = tiles * CHUNK_BYTES[linear.group] + tokens * X_ROW_BYTES
-    sums = 4 * TILE_ROWS * tiles * tokens  # of a warp, and once more of all
+    sums = 4 * TILE_ROWS * tiles * tokens
     return Launch(
         file="w4a16_gemv.cu",
         kernel="w4a16_gemv",
-        macros=_macros(linear, tokens, tiles, tuning.warps, stages),
-        grid=(_blocks(linear.n, TILE_ROWS * tiles), 1, 1),
+        macros=(
+            *_macros(linear, tokens, tuning.tiles, tuning.warps, tuning.stages),
+            ("EB_ROW_WARPS", tuning.row_warps),
+            ("EB_AHEAD", tuning.ahead),
+        ),
+        grid=(min(tuning.blocks or turns, turns), 1, 1),
         threads=32 * tuning.warps,
-        shared_bytes=max(tuning.warps * stages * stage, (tuning.warps + 1) * sums),
+        shared_bytes=teams * (tuning.stages * stage + sums),
     )
 
 
@@ -135,15 +144,31 @@ def gemm_tokens(m: int) -> int:
 def gemv_tuning(linear: Linear, multiprocessors: int, shared_bytes: int) -> GemvTuning:
     """A choice for a GPU with so many multiprocessors, `shared_bytes` on each for its blocks.
 
-    Two rows of tiles share a warp's tokens unless that leaves every other multiprocessor without a
-    block; three stages, or as many as leave room for a second block (measured on an H200 at M = 1
-    against 1 row of tiles, 4 warps and 2 and 4 stages: within 2 % of the best at four shapes).
+    A block for each multiprocessor, and most rows at a time of those that give the busiest of them
+    least to do, or 3 % more. As many warps as K has chunks for, up to 16; 2 to 4 stages. Dependent,
+    it takes half of the shared memory where that is enough, to begin beside the kernel before.
     """
-    two = GemvTuning(tiles=2, stages=1)
-    is_wide = 2 * gemv(linear, two).grid[0] >= multiprocessors
-    tuning = two if is_wide else GemvTuning(tiles=1, stages=1)
-    _, stages = _residency(gemv(linear, tuning).shared_bytes, shared_bytes)
-    return replace(tuning, stages=min(stages, 3))
+    rows = {tiles: _busiest_rows(linear.n, tiles, multiprocessors) for tiles in GEMV_TILES}
+    tiles = max(tiles for tiles in GEMV_TILES if rows[tiles] <= 1.03 * min(rows.values()))
+    half = (shared_bytes - RESERVED_BYTES) // 2
+    longest = _blocks(linear.k, CHUNK_INPUTS)
+    choices = [
+        GemvTuning(tiles=tiles, warps=warps, stages=stages, blocks=multiprocessors)
+        for warps in GEMV_WARPS
+        for stages in range(MAX_STAGES, 1, -1)
+        if warps <= longest or warps == GEMV_WARPS[-1]
+    ]
+    return next(
+        one
+        for room in ((half, shared_bytes) if linear.is_dependent else (shared_bytes,))
+        for one in choices
+        if gemv(linear, one).shared_bytes <= room
+    )
+
+
+def _busiest_rows(n: int, tiles: int, blocks: int) -> int:
+    """Rows of the block that has most, of 16 tiles rows at a time."""
+    return _blocks(_blocks(n, TILE_ROWS * tiles), blocks) * TILE_ROWS * tiles
 
 
 def gemm_tuning(linear: Linear, multiprocessors: int, shared_bytes: int) -> GemmTuning:

@@ -35,6 +35,7 @@ from edgebench_kernels.cuda.scratch import SPLIT_K
 TASKS = (
     ("w4a16_gemv", 1),
     ("w4a16_gemv", 8),
+    ("w4a16_gemv", 16),
     ("w4a16_gemm", 16),
     ("w4a16_gemm", 64),
     ("w4a16_wgmma", 64),
@@ -44,7 +45,7 @@ TASKS = (
 SPLITS = (1, 2, 4, 8)  # of w4a16_gemm
 WGMMA_ROWS = ((1, 8), (2, 8), (1, 16))  # rows of tiles of a warp, warps
 ROUNDS = 5
-SHOWN = 3
+SHOWN = 6
 LARGEST_DIFFERENCE = 5e-3
 KEPT_S = 4.0
 
@@ -65,7 +66,7 @@ class Choice:
 
 def default(kernel: str, linear: Linear, gpu: Launcher) -> Choice:
     """What production takes."""
-    place = (gpu.multiprocessors, gpu.shared_bytes)
+    place = _place(gpu)
     if kernel == "w4a16_gemv":
         gemv = geometry.gemv_tuning(linear, *place)
         return Choice(plan=geometry.gemv(linear, gemv), tuning=gemv)
@@ -76,9 +77,11 @@ def default(kernel: str, linear: Linear, gpu: Launcher) -> Choice:
     return Choice(plan=large_geometry.w4a16_wgmma(linear, wgmma), tuning=wgmma)
 
 
-def candidates(kernel: str, linear: Linear, shared_bytes: int) -> Iterator[Choice]:
+def candidates(
+    kernel: str, linear: Linear, multiprocessors: int, shared_bytes: int
+) -> Iterator[Choice]:
     """Choices whose blocks fit, and whose parts of K are long enough."""
-    for tuning in _tunings(kernel, linear):
+    for tuning in _tunings(kernel, linear, multiprocessors):
         plan = _plan(kernel, linear, tuning)
         splits = plan.grid[2]
         is_long = linear.k // geometry.CHUNK_INPUTS // splits >= large_geometry.PART_CHUNKS
@@ -86,10 +89,25 @@ def candidates(kernel: str, linear: Linear, shared_bytes: int) -> Iterator[Choic
             yield Choice(plan=plan, tuning=tuning)
 
 
-def _tunings(kernel: str, linear: Linear) -> Iterator[GemvTuning | GemmTuning | WgmmaTuning]:
+def _tunings(
+    kernel: str, linear: Linear, multiprocessors: int
+) -> Iterator[GemvTuning | GemmTuning | WgmmaTuning]:
     if kernel == "w4a16_gemv":
-        for tiles, warps, stages in itertools.product((1, 2, 4), (4, 8, 16), (2, 3, 4)):
-            yield GemvTuning(tiles=tiles, warps=warps, stages=stages)
+        shared = (1,) if linear.m <= 4 else (1, 2, 4)
+        for tiles, warps, row_warps, stages, ahead in itertools.product(
+            (1, 2, 3, 4, 7), (8, 12, 16), shared, (2, 3), (0, 2, 4)
+        ):
+            teams, turns = warps // row_warps, -(-linear.n // (16 * tiles * row_warps))
+            if row_warps > 1 and (teams > 15 or warps == 12) or turns * 2 < multiprocessors:
+                continue
+            yield GemvTuning(
+                tiles=tiles,
+                warps=warps,
+                row_warps=row_warps,
+                stages=stages,
+                ahead=ahead,
+                blocks=multiprocessors,
+            )
     elif kernel == "w4a16_gemm":
         sizes = (16,) if linear.m <= 16 else (32, 64)
         for tokens, tiles, stages, splits in itertools.product(sizes, (1, 2, 4), (2, 3, 4), SPLITS):
@@ -120,6 +138,10 @@ def run(log: Log, request: Request) -> None:
             log.item(f"{kernel} M={m}", functools.partial(_race, weights, kernel, m, request))
 
 
+def _place(gpu: Launcher) -> tuple[int, int]:
+    return gpu.multiprocessors, gpu.shared_bytes
+
+
 def _linear(m: int, n: int, k: int, gpu: Launcher) -> Linear:
     return Linear(m=m, n=n, k=k, group=GROUP, is_dependent=gpu.can_overlap)
 
@@ -130,7 +152,7 @@ def _compile(launcher: Launcher) -> dict[str, Any]:
         for kernel, m in TASKS
         if launcher.arch in KERNELS[kernel].architectures
         for n, k in SHAPES.values()
-        for choice in candidates(kernel, _linear(m, n, k, launcher), launcher.shared_bytes)
+        for choice in candidates(kernel, _linear(m, n, k, launcher), *_place(launcher))
     ]
     rows = precompile.compile_all(jobs, launcher.arch)
     return {"tables": [precompile.compile_table(rows)], "cubins": len(rows)}
@@ -156,7 +178,7 @@ def _race_shape(one: Weights, name: str, kernel: str, m: int, request: Request) 
     base = default(kernel, linear, gpu)
     first, expected = _timed(gpu, one, base, x)
     timed = {base.text: first}
-    for choice in candidates(kernel, linear, gpu.shared_bytes):
+    for choice in candidates(kernel, linear, *_place(gpu)):
         if request.left_s() < KEPT_S:
             break
         try:
