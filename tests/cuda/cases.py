@@ -64,11 +64,13 @@ def case_of(
     seed: int = 0,
     x: NDArray[np.float16] | None = None,
     is_scale_rounded: bool = False,
+    raised: int = 0,
     linear: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
 ) -> Case:
     """The case of M tokens; with SwiGLU, the tensor's first half of rows is gate, the other up.
 
     `is_scale_rounded`: the kernel rounds scale * (code - zero) to fp16 before it multiplies.
+    `raised`: it sums products of codes that are larger by so much at most, which come off again.
     `linear`: x w^T and its bound, where the kernel multiplies something else than x.
     """
     n, k = tensor.shape
@@ -80,6 +82,10 @@ def case_of(
     residual = rng.standard_normal((m, outputs)).astype(np.float16) if epilogue & RESIDUAL else None
     weight = dequantize(tensor).astype(np.float64)
     y, bound = linear or _linear(x.astype(np.float64), weight, is_scale_rounded)
+    if raised:
+        sums = np.abs(x.astype(np.float64)).reshape(m, k // tensor.group, tensor.group).sum(axis=2)
+        scale = np.abs(tensor.scale.astype(np.float64))
+        bound = bound + (tensor.group + 64) * 2.0**-23 * (raised + 15) * (sums @ scale.T)
     if bias is not None:
         y = y + bias
         bound = bound + 2.0**-23 * np.abs(y)

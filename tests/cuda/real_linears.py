@@ -22,6 +22,7 @@ from edgebench_kernels.formats import Int4Tensor, dequantize
 from .cases import Case, case_of, random_tensor
 from .large import a8_case
 from .real_check import Check, Measured, Place, Runner, launch, scratch, twice
+from .w4a16 import RAISED
 
 COMPARED = 192
 """Outputs of a linear that are held against float64."""
@@ -222,7 +223,10 @@ def _case(plan: geometry.Launch, m: int, made: _Made) -> tuple[Case, tuple[NDArr
     is_rounded = plan.kernel == "w4a16_wgmma" or (
         plan.kernel == "w4a16_gemm" and dict(plan.macros)["EB_TOKENS"] >= 64
     )
-    case = case_of(m, made.part, matrix.epilogue, seed=seed, is_scale_rounded=is_rounded)
+    raised = RAISED if plan.kernel == "w4a16_gemv" else 0
+    case = case_of(
+        m, made.part, matrix.epilogue, seed=seed, is_scale_rounded=is_rounded, raised=raised
+    )
     return case, (case.x,), case.x.shape[1]
 
 

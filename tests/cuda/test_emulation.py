@@ -13,6 +13,7 @@ from edgebench_kernels.formats import Int4Tensor, dequantize, pack_codes
 from .cases import Case, case_of, random_tensor
 from .emulation import SCHEDULES, Emulation, Launch
 from .w4a16 import (
+    RAISED,
     check_in_all_schedules,
     gemm_case,
     gemv_case,
@@ -31,16 +32,16 @@ GEMV = {
     "half a chunk, bias": gemv_case(2, random_tensor(17, 192, 64, 3), BIAS),
     "ring goes round": gemv_case(2, random_tensor(33, 1088, 64, 4), warps=2, stages=3),
     "rows after rows": gemv_case(
-        3, random_tensor(100, 320, 64, 35), BIAS, tiles=2, warps=2, stages=3, ahead=3, blocks=2
+        3, random_tensor(100, 320, 64, 35), BIAS, tiles=2, warps=2, stages=3, blocks=2
     ),
     "more warps than chunks": gemv_case(
-        5, random_tensor(80, 128, 128, 36), RESIDUAL, tiles=3, ahead=1, blocks=1
+        5, random_tensor(80, 128, 128, 36), RESIDUAL, tiles=3, blocks=1
     ),
     "16 tokens": gemv_case(
         16, random_tensor(70, 704, 64, 37), BIAS | RESIDUAL, tiles=2, warps=2, row_warps=2, blocks=2
     ),
     "nine of 16 tokens": gemv_case(
-        9, random_tensor(64, 320, 32, 38), SWIGLU, warps=4, row_warps=2, ahead=2, blocks=1, is_dependent=True
+        9, random_tensor(64, 320, 32, 38), SWIGLU, warps=4, row_warps=2, blocks=1, is_dependent=True
     ),
     "three of four tokens": gemv_case(3, random_tensor(64, 256, 128, 5), RESIDUAL),
     "padded K": gemv_case(8, random_tensor(33, 96, 96, 6)),
@@ -136,7 +137,7 @@ def extreme(codes: int, zero: int, scale: float) -> Int4Tensor:
 def both(tensor: Int4Tensor, x: np.ndarray) -> list[tuple[geometry.Launch, Case]]:
     """The same tokens through GEMV and GEMM, with macros of the cases above."""
     return [
-        (geometry.gemv(linear_of(tensor, x)), case_of(len(x), tensor, x=x)),
+        (geometry.gemv(linear_of(tensor, x)), case_of(len(x), tensor, x=x, raised=RAISED)),
         (
             geometry.gemm(linear_of(tensor, x), geometry.GemmTuning(tokens=16, warps=2)),
             case_of(len(x), tensor, x=x),

@@ -26,10 +26,13 @@ DIVERGENCE = r"\[emulator\] divergence: lane 0 at w4a16_gemv.cu:\d+"
 MISSED = r"\[emulator\] (deadlock: of the threads|divergence: one barrier from)"
 
 # Rings that go round twice, half a chunk at the end, rows and tokens that are missing.
-GEMV = gemv_case(3, random_tensor(17, 1088, 64, 50), RESIDUAL, warps=4, row_warps=2, stages=3, ahead=2, blocks=1)
+GEMV = gemv_case(
+    3, random_tensor(17, 1088, 64, 50), RESIDUAL, warps=4, row_warps=2, stages=3, blocks=1
+)
 GEMM = gemm_case(
     9, random_tensor(17, 1088, 64, 51), RESIDUAL, warps=2, stages=3, splits=2, tokens=16
 )
+GEMV_TURNS = gemv_case(1, random_tensor(97, 256, 128, 54), warps=2, blocks=1)
 GEMV_DEPENDENT = gemv_case(2, random_tensor(17, 640, 128, 52), RESIDUAL, warps=2, is_dependent=True)
 GEMM_DEPENDENT = gemm_case(9, random_tensor(17, 640, 128, 53), warps=2, is_dependent=True)
 
@@ -82,7 +85,7 @@ BUGS = {
         of=GEMV, patch=(GEMV_FILE, GEMV_LOOP, GEMV_LOOP.replace("S::team_barrier", "warp_barrier"))
     ),
     "gemv: parts written before those of other rows are read": Bug(
-        of=GEMV, patch=(GEMV_FILE, GEMV_READ, "")
+        of=GEMV_TURNS, patch=(GEMV_FILE, GEMV_READ, "")
     ),
     "gemv: parts read before written": Bug(
         of=GEMV, patch=(GEMV_FILE, GEMV_SHARE, GEMV_SHARE.replace("    barrier();\n", ""))
@@ -121,8 +124,18 @@ BUGS = {
     ),
     # fragments
     "tile: a[1] and a[2] swapped": Bug(
-        of=GEMV,
+        of=GEMM,
         patch=(TILE_FILE, "  a[2] = half2_sub", "  a[2] = a[1], a[1] = half2_sub"),
+        in_all=True,
+    ),
+    "tile: raised, halves of the word swapped": Bug(
+        of=GEMV,
+        patch=(TILE_FILE, "up = word << 2, down = word >> 6", "up = word >> 6, down = word << 2"),
+        in_all=True,
+    ),
+    "gemv: what was raised comes off the other row": Bug(
+        of=GEMV,
+        patch=(GEMV_FILE, "(c < 2 ? low_zero : high_zero)", "(c < 2 ? high_zero : low_zero)"),
         in_all=True,
     ),
     "tile: upper half of the word shifted by 4": Bug(
@@ -151,12 +164,6 @@ BUGS = {
     ),
     "gemv: inputs past the row": Bug(
         of=GEMV, patch=(GEMV_FILE, "x + i * k, inputs_left > 0,", "x + i * k, true,"), seen=OUTSIDE
-    ),
-    "gemv: lines of rows that are not there": Bug(
-        of=GEMV,
-        patch=(GEMV_FILE, "kTiles + tile < rows;", "kTiles + tile < rows + 9;"),
-        seen=OUTSIDE,
-        in_all=True,
     ),
     "gemv: rows of tiles that are not there": Bug(
         of=GEMV, patch=(GEMV_FILE, "first + tile < rows);", "true);"), seen=OUTSIDE

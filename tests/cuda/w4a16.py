@@ -14,6 +14,7 @@ from .cases import Case, case_of
 from .emulation import SCHEDULES, Emulation, Late, Launch, Patch, SameAs, Schedule, Variant
 
 Y = 4  # the argument that is written
+RAISED = 256  # how much larger the GEMV's codes are while it sums
 
 
 def variant_of(plan: geometry.Launch, patches: tuple[Patch, ...] = ()) -> Variant:
@@ -64,7 +65,7 @@ def gemv_case(
     m: int, tensor: Int4Tensor, epilogue: int = 0, *, is_dependent: bool = False, **tuning: int
 ) -> tuple[geometry.Launch, Case]:
     """A case and how `w4a16_gemv` is launched for it."""
-    case = case_of(m, tensor, epilogue)
+    case = case_of(m, tensor, epilogue, raised=RAISED)
     linear = _linear_of(case, is_dependent)
     return geometry.gemv(linear, geometry.GemvTuning(**tuning)), case
 

@@ -120,11 +120,6 @@ EB_DEVICE u16 load_short(const void* from) {
   asm volatile("ld.global.nc.u16 %0, [%1];" : "=h"(v) : "l"(from));
   return v;
 }
-// Ask for the line of this byte into the L2, if `go`.
-EB_DEVICE void prefetch_line(const void* at, bool go) {
-  asm volatile("{ .reg .pred go; setp.ne.u32 go, %1, 0; @go prefetch.global.L2 [%0]; }" ::"l"(at),
-               "r"((u32)go));
-}
 EB_DEVICE void store_quad(void* to, Quad v) {
   asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(to), "r"(v.x), "r"(v.y), "r"(v.z),
                "r"(v.w)

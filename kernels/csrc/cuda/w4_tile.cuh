@@ -1,4 +1,4 @@
-// From the words of layout T16x64 to the fragments of tensor cores: nine instructions a word.
+// From the words of layout T16x64 to the fragments of tensor cores: nine instructions a word, or six.
 //
 // A nibble put into the low mantissa bits of the half 1024 is the half 1024 + c, so that one
 // subtraction leaves c - z, exactly. The upper nibble of a byte lands sixteen times higher, and
@@ -60,6 +60,19 @@ EB_DEVICE void decode(u32 word, Zeros zeros, u32* a) {
   a[2] = half2_sub(lop3<kAndOr>(upper, 0x000f000f, 0x64006400), zeros.low);
   a[3] = half2_fma(lop3<kAndOr>(upper, 0x00f000f0, 0x64006400), 0x2c002c00, zeros.high);
 }
+
+// The same raised: 256 + c of row g, 16 + c of row g + 8, a shift and a mask each, six instructions
+// a word. What was raised comes off the sums: sum (c - z) x = sum (256 + c) x - (256 + z) sum x.
+EB_DEVICE void decode_raised(u32 word, u32* a) {
+  const u32 up = word << 2, down = word >> 6;
+  a[0] = lop3<kAndOr>(up, 0x003c003c, 0x5c005c00);
+  a[1] = lop3<kAndOr>(up, 0x03c003c0, 0x4c004c00);
+  a[2] = lop3<kAndOr>(down, 0x003c003c, 0x5c005c00);
+  a[3] = lop3<kAndOr>(down, 0x03c003c0, 0x4c004c00);
+}
+// -(256 + z) and -(16 + z).
+EB_DEVICE float lowered_low(Zeros zeros) { return 768.0f - low_half(zeros.low); }
+EB_DEVICE float lowered_high(Zeros zeros) { return low_half(zeros.high) + 48.0f; }
 
 // Where lane's row pair has its scales {row g, row g + 8} and its zero points in a group.
 EB_DEVICE u32 scales_at(const u8* group, int g) { return *(const u32*)(group + 4 * g); }

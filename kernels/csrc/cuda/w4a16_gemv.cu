@@ -1,8 +1,9 @@
 // w4a16 for 1 to 16 tokens: INT4 weights, fp16 activations, one pass over the weights.
 //
 // Formula: y[m, n] = epilogue( sum over groups G of  s[n, G] * sum over k in G of (c - z) x[m, k] )
-//   c = code[n, k], z = zero[n, G]; inner sums in fp32 on exact integers, outer sum in fp32, one
-//   rounding at the end.
+//   c = code[n, k], z = zero[n, G]; inner sums in fp32 on exact products, outer sum in fp32, one
+//   rounding at the end. The inner sum is that of (r + c) x less (r + z) sum x, with r = 256 or 16
+//   (w4_tile.cuh), so that it is good to 2^-23 of the sum of |(r + c) x|, of a group.
 //
 // Arguments:
 //   x         fp16 [m, k]           16-byte aligned, k a multiple of 8
@@ -12,9 +13,8 @@
 //   y         fp16 [m, outputs]     outputs = n, with kSwiGlu n / 2; with kFloatOut fp32
 //   m, n, k   s32                   1 <= m <= EB_TOKENS; n counts gate and up
 // Macros: EB_GROUP 32 64 128, EB_TOKENS 1 2 4 8 16, EB_TILES (rows of tiles of a warp), EB_WARPS,
-//   EB_ROW_WARPS (that share tokens; divides EB_WARPS), EB_STAGES >= 2, EB_AHEAD (rounds that are
-//   asked for from memory before they are copied; 0: none), EB_EPILOGUE (flags of epilogue.cuh),
-//   EB_DEPENDENT 1: launched with programmatic stream serialization.
+//   EB_ROW_WARPS (that share tokens; divides EB_WARPS), EB_STAGES >= 2, EB_EPILOGUE (flags of
+//   epilogue.cuh), EB_DEPENDENT 1: launched with programmatic stream serialization.
 // Launch: grid (any number of blocks up to ceil(n / 16 EB_TILES EB_ROW_WARPS)), 32 EB_WARPS
 //   threads, shared bytes as geometry.py's gemv().
 //
@@ -40,23 +40,27 @@
 //   multiprocessor wants 60 KB and more under load; and the edges, where nothing is under way:
 //   before the first chunk, and where blocks are not even over the multiprocessors.
 //
-// Idea: scales are applied to the fp32 sums of a group, 4 products instead of 32, so that tensor
-//   cores see exact integers; no barrier of the block while weights stream, as teams share nothing
-//   until rows end. One block for each multiprocessor with an equal share of the rows. What the ring
-//   cannot hold is asked for into the L2, rounds ahead: with EB_DEPENDENT so much is on its way
-//   while the kernels before still run, and takes no shared memory and no registers.
-//   Lost (H200): a block for each 16 EB_TILES rows, whose last wave was part empty. Lost
-//   (instructions a word): ring index by remainder; copies behind branches.
+// Idea: scales and zero points are applied to the fp32 sums of a group, 8 products instead of 32
+//   and 32 differences; what the zero points are multiplied with, the sum of the tokens, is a product
+//   of tensor cores with ones, one for all rows of tiles; no barrier of the block while weights stream, as teams share nothing
+//   until rows end. One block for each multiprocessor with an equal share of the rows, and as many
+//   of them at a time as registers allow. The first stages of weights are fetched while the kernels
+//   before still run.
+//   Lost (H200): two blocks on a multiprocessor, by fewer registers: of a grid that leaves some of
+//   them empty, two land on one (o of Llama-3-8B 4.9 us for 4.3).
+//   Lost (H200, M = 1 and 16): a block for each 16 EB_TILES rows, whose last wave was part empty;
+//   weights asked for into the L2 2 and 4 rounds ahead, and 12 MB of the next product's, by the one
+//   before: both slower, so that what bounds is not the way to memory.
+//   Lost (instructions a word): ring index by remainder; copies behind branches.
 // Sources: own; packing in fragment order as Marlin does (Frantar et al., arXiv 2408.11743).
 #include "epilogue.cuh"
 #include "w4_tile.cuh"
 
 // inputs of one row of x in shared memory; 16 bytes more, so that 8 rows lie in different banks
 constexpr int kRowBytes = 2 * t16x64::kChunkInputs + 16;
-constexpr int kLineBytes = 128;  // of the L2
 
 template <int kGroupInputs, int kTokenCount, int kTileCount, int kWarpCount, int kRowWarpCount,
-          int kStageCount, int kAheadRounds>
+          int kStageCount>
 struct Shape {
   static constexpr int kGroup = kGroupInputs;
   static constexpr int kTokens = kTokenCount;
@@ -64,7 +68,6 @@ struct Shape {
   static constexpr int kWarps = kWarpCount;
   static constexpr int kRowWarps = kRowWarpCount;  // of a team
   static constexpr int kStages = kStageCount;
-  static constexpr int kAhead = kAheadRounds;
 
   static constexpr int kTeams = kWarps / kRowWarps;
   static constexpr int kTeamTiles = kTiles * kRowWarps;  // rows of tiles at a time
@@ -180,34 +183,6 @@ EB_DEVICE Reader<S> reader_of(const u16* x, const u8* w, int stride, const Outpu
           rounds};
 }
 
-// Asks memory for the warp's chunks rounds before they are copied, a line a lane.
-template <class S>
-struct Ahead {
-  static constexpr int kLines = (S::kTileBytes + kLineBytes - 1) / kLineBytes;  // of a chunk
-  static constexpr int kTurns = (kLines * S::kTiles + 31) / 32;                 // of the lanes
-
-  int times;  // whole times the rows that lie between, and rounds
-  int rest;
-
-  // Of the round that comes so far behind the reader's.
-  static EB_DEVICE void ask(const Reader<S>& reader, int times, int rest) {
-    const bool is_behind = reader.rounds_left <= rest;  // in the rows after that
-    const int jump = times * S::kTeamTiles * reader.stride + rest * S::kStepBytes +
-                     (is_behind ? reader.to_next() : 0);
-    const int rows = reader.rows - (times + is_behind) * S::kTeamTiles;
-    const int bytes_left = reader.bytes_left - rest * S::kStepBytes +
-                           (is_behind ? reader.rounds * S::kStepBytes : 0);
-#pragma unroll
-    for (int turn = 0; turn < kTurns; ++turn) {
-      const int line = lane_id() + 32 * turn, tile = line / kLines, at = line % kLines * kLineBytes;
-      const bool is_there = tile < S::kTiles && S::team_warp() * S::kTiles + tile < rows;
-      prefetch_line(reader.w + jump + (tile * reader.stride + at - 16 * lane_id()),
-                    is_there && (S::kGroup == 128 || at < bytes_left));
-    }
-  }
-  EB_DEVICE void ask(const Reader<S>& reader) const { ask(reader, times, rest); }
-};
-
 // ------------------------------------------------------------------------------------- multiplying
 
 // sums += the products of one chunk; sums[tile][eight] is a C fragment: 16 rows x 8 tokens.
@@ -218,9 +193,10 @@ EB_DEVICE void multiply(const u8* stage, float (*sums)[S::kEights][4]) {
   const int row = lane % 8 < S::kTokens ? lane % 8 : S::kTokens - 1;  // columns past those: any
   const u8* const rows = stage + S::kWeightBytes + row * kRowBytes + lane / 8 * 16;
   const u8* const tiles = stage + S::team_warp() * S::kTiles * S::kTileBytes;
+  const u32 ones[4] = {0x3c003c00, 0x3c003c00, 0x3c003c00, 0x3c003c00};
   Quad words[S::kTiles];
-  Zeros zeros[S::kTiles];
-  float parts[S::kTiles][S::kEights][4];
+  float parts[S::kTiles][S::kEights][4];  // of a group, weights raised
+  float totals[S::kEights][4];            // of its tokens
 #pragma unroll
   for (int pair = 0; pair < kPairs; ++pair) {  // of steps of 16 inputs
     const int group = pair / kGroupPairs;
@@ -229,12 +205,20 @@ EB_DEVICE void multiply(const u8* stage, float (*sums)[S::kEights][4]) {
     for (int eight = 0; eight < S::kEights; ++eight)
       load_matrix_x4(x[eight], rows + 8 * eight * kRowBytes + 64 * pair);
 #pragma unroll
+    for (int eight = 0; eight < S::kEights; ++eight) {
+      if (pair % kGroupPairs == 0) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) totals[eight][i] = 0;
+      }
+      mma_f16(totals[eight], ones, x[eight][0], x[eight][1]);
+      mma_f16(totals[eight], ones, x[eight][2], x[eight][3]);
+    }
+#pragma unroll
     for (int tile = 0; tile < S::kTiles; ++tile) {
       const u8* const weights = tiles + tile * S::kTileBytes;
       if (pair % 2 == 0)
         words[tile] = *(const Quad*)(weights + codes_at<S::kGroup>(pair / 2) + 16 * lane);
       if (pair % kGroupPairs == 0) {
-        zeros[tile] = zeros_of(zeros_at(weights + group_at<S::kGroup>(group), g));
 #pragma unroll
         for (int i = 0; i < 4 * S::kEights; ++i) parts[tile][i / 4][i % 4] = 0;
       }
@@ -244,17 +228,23 @@ EB_DEVICE void multiply(const u8* stage, float (*sums)[S::kEights][4]) {
         const u32 word =
             pair % 2 == 0 ? (step == 0 ? quad.x : quad.y) : (step == 0 ? quad.z : quad.w);
         u32 a[4];
-        decode(word, zeros[tile], a);
+        decode_raised(word, a);
 #pragma unroll
         for (int eight = 0; eight < S::kEights; ++eight)
           mma_f16(parts[tile][eight], a, x[eight][2 * step], x[eight][2 * step + 1]);
       }
       if (pair % kGroupPairs != kGroupPairs - 1) continue;
-      const u32 scales = scales_at(weights + group_at<S::kGroup>(group), g);
+      const u8* const tail = weights + group_at<S::kGroup>(group);
+      const Zeros zeros = zeros_of(zeros_at(tail, g));
+      const float low_zero = lowered_low(zeros), high_zero = lowered_high(zeros);
+      const u32 scales = scales_at(tail, g);
       const float low = low_half(scales), high = high_half(scales);
 #pragma unroll
-      for (int i = 0; i < 4 * S::kEights; ++i)
-        sums[tile][i / 4][i % 4] += (i % 4 < 2 ? low : high) * parts[tile][i / 4][i % 4];
+      for (int i = 0; i < 4 * S::kEights; ++i) {
+        const int eight = i / 4, c = i % 4;
+        const float part = parts[tile][eight][c] + (c < 2 ? low_zero : high_zero) * totals[eight][c];
+        sums[tile][eight][c] += (c < 2 ? low : high) * part;
+      }
     }
   }
 }
@@ -301,8 +291,6 @@ EB_DEVICE void gemv(const u16* x, const u8* w, const Output& out, int k) {
   const int rounds = (chunks - S::team() + S::kTeams - 1) / S::kTeams;
   const int stride = row_bytes<S::kGroup>((k + t16x64::kInputs - 1) / t16x64::kInputs);
   auto reader = reader_of<S>(x, w, stride, out, k, mine, rounds);
-  const int length = rounds > 0 ? rounds : 1;
-  const Ahead<S> ahead{S::kAhead / length, S::kAhead % length};
   u8* const ring = memory + S::team() * S::kRingBytes;
   float* const parts = (float*)(memory + S::kTeams * S::kRingBytes);
 
@@ -314,8 +302,6 @@ EB_DEVICE void gemv(const u16* x, const u8* w, const Output& out, int k) {
     if (!kDependent) reader.copy_tokens(ring + stage * S::kStageBytes);
     reader.advance();
   }
-  for (int round = 0; round < S::kAhead; ++round)
-    Ahead<S>::ask(reader, round / length, round % length);
   if (kDependent) {
     grid_dependency_wait();
 #pragma unroll
@@ -332,7 +318,6 @@ EB_DEVICE void gemv(const u16* x, const u8* w, const Output& out, int k) {
       S::team_barrier();
       reader.copy_weights(ring + next);
       reader.copy_tokens(ring + next);
-      if (S::kAhead > 0) ahead.ask(reader);
       reader.advance();
       multiply<S>(ring + here, sums);
       next = here;
@@ -345,14 +330,11 @@ EB_DEVICE void gemv(const u16* x, const u8* w, const Output& out, int k) {
   }
 }
 
-// Registers that let a second kernel of 16 warps begin beside this one, where they suffice.
-constexpr int kResident = EB_WARPS == 16 && EB_TILES <= 2 && EB_GROUP == 128 && EB_AHEAD == 0 ? 2 : 1;
-
 // No __restrict__ on residual and y: they may be the same.
-EB_KERNEL(32 * EB_WARPS, kResident)
+EB_KERNEL(32 * EB_WARPS, 1)
 w4a16_gemv(const u16* __restrict__ x, const u8* __restrict__ w, const u16* __restrict__ bias,
            const u16* residual, void* y, int m, int n, int k) {
   const Output out{y, bias, residual, m, n};
-  gemv<Shape<EB_GROUP, EB_TOKENS, EB_TILES, EB_WARPS, EB_ROW_WARPS, EB_STAGES, EB_AHEAD>,
-       EB_EPILOGUE, EB_DEPENDENT != 0>(x, w, out, k);
+  gemv<Shape<EB_GROUP, EB_TOKENS, EB_TILES, EB_WARPS, EB_ROW_WARPS, EB_STAGES>, EB_EPILOGUE,
+       EB_DEPENDENT != 0>(x, w, out, k);
 }

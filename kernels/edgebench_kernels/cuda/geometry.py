@@ -21,9 +21,8 @@ GEMM_TOKENS = (16, 32, 64, 128)  # of a block
 # By tokens: at most 99 KB of shared memory, which every GPU since sm_80 gives a block.
 GEMM_STAGES = {16: 4, 32: 4, 64: 2, 128: 2}
 MAX_STAGES = 4
-GEMV_TILES = (1, 2, 3, 4)
-GEMV_WARPS = (16, 8, 4)  # that share K
-RESERVED_BYTES = 1 << 10  # of a block's shared memory, by the driver (sm_80 and later)
+GEMV_TILES = (1, 2, 3, 4, 7)
+GEMV_WARPS = (16, 8, 4)
 TILE_WARPS = 8  # of a block of the kernels that go tile by tile
 
 Macros = tuple[tuple[str, int], ...]
@@ -49,14 +48,13 @@ class Linear:
 class GemvTuning:
     """Free choices of `w4a16_gemv`; blocks None: one for all rows that it takes at a time.
 
-    row_warps: that share tokens, of `warps` in all.   ahead: rounds asked for before they are copied.
+    row_warps: that share tokens, of `warps` in all.
     """
 
     tiles: int = 1
     warps: int = 8
     row_warps: int = 1
     stages: int = 2
-    ahead: int = 0
     blocks: int | None = None
 
 
@@ -107,7 +105,6 @@ def gemv(linear: Linear, tuning: GemvTuning = GemvTuning()) -> Launch:
         macros=(
             *_macros(linear, tokens, tuning.tiles, tuning.warps, tuning.stages),
             ("EB_ROW_WARPS", tuning.row_warps),
-            ("EB_AHEAD", tuning.ahead),
         ),
         grid=(min(tuning.blocks or turns, turns), 1, 1),
         threads=32 * tuning.warps,
@@ -145,30 +142,43 @@ def gemv_tuning(linear: Linear, multiprocessors: int, shared_bytes: int) -> Gemv
     """A choice for a GPU with so many multiprocessors, `shared_bytes` on each for its blocks.
 
     A block for each multiprocessor, and most rows at a time of those that give the busiest of them
-    least to do, or 3 % more. As many warps as K has chunks for, up to 16; 2 to 4 stages. Dependent,
-    it takes half of the shared memory where that is enough, to begin beside the kernel before.
+    least to do, or 4 % more. Raced on an H200 at M = 1, 8 and 16 (`perf/gpu_check.py`, tunings).
     """
-    rows = {tiles: _busiest_rows(linear.n, tiles, multiprocessors) for tiles in GEMV_TILES}
-    tiles = max(tiles for tiles in GEMV_TILES if rows[tiles] <= 1.03 * min(rows.values()))
-    half = (shared_bytes - RESERVED_BYTES) // 2
-    longest = _blocks(linear.k, CHUNK_INPUTS)
-    choices = [
-        GemvTuning(tiles=tiles, warps=warps, stages=stages, blocks=multiprocessors)
-        for warps in GEMV_WARPS
-        for stages in range(MAX_STAGES, 1, -1)
-        if warps <= longest or warps == GEMV_WARPS[-1]
-    ]
+    sharing = (1, 2) if linear.m > 2 else (1,)
+    sizes = [(tiles, row_warps) for row_warps in sharing for tiles in GEMV_TILES]
+    rows = {size: _busiest_rows(linear.n, *size, multiprocessors) for size in sizes}
+    even = 1.04 * min(rows.values())
+    sizes.sort(key=lambda size: (rows[size] > even, -size[0] * size[1], -size[0]))
+    most_stages = MAX_STAGES if not linear.is_dependent else 2 if linear.m <= 2 else 3
     return next(
-        one
-        for room in ((half, shared_bytes) if linear.is_dependent else (shared_bytes,))
-        for one in choices
-        if gemv(linear, one).shared_bytes <= room
+        tuning
+        for size in sizes
+        for warps in _gemv_warps(linear, *size)
+        for stages in range(most_stages, 1, -1)
+        if gemv(linear, tuning := _gemv_of(size, warps, stages, multiprocessors)).shared_bytes
+        <= shared_bytes
     )
 
 
-def _busiest_rows(n: int, tiles: int, blocks: int) -> int:
-    """Rows of the block that has most, of 16 tiles rows at a time."""
-    return _blocks(_blocks(n, TILE_ROWS * tiles), blocks) * TILE_ROWS * tiles
+def _gemv_of(size: tuple[int, int], warps: int, stages: int, blocks: int) -> GemvTuning:
+    tiles, row_warps = size
+    return GemvTuning(tiles=tiles, warps=warps, row_warps=row_warps, stages=stages, blocks=blocks)
+
+
+def _gemv_warps(linear: Linear, tiles: int, row_warps: int) -> list[int]:
+    """Registers suffice for them, and K has a chunk for each team."""
+    most = min(16 if tiles <= 4 and linear.m <= 8 else 8, row_warps * _chunks(linear.k))
+    return [warps for warps in GEMV_WARPS if warps <= most] or [GEMV_WARPS[-1]]
+
+
+def _chunks(k: int) -> int:
+    return _blocks(k, CHUNK_INPUTS)
+
+
+def _busiest_rows(n: int, tiles: int, row_warps: int, blocks: int) -> int:
+    """Rows of the block that has most, of 16 tiles rows of each warp at a time."""
+    rows = TILE_ROWS * tiles * row_warps
+    return _blocks(_blocks(n, rows), blocks) * rows
 
 
 def gemm_tuning(linear: Linear, multiprocessors: int, shared_bytes: int) -> GemmTuning:

@@ -60,11 +60,14 @@ def _plain(*launches: Launch) -> tuple[Variant, ...]:
 def _gemv(
     m: int, group: int = 128, epilogue: int = 0, *, is_dependent: bool = False
 ) -> tuple[Variant, ...]:
-    """As it is tuned for each of GPUS."""
+    """As it is tuned for each of GPUS; beside the words' products there is one with ones."""
     linear = Linear(m=m, n=N, k=K, group=group, epilogue=epilogue, is_dependent=is_dependent)
     tunings = [geometry.gemv_tuning(linear, *gpu) for gpu in GPUS]
     found = dict.fromkeys(geometry.gemv(linear, tuning).macros for tuning in tunings)
-    return tuple(Variant(macros=macros, tensor_per_word=1) for macros in found)
+    return tuple(
+        Variant(macros=macros, tensor_per_word=-(-m // 8) * (1 + 1 / dict(macros)["EB_TILES"]))
+        for macros in found
+    )
 
 
 def _gemm(

@@ -102,10 +102,6 @@ inline Quad load_quad(const void* from, EB_SITE_PARAMETER) {
 }
 inline u32 load_word(const void* from, EB_SITE_PARAMETER) { return load_checked<u32>(from, site); }
 inline u16 load_short(const void* from, EB_SITE_PARAMETER) { return load_checked<u16>(from, site); }
-// Hardware forgives a line that is not there; here it must be.
-inline void prefetch_line(const void* at, bool go, EB_SITE_PARAMETER) {
-  if (go) load_checked<u8>(at, site);
-}
 inline void store_quad(void* to, Quad v, EB_SITE_PARAMETER) {
   emulator::check_global(to, 16, site);
   memcpy(to, &v, 16);
