@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING
@@ -52,6 +53,8 @@ class CudaTarget:
         """The GPU of this process, alone; DeviceUnavailable with the fix where it is not."""
         from edgebench_kernels.cuda.launcher import launcher_of
 
+        # As NVML numbers GPUs, so that the meter reads the board that kernels run on.
+        os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
         with kernel_errors():
             launcher = launcher_of("cuda")
             launcher.gpu.require_sole_use()

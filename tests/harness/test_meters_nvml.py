@@ -44,6 +44,11 @@ class FakeNvml:
     def nvmlDeviceGetHandleByIndex(self, index: int) -> int:
         return index
 
+    def nvmlDeviceGetHandleByUUID(self, uuid: str) -> str:
+        if not uuid.startswith("GPU-"):
+            raise NvmlError("Not Found")
+        return uuid
+
     def nvmlDeviceGetCount(self) -> int:
         return 1
 
@@ -206,3 +211,19 @@ def test_gpus_are_described_without_what_names_the_board(tmp_path: Path) -> None
     }
     assert describe_gpus(["NVIDIA H200"], tmp_path, FakeNvml("init"))[0].memory_bytes is None
     assert describe_gpus([], tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("visible", "domain"),
+    [(None, "gpu0.energy"), ("", "gpu0.energy"), ("2,0", "gpu2.energy"), ("GPU-ab", "gpu.energy")],
+)
+def test_the_gpu_that_cuda_sees_first_is_read(visible: str | None, domain: str) -> None:
+    variables = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
+    probe = NvmlMeter(nvml=FakeNvml(), variables=variables).probe()
+    assert probe.primary == domain
+
+
+def test_a_gpu_that_nvml_does_not_know_is_a_reason() -> None:
+    probe = NvmlMeter(nvml=FakeNvml(), variables={"CUDA_VISIBLE_DEVICES": "-1x"}).probe()
+    assert not probe.ok
+    assert "Not Found" in probe.reason

@@ -8,7 +8,8 @@ Source: https://docs.nvidia.com/deploy/nvml-api/group__nvmlDeviceQueries.html
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,14 +39,28 @@ def load_nvml(root: Path = machine.ROOT) -> tuple[Any, str]:
     return nvml, ""
 
 
+def first_visible(variables: Mapping[str, str]) -> str:
+    """The number (in PCI order) or UUID of the GPU that CUDA calls its first.
+
+    Where CUDA_VISIBLE_DEVICES hides all of them there is no first: 0, and nothing runs there.
+    """
+    return variables.get("CUDA_VISIBLE_DEVICES", "").split(",")[0].strip() or "0"
+
+
 class NvmlMeter:
-    """Reads one GPU board: its energy counter and its power."""
+    """Reads the GPU board that kernels run on: its energy counter and its power."""
 
     name = "nvml"
 
-    def __init__(self, root: Path = machine.ROOT, *, index: int = 0, nvml: Any = None) -> None:
+    def __init__(
+        self,
+        root: Path = machine.ROOT,
+        *,
+        nvml: Any = None,
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
         self._root = root
-        self._index = index
+        self._visible = first_visible(os.environ if variables is None else variables)
         self._nvml = nvml
         self._readers: dict[str, Callable[[], float]] = {}
 
@@ -58,7 +73,7 @@ class NvmlMeter:
                 return Probe(meter=self.name, ok=False, reason=reason)
         try:
             self._nvml.nvmlInit()
-            handle = self._nvml.nvmlDeviceGetHandleByIndex(self._index)
+            handle = self._handle()
             if self._is_partitioned(handle):
                 return Probe(
                     meter=self.name, ok=False, reason="MIG is on: NVML meters the whole GPU"
@@ -82,6 +97,11 @@ class NvmlMeter:
         values = {name: self._attempt(reader) for name, reader in self._readers.items()}
         return {name: value for name, value in values.items() if value is not None}
 
+    def _handle(self) -> Any:
+        if self._visible.isdecimal():
+            return self._nvml.nvmlDeviceGetHandleByIndex(int(self._visible))
+        return self._nvml.nvmlDeviceGetHandleByUUID(self._visible)
+
     def _attempt(self, reader: Callable[[], float]) -> float | None:
         try:
             return reader()
@@ -90,7 +110,7 @@ class NvmlMeter:
 
     def _domains(self, handle: Any, limit_W: float | None) -> tuple[list[Domain], list[str]]:
         """Try each source of a number; the counter comes first because it misses nothing."""
-        board = f"gpu{self._index}"
+        board = f"gpu{self._visible}" if self._visible.isdecimal() else "gpu"
         readers: tuple[tuple[str, str, Callable[[], float]], ...] = (
             ("energy", "mJ", lambda: int(self._nvml.nvmlDeviceGetTotalEnergyConsumption(handle))),
             ("power_instant", "mW", lambda: self._instant_mW(handle)),
