@@ -30,8 +30,8 @@
 //
 // Idea: decoded weights never see shared memory; packing has put them where products want them. Two
 //   warp groups take turns on the tensor cores by themselves: one decodes while the other's run. A
-//   product is issued as soon as its word is decoded, so that the next words' 15 to 20 instructions
-//   go beside it; in batches of 2 words of each tile it was 4 products, then 70 instructions.
+//   product is issued as soon as its word is decoded: at EB_TILES = 2 some 16 instructions apart,
+//   where batches of 2 words of each tile were 4 products, then 58 instructions.
 //   Parts of K are added through the shared memory of a cluster (cluster_sums.cuh).
 // Lost: parts of K added through global memory, in a tree: 2 us and more a level (H200).
 // Sources: own; weights as the A operand from registers, as in Machete (vLLM, 2024).

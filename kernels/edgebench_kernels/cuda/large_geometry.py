@@ -175,8 +175,8 @@ def _tall_blocks(
 
     Where one part of K is too many already: 256 rows, whose codes cost least to bring. As many
     stages as fit in `shared_bytes`, which a block has for itself. At 64 tokens these are the rows
-    and parts that were fastest on an H200 (qkv, o, gate_up and down of Llama-3-8B, M = 64); other
-    choices are reasoned, not measured.
+    and parts that were fastest on an H200 while parts were added through global memory (qkv, o,
+    gate_up and down of Llama-3-8B); other choices are reasoned, not measured.
     """
     tokens = _smallest(WGMMA_TOKENS[:2], linear.m)
     choices = [
