@@ -101,6 +101,7 @@ class EmulatedLauncher(Collector):
             grid=plan.grid,
             threads=plan.threads,
             shared_bytes=plan.shared_bytes,
+            cluster=plan.cluster,
             arguments=_arguments(plan.kernel, arguments, late),
             schedule=schedule,
         )

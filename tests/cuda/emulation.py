@@ -82,6 +82,7 @@ class Launch:
     """A launch of a variant, with the arguments of the kernel in order.
 
     An array is a buffer of exactly its size, a numpy scalar goes by value, None is a null pointer.
+    cluster: blocks along z.
     """
 
     variant: Variant
@@ -90,6 +91,7 @@ class Launch:
     shared_bytes: int
     arguments: Sequence[Argument]
     schedule: Schedule = field(default=SCHEDULES[0])
+    cluster: int = 1
 
 
 class EmulationError(Exception):
@@ -137,6 +139,7 @@ class Emulation:
             head = (
                 self.variants.index(launch.variant),
                 *launch.grid,
+                launch.cluster,
                 launch.threads,
                 launch.shared_bytes,
                 schedule.is_early,
@@ -145,7 +148,7 @@ class Emulation:
                 schedule.seed,
                 len(launch.arguments),
             )
-            parts.append(struct.pack("<11Q", *head))
+            parts.append(struct.pack("<12Q", *head))
             parts.extend(_encode_argument(argument) for argument in launch.arguments)
         return b"".join(parts)
 

@@ -31,6 +31,9 @@ from .emulation import SOURCES, EmulationError, Late, Launch, SameAs, Variant
 GUARD_BYTES = 256
 GUARD = 0xA5
 COMPILERS = 4
+HOPPER = ("wgmma", "cluster")
+"""What files or kernels are called that need one."""
+
 LOST = (700, 702, 715, 716, 717, 718, 719)
 """Result codes after which the process can do nothing more on the GPU."""
 
@@ -105,7 +108,8 @@ class Device:
         """The kernel, compiled and loaded; CompileError, NotHere."""
         if variant not in self._functions:
             path = _path(variant)
-            if "wgmma" in f"{path.name} {variant.kernel}" and self.arch != "sm_90a":
+            name = f"{path.name} {variant.kernel}"
+            if any(word in name for word in HOPPER) and self.arch != "sm_90a":
                 raise NotHere(f"{variant.kernel} is Hopper's, this is {self.arch}")
             code = compile_file(path, self.arch, dict(variant.macros), where=variant.kernel).code
             result, module = self._calls.load(code)
@@ -158,7 +162,9 @@ class Device:
     def _start(self, function: Any, launch: Launch, values: Sequence[bytes]) -> None:
         places = [ctypes.create_string_buffer(value, max(8, len(value))) for value in values]
         pointers = (ctypes.c_void_p * len(places))(*[ctypes.addressof(one) for one in places])
-        shape = LaunchShape(launch.grid, launch.threads, launch.shared_bytes, 0, False)
+        shape = LaunchShape(
+            launch.grid, launch.threads, launch.shared_bytes, 0, False, launch.cluster
+        )
         code = self._calls.launch(function, shape, ctypes.addressof(pointers))
         self._check(code, launch.variant.kernel)
 

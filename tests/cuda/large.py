@@ -17,6 +17,7 @@ from edgebench_kernels.reference import quantize_activations
 
 from .cases import Case, case_of
 from .emulation import SCHEDULES, Emulation, EmulationError, Late, Launch, Patch, Schedule
+from .real_check import scratch
 from .w4a16 import variant_of
 
 ORDER = np.arange(16).reshape(2, 8).T.reshape(-1)  # byte i of 16 holds this input: w4_bytes.cuh
@@ -36,8 +37,6 @@ class LargeCase:
     def launch(self, schedule: Schedule, patches: tuple[Patch, ...] = ()) -> Launch:
         case, plan = self.case, self.plan
         sizes = (np.int32(case.y.shape[0]), np.int32(case.weights.n), np.int32(self.k))
-        workspace = np.full(plan.workspace_bytes, 0xFF, np.uint8) if plan.counters else None
-        counters = np.zeros(plan.counters, np.uint32) if plan.counters else None
         residual = None if case.residual is None else Late(case.residual)
         late = [Late(array) for array in self.activations]
         pointers = (*late, case.weights.data, case.bias, residual, case.output())
@@ -46,7 +45,8 @@ class LargeCase:
             grid=plan.grid,
             threads=plan.threads,
             shared_bytes=plan.shared_bytes,
-            arguments=[*pointers, *sizes, workspace, counters],
+            cluster=plan.cluster,
+            arguments=[*pointers, *sizes, *scratch(plan)],
             schedule=schedule,
         )
 

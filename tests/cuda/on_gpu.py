@@ -64,7 +64,7 @@ class OnGpu:
 def _is_same(one: Launch, other: Launch) -> bool:
     return (
         one.variant == other.variant
-        and one.grid == other.grid
+        and (one.grid, one.cluster) == (other.grid, other.cluster)
         and len(one.arguments) == len(other.arguments)
         and all(a is b for a, b in zip(one.arguments, other.arguments, strict=True))
     )

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgebench_kernels.cuda import geometry
+from edgebench_kernels.cuda.scratch import SPLIT_K
 
 from .emulation import SCHEDULES, Argument, Launch, Variant
 
@@ -52,6 +53,7 @@ def launch(plan: geometry.Launch, arguments: Sequence[Argument]) -> Launch:
         grid=plan.grid,
         threads=plan.threads,
         shared_bytes=plan.shared_bytes,
+        cluster=plan.cluster,
         arguments=arguments,
         schedule=SCHEDULES[0],
     )
@@ -81,7 +83,12 @@ def _bytes(array: NDArray) -> NDArray[np.uint8]:
 
 
 def scratch(plan: geometry.Launch) -> list[Argument]:
-    """Workspace in any state and counters that are zero; None where the launch needs none."""
+    """Workspace in any state and counters that are zero; None where the launch needs none.
+
+    Empty for a kernel that takes neither.
+    """
+    if plan.kernel not in SPLIT_K:
+        return []
     if not plan.counters:
         return [None, None]
     return [np.full(plan.workspace_bytes, 0xFF, np.uint8), np.zeros(plan.counters, np.uint32)]

@@ -201,7 +201,7 @@ def _check_linears(
         case, activations, inputs = _case(plan, m, made)
         y = np.full((m, matrix.outputs), np.nan, dtype)
         sizes = [np.int32(m), np.int32(matrix.n), np.int32(inputs)]
-        extra = [*NO_STREAM] if plan.kernel == "w4a16_gemv" else scratch(plan)
+        extra = NO_STREAM if plan.kernel == "w4a16_gemv" else scratch(plan)
         arguments = [*activations, made.packed.data, None, None, y, *sizes, *extra]
         arrays = twice(runner, plan, arguments)
         y = arrays[-3 if plan.counters else -1]

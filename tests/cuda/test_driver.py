@@ -308,6 +308,9 @@ def test_shared_memory_that_the_driver_refuses() -> None:
         ({"threads": 1056}, "whole warps"),
         ({"shared_bytes": (227 << 10) + 1}, "at most 232448 bytes .* on sm_90a, got 232449"),
         ({"shared_bytes": -1}, "shared memory"),
+        ({"grid": (1, 1, 16), "cluster": 16}, "clusters of at most 8 blocks on sm_90a, .*got 16"),
+        ({"grid": (1, 1, 6), "cluster": 4}, "which divide 6, got 4"),
+        ({"cluster": 0}, "clusters"),
         ({"arguments": ARGUMENTS[:-1]}, r"pointer, int32, .*int32, got \("),
         ({"arguments": (*ARGUMENTS, 0)}, "please report it"),
         ({"arguments": (*ARGUMENTS[:-1], 2**31)}, "please report it"),  # no int32
@@ -321,6 +324,15 @@ def test_a_launch_that_cannot_be(options: dict[str, Any], said: str) -> None:
     with pytest.raises(LaunchError, match=rf"^\[toy\] expected .*{said}"):
         launch(kernel, **options)
     assert calls.launches == []
+
+
+def test_clusters_reach_the_driver_where_there_are_any() -> None:
+    calls = fake()
+    launch(toy(calls), grid=(3, 1, 4), cluster=4)
+    assert [one.shape.cluster for one in calls.launches] == [4]
+    older = fake(gpu_capability=(8, 9))
+    with pytest.raises(LaunchError, match="clusters of at most 1 blocks on sm_89"):
+        launch(toy(older), grid=(3, 1, 4), cluster=4)
 
 
 # -------------------------------------------------------------------------------- other processes

@@ -99,6 +99,9 @@ try:
     kernel.launch(grid=(5, 6, 7), threads=96, arguments=arguments, stream=0x77)
     large = {"shared_bytes": 60000, "overlap": True}
     kernel.launch(grid=(8, 1, 1), threads=32, arguments=arguments, stream=0x78, **large)
+    cluster = {"grid": (8, 1, 4), "threads": 32, "arguments": arguments, "cluster": 4}
+    kernel.launch(**cluster, stream=0x79)
+    kernel.launch(**cluster, stream=0x7A, overlap=True)
     print(gpu.name, gpu.arch, gpu.memory_bytes())
 except CudaError as err:
     sys.exit(f"{type(err).__name__}: {err}")
@@ -167,7 +170,11 @@ def test_the_real_calls_reach_the_driver_as_c_wants_them(
         "cuLaunchKernel function grid 5 6 7 block 96 1 1 shared 0 stream 0x77 extra 0: " + shown,
         "cuFuncSetAttribute function 8 60000",  # MAX_DYNAMIC_SHARED_SIZE_BYTES
         "cuLaunchKernelEx function grid 8 1 1 block 32 1 1 shared 60000 stream 0x78 extra 0 "
-        "attributes 1: 6=1: " + shown,  # PROGRAMMATIC_STREAM_SERIALIZATION
+        "attributes 6=1: " + shown,  # PROGRAMMATIC_STREAM_SERIALIZATION
+        "cuLaunchKernelEx function grid 8 1 4 block 32 1 1 shared 0 stream 0x79 extra 0 "
+        "attributes 4=1x1x4: " + shown,  # CLUSTER_DIMENSION
+        "cuLaunchKernelEx function grid 8 1 4 block 32 1 1 shared 0 stream 0x7a extra 0 "
+        "attributes 6=1 4=1x1x4: " + shown,
         "cuMemGetInfo",
     ]
 

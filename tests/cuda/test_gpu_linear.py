@@ -44,8 +44,8 @@ class Table:
 
 
 TABLES = [
-    Table("sm_90a", "w4a16", (1, 17, 65), {"w4a16_gemv", "w4a16_gemm", "w4a16_wgmma"}),
-    Table("sm_86", "w4a16", (513,), {"w4_dequant", "swiglu"}),
+    Table("sm_90a", "w4a16", (1, 17), {"w4a16_gemv", "w4a16_wgmma"}),
+    Table("sm_86", "w4a16", (9, 513), {"w4a16_gemm", "w4_dequant", "swiglu"}),
     Table("sm_90a", "w4a8", (1, 65), {"quantize", "w4a8_gemm", "w4a8_wgmma"}, 3e-2),
     Table("sm_90a", "w4a8-token", (17, 64), {"quantize", "w4a8_gemm", "w4a8_wgmma"}, 3e-2),
 ]

@@ -37,8 +37,34 @@ def test_tunings_fit_their_gpu(kernel: str, gpu: str, group: int, m: int) -> Non
         assert (rows - 1) * block_rows < n <= rows * block_rows
         blocks = columns * rows * splits
         assert splits == 1 or (blocks <= 2 * multiprocessors and k // 128 // splits >= 4)
-        assert plan.counters == (blocks if splits > 1 else 0)
+        is_cluster = "wgmma" in kernel
+        assert plan.cluster == (splits if is_cluster else 1)
+        assert plan.counters == (blocks if splits > 1 and not is_cluster else 0)
         assert plan.workspace_bytes == 4 * plan.counters * macros["EB_TOKENS"] * block_rows
+        assert not is_cluster or plan.shared_bytes >= 4 * macros["EB_TOKENS"] * (block_rows + 4)
+
+
+@pytest.mark.parametrize(
+    ("n", "k", "m", "tiles", "splits"),
+    [
+        (6144, 4096, 64, 1, 2),
+        (4096, 4096, 64, 1, 4),
+        (28672, 4096, 64, 2, 1),
+        (4096, 14336, 64, 1, 4),
+        (4096, 4096, 256, 1, 2),
+        (6144, 4096, 2048, 2, 1),
+        (576, 1536, 64, 1, 2),
+    ],
+)
+def test_blocks_fill_an_h200_once(n: int, k: int, m: int, tiles: int, splits: int) -> None:
+    linear = Linear(m=m, n=n, k=k, group=128)
+    tuning = large.wgmma_tuning(linear, 132, ARCHITECTURES["sm_90a"].shared_bytes)
+    assert (tuning.tiles, tuning.splits) == (tiles, splits)
+
+
+def test_parts_of_k_are_a_clusters_blocks() -> None:
+    with pytest.raises(ValueError, match=r"splits must be one of \(1, 2, 4, 8\), got 3"):
+        large.w4a16_wgmma(Linear(m=1, n=16, k=64, group=64), large.WgmmaTuning(splits=3))
 
 
 @pytest.mark.parametrize("group", [32, 64, 128])

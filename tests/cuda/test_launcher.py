@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -55,7 +56,7 @@ def test_a_launch_carries_addresses_numbers_and_nothing() -> None:
     [launched] = calls.launches
     places = codes.data_ptr(), scale.data_ptr() + 16
     assert launched.arguments == (*places, None, places[0], 16, 64, 64, 0)
-    assert launched.shape == (PLAN.grid, PLAN.threads, PLAN.shared_bytes, 0x500, False)
+    assert launched.shape == (PLAN.grid, PLAN.threads, PLAN.shared_bytes, 0x500, False, 1)
     gpu.run(PLAN, [codes, scale, None, codes, 16, 64, 64, 0])
     assert len(calls.loaded) == 1
 
@@ -67,6 +68,12 @@ def test_kernels_overlap_on_hopper_only(capability: tuple[int, int], can: bool) 
     gpu.run(PLAN, [0, 0, 0, 0, 16, 64, 64, 0], overlap=True)
     gpu.run(PLAN, [0, 0, 0, 0, 16, 64, 64, 0])
     assert [launched.shape.overlap for launched in calls.launches] == [can, False]
+
+
+def test_a_plans_cluster_reaches_the_driver() -> None:
+    gpu, calls = launcher_with((9, 0))
+    gpu.run(replace(PLAN, grid=(1, 1, 2), cluster=2), [0, 0, 0, 0, 16, 64, 64, 0])
+    assert [launched.shape.cluster for launched in calls.launches] == [2]
 
 
 def test_a_tensor_elsewhere_is_refused() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import types
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,12 @@ def test_arguments_go_in_and_buffers_come_back() -> None:
     assert calls.launches[-1].shape == LaunchShape((2, 1, 1), 64, 0, 0, False)
     assert calls.launches[-1].arguments[3:] == (0.5, None)
     assert not memory.blocks, "all memory is given back"
+
+
+def test_clusters_are_launched() -> None:
+    device, _, calls = device_of(double, "pointer", "pointer", "int32")
+    device.launch(replace(launch(X, np.zeros_like(X), np.int32(6)), grid=(1, 1, 4), cluster=4))
+    assert calls.launches[-1].shape.cluster == 4
 
 
 def test_the_same_buffer_twice() -> None:

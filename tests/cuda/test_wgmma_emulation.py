@@ -24,11 +24,23 @@ A16 = {
     "group K, two warp groups": wgmma_case(
         20, random_tensor(130, 640, 640, 5), BIAS | RESIDUAL, tokens=64, warps=8
     ),
-    "split K": wgmma_case(
-        18, random_tensor(40, 896, 128, 6), BIAS | RESIDUAL, tokens=64, warps=8, splits=3
+    "clusters of 2": wgmma_case(
+        18, random_tensor(40, 896, 128, 6), BIAS | RESIDUAL, tokens=64, warps=8, splits=2
+    ),
+    "clusters of 4, two rows of blocks, swiglu": wgmma_case(
+        67, random_tensor(144, 640, 64, 10), SWIGLU | BIAS, tiles=2, splits=4, **SMALL
+    ),
+    "clusters of 8, of which some have no chunk": wgmma_case(
+        37, random_tensor(33, 704, 64, 11), RESIDUAL | FLOAT_OUT, splits=8, **SMALL
+    ),
+    "clusters of 8, swiglu": wgmma_case(
+        64, random_tensor(40, 1024, 128, 12), SWIGLU | RESIDUAL, splits=8, **SMALL
     ),
     "two tiles, swiglu": wgmma_case(
         40, random_tensor(144, 512, 128, 7), SWIGLU, tokens=64, warps=4, tiles=2, stages=3
+    ),
+    "four warp groups, clusters of 2": wgmma_case(
+        50, random_tensor(260, 512, 128, 13), BIAS, tokens=64, warps=16, splits=2
     ),
     "128 tokens": wgmma_case(130, random_tensor(40, 256, 64, 8), tokens=128, warps=4),
     "256 tokens": wgmma_case(200, random_tensor(24, 128, 128, 9), tokens=256, warps=4),
@@ -42,8 +54,17 @@ A8 = {
     "a8: group K, two warp groups": a8_case(
         20, random_tensor(130, 1280, 1280, 24), BIAS | RESIDUAL, is_wgmma=True, tokens=64, warps=8
     ),
-    "a8: split K": a8_case(
-        18, random_tensor(40, 896, 128, 25), BIAS | RESIDUAL, is_wgmma=True, tokens=64, splits=3
+    "a8: clusters of 2": a8_case(
+        18, random_tensor(40, 896, 128, 25), BIAS | RESIDUAL, is_wgmma=True, tokens=64, splits=2
+    ),
+    "a8: clusters of 4, two rows of blocks": a8_case(
+        67, random_tensor(80, 832, 64, 28), FLOAT_OUT, splits=4, **A8_SMALL
+    ),
+    "a8: clusters of 8, of which some have no chunk": a8_case(
+        9, random_tensor(33, 320, 64, 29), RESIDUAL, is_token_scale=True, splits=8, **A8_SMALL
+    ),
+    "a8: four warp groups": a8_case(
+        17, random_tensor(260, 256, 64, 30), is_wgmma=True, tokens=64, warps=16
     ),
     "a8: two tiles, swiglu": a8_case(
         40, random_tensor(144, 640, 128, 26), SWIGLU, tiles=2, stages=5, **A8_SMALL
@@ -57,31 +78,36 @@ CASES = A16 | A8
 RING = wgmma_case(33, random_tensor(17, 1088, 64, 40), **SMALL)
 GROUPS = wgmma_case(33, random_tensor(17, 1088, 64, 40), tokens=64, warps=8)
 A8_RING = a8_case(33, random_tensor(17, 1088, 64, 41), is_wgmma=True, tokens=64, warps=8)
+CLUSTER = wgmma_case(33, random_tensor(40, 1088, 64, 42), RESIDUAL, splits=4, **SMALL)
+PLAIN = (RING, GROUPS, A8_RING, CLUSTER)
 FILE, A8_FILE, PRIM = "w4a16_wgmma.cu", "w4a8_wgmma.cu", "prim_wgmma.cuh"
-SCALE = "      scale_fragment(of.scales[tile], a[tile][1]);\n"
+SUMS = "cluster_sums.cuh"
+SCALE = "      scale_fragment(of.scales[tile], a);\n"
+IN_USE = "numbers|copied without"
 ARRIVE = "  copy_wait<kPending>();\n  async_fence();\n  warp_barrier();\n"
 BUGS = {
     # order of products
     "no fence": Bug(
         of=RING,
-        patch=(FILE, "    wgmma_fence();\n", ""),
+        patch=(FILE, "      wgmma_fence();\n", ""),
         seen="no wgmma_fence before it",
         in_all=True,
     ),
     "scaled behind the fence": Bug(
         of=RING,
-        patch=(
-            FILE,
-            f"{SCALE}    }}\n    wgmma_fence();\n",
-            "    }\n    wgmma_fence();\n    for (int tile = 0; tile < S::kTiles; ++tile)\n" + SCALE,
-        ),
+        patch=(FILE, f"{SCALE}      wgmma_fence();\n", f"      wgmma_fence();\n{SCALE}"),
         seen="registers written since",
         in_all=True,
     ),
-    "no wait": Bug(of=RING, patch=(FILE, "    wgmma_wait<1>();\n", "")),
-    "one wait too few": Bug(of=RING, patch=(FILE, "wgmma_wait<1>", "wgmma_wait<2>")),
+    "no wait": Bug(of=RING, patch=(FILE, "      wgmma_wait<kUnderWay - 1>();\n", "")),
+    "one wait too few": Bug(
+        of=RING, patch=(FILE, "wgmma_wait<kUnderWay - 1>", "wgmma_wait<kUnderWay>")
+    ),
+    "a fragment that is in use": Bug(
+        of=RING, patch=(FILE, "= fragments[product % kUnderWay]", "= fragments[product % 3]")
+    ),
     "no last wait": Bug(of=A16["group 32"], patch=(FILE, "  wgmma_wait<0>();\n", "")),
-    "no commit": Bug(of=RING, patch=(FILE, "    wgmma_commit();\n", "")),
+    "no commit": Bug(of=RING, patch=(FILE, "      wgmma_commit();\n", "")),
     # memory
     "activations before they are there": Bug(
         of=RING, patch=(FILE, "  grid_dependency_wait();\n", ""), in_all=True
@@ -138,24 +164,46 @@ BUGS = {
     # fragments
     "steps swapped": Bug(
         of=RING,
-        patch=(FILE, "(batch % 2 * 2 + word) * 2", "(batch % 2 * 2 + 1 - word) * 2"),
+        patch=(FILE, "+ step % 4 * 2;", "+ (step % 4 ^ 1) * 2;"),
         in_all=True,
     ),
-    "words of the other batch": Bug(
-        of=RING, patch=(FILE, "batch % 2 * 8);", "(1 - batch % 2) * 8);"), in_all=True
+    "words of another step": Bug(
+        of=RING, patch=(FILE, "[tile], step % 4)", "[tile], step % 4 ^ 2)"), in_all=True
     ),
     "scale applied twice": Bug(of=RING, patch=(FILE, SCALE, SCALE + SCALE), in_all=True),
     "scale of the other row": Bug(
         of=RING, patch=("w4_tile.cuh", "scales, 0x1010", "scales, 0x3232"), in_all=True
     ),
     "tiles in another order": Bug(
-        of=GROUPS,
-        patch=(
-            "fragments.cuh",
-            "warp_id() / kTokenWarps * 16 * kTiles",
-            "(warp_id() ^ 1) * 16 * kTiles",
-        ),
+        of=GROUPS, patch=(SUMS, "column = warp_id()", "column = (warp_id() ^ 1)"), in_all=True
+    ),
+    # sums
+    "sums over stages in use": Bug(
+        of=GROUPS, patch=(SUMS, "  barrier();\n  lay_down", "  lay_down"), seen=IN_USE
+    ),
+    "sums read before they are there": Bug(
+        of=GROUPS, patch=(SUMS, "    barrier();\n    store_share", "    store_share")
+    ),
+    "siblings' sums read before they are there": Bug(
+        of=CLUSTER, patch=(SUMS, "  cluster_barrier();\n", "  barrier();\n")
+    ),
+    "ended while siblings read": Bug(
+        of=CLUSTER,
+        patch=(SUMS, "  cluster_barrier_relaxed();\n", ""),
+        seen="a sibling that has ended",
+    ),
+    "a sibling left out": Bug(
+        of=CLUSTER,
+        patch=(SUMS, "block = 1; block < kBlocks", "block = 2; block < kBlocks"),
         in_all=True,
+    ),
+    "own sums alone": Bug(
+        of=CLUSTER,
+        patch=(SUMS, "sibling_address(from, block)", "sibling_address(from, rank)"),
+        in_all=True,
+    ),
+    "tokens of the first block": Bug(
+        of=CLUSTER, patch=(SUMS, "* kBlocks + rank;", "* kBlocks + rank % 1;"), in_all=True
     ),
     # int8
     "a8: no wait": Bug(of=A8_RING, patch=(A8_FILE, "    wgmma_wait<0>();\n", "")),
@@ -216,7 +264,7 @@ BUGS = {
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Emulation:
-    variants = [variant_of(case.plan) for case in (*CASES.values(), RING, GROUPS, A8_RING)]
+    variants = [variant_of(case.plan) for case in (*CASES.values(), *PLAIN)]
     variants += [variant_of(bug.of.plan, (bug.patch,)) for bug in BUGS.values()]
     return Emulation(tmp_path_factory.mktemp("wgmma"), variants)
 
@@ -232,5 +280,5 @@ def test_a_planted_bug_is_caught(program: Emulation, name: str) -> None:
 
 
 def test_without_a_bug_all_is_well(program: Emulation) -> None:
-    for case in (RING, GROUPS, A8_RING):
+    for case in PLAIN:
         check_in_all_schedules(program, case)

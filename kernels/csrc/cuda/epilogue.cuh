@@ -7,8 +7,9 @@
 //     kResidual  + residual[token][output]
 //     kFloatOut  outputs are fp32 instead of fp16
 //
-// Everything is fp32 until the one rounding at the end. A thread makes 8 neighbouring outputs,
-// which are one 16-byte store where rows of y are 16-byte aligned.
+// Everything is fp32 until the one rounding at the end. A thread makes 4 neighbouring outputs, so
+// that a warp reads its sums 16 bytes a lane, without bank conflicts (SwiGLU: two lanes a bank);
+// they are one store where outputs come in fours.
 #ifndef EDGEBENCH_CUDA_EPILOGUE_CUH_
 #define EDGEBENCH_CUDA_EPILOGUE_CUH_
 
@@ -20,7 +21,7 @@ constexpr int kSwiGlu = 4;
 constexpr int kFloatOut = 8;
 constexpr int kStream = 16;  // of the GEMV alone: stream.cuh
 constexpr int kNormed = 32;
-constexpr int kUnit = 8;  // outputs of a thread
+constexpr int kUnit = 4;  // outputs of a thread
 
 struct Output {
   void* y;              // fp16 or fp32 [m, outputs]
@@ -33,85 +34,129 @@ EB_DEVICE float silu(float x) {
   return x * reciprocal_fast(1.0f + exp2_fast(-1.4426950408889634f * x));
 }
 
-// v = 8 outputs from the columns of one unit.
-template <int kFlags>
-EB_DEVICE void fuse(const Output& out, const float* columns, int output, float* v) {
-  if constexpr ((kFlags & kSwiGlu) != 0) {
-    const int half = out.n / 2;
-#pragma unroll
-    for (int i = 0; i < kUnit; ++i) {
-      float gate = columns[i], up = columns[i + 8];
-      if ((kFlags & kBias) != 0 && output + i < half) {
-        gate += half_to_float(out.bias[output + i]);
-        up += half_to_float(out.bias[half + output + i]);
-      }
-      v[i] = silu(gate) * up;
-    }
+EB_DEVICE void widen_quad(Quad quad, float* v) {
+  v[0] = bits_float(quad.x);
+  v[1] = bits_float(quad.y);
+  v[2] = bits_float(quad.z);
+  v[3] = bits_float(quad.w);
+}
+
+// v = 4 halves, of which `count` exist; `whole`: all of them, 8-byte aligned.
+EB_DEVICE void load_halves(const u16* from, int count, bool whole, float* v) {
+  if (whole) {
+    const u64 word = *(const u64*)from;  // not load_word: may be y
+    v[0] = low_half((u32)word);
+    v[1] = high_half((u32)word);
+    v[2] = low_half((u32)(word >> 32));
+    v[3] = high_half((u32)(word >> 32));
   } else {
 #pragma unroll
-    for (int i = 0; i < kUnit; ++i) {
-      v[i] = columns[i];
-      if ((kFlags & kBias) != 0 && output + i < out.n) v[i] += half_to_float(out.bias[output + i]);
-    }
+    for (int i = 0; i < kUnit; ++i) v[i] = i < count ? half_to_float(from[i]) : 0.0f;
   }
 }
 
-// y[at ..] = v, fused with the residual; `whole`: all 8 exist, and `at` is a multiple of 8.
+// Four outputs of a token.
 template <int kFlags>
-EB_DEVICE void store(const Output& out, s64 at, int count, bool whole, float* v) {
-  if constexpr ((kFlags & kResidual) != 0) {
-    if (whole) {
-      const Quad r = *(const Quad*)(out.residual + at);  // not load_quad: may be y
-      const u32 words[4] = {r.x, r.y, r.z, r.w};
+struct Unit {
+  static constexpr bool kPairs = (kFlags & kSwiGlu) != 0;
+  static constexpr int kQuads = kPairs ? 2 : 1;  // of sums: gates, ups
+  static constexpr int kColumns = kQuads * kUnit;
+
+  float sums[kQuads][kUnit];
+  float residual[kUnit];
+  int token, output, count;  // count: of outputs that exist, from `output` on
+
+  // The first of the columns of a quad of unit `unit`.
+  EB_DEVICE static int column(int unit, int quad) {
+    return kPairs ? unit / 2 * 16 + quad * 8 + unit % 2 * kUnit : unit * kUnit;
+  }
+  EB_DEVICE static int outputs(const Output& out) { return kPairs ? out.n / 2 : out.n; }
+
+  // Which outputs it is.
+  EB_DEVICE void place(const Output& out, int of_token, int first_row, int unit) {
+    const int all = outputs(out);
+    token = of_token;
+    output = first_row / kColumns * kUnit + unit * kUnit;
+    count = token >= out.m || output >= all ? 0 : all - output;
+  }
+
+  EB_DEVICE void load_residual(const Output& out) {
+    const int all = outputs(out);
+    if ((kFlags & kResidual) != 0 && count > 0)
+      load_halves(out.residual + (s64)token * all + output, count, all % kUnit == 0, residual);
+  }
+
+  // v = the sums with bias and SwiGLU.
+  EB_DEVICE void fuse(const Output& out, bool whole, float* v) const {
+    float bias[kQuads][kUnit] = {};
+    if constexpr ((kFlags & kBias) != 0) {
 #pragma unroll
-      for (int i = 0; i < kUnit; ++i)
-        v[i] += i % 2 ? high_half(words[i / 2]) : low_half(words[i / 2]);
-    } else {
+      for (int i = 0; i < kQuads; ++i)
+        load_halves(out.bias + i * (out.n / 2) + output, count, whole, bias[i]);
+    }
+#pragma unroll
+    for (int i = 0; i < kUnit; ++i) {
+      v[i] = sums[0][i];
+      if ((kFlags & kBias) != 0) v[i] += bias[0][i];
+      if constexpr (kPairs) {
+        const float up = (kFlags & kBias) != 0 ? sums[1][i] + bias[1][i] : sums[1][i];
+        v[i] = silu(v[i]) * up;
+      }
+      if ((kFlags & kResidual) != 0) v[i] += residual[i];
+    }
+  }
+
+  // Stores what exists of it.
+  EB_DEVICE void end(const Output& out) const {
+    if (count <= 0) return;
+    const int all = outputs(out);
+    const bool whole = all % kUnit == 0;
+    const s64 at = (s64)token * all + output;
+    float v[kUnit];
+    fuse(out, whole, v);
+    if constexpr ((kFlags & kFloatOut) != 0) {
+      float* const y = (float*)out.y + at;
+      if (whole) {
+        store_quad(y, {float_bits(v[0]), float_bits(v[1]), float_bits(v[2]), float_bits(v[3])});
+        return;
+      }
 #pragma unroll
       for (int i = 0; i < kUnit; ++i) {
-        if (i < count) v[i] += half_to_float(out.residual[at + i]);
+        if (i < count) y[i] = v[i];
+      }
+    } else {
+      u16* const y = (u16*)out.y + at;
+      if (whole) {
+        *(u64*)y = (u64)floats_to_half2(v[2], v[3]) << 32 | floats_to_half2(v[0], v[1]);
+        return;
+      }
+#pragma unroll
+      for (int i = 0; i < kUnit; ++i) {
+        if (i < count) y[i] = float_to_half(v[i]);
       }
     }
   }
-  if constexpr ((kFlags & kFloatOut) != 0) {
-    float* const y = (float*)out.y + at;
-    if (whole) {
-      store_quad(y, {float_bits(v[0]), float_bits(v[1]), float_bits(v[2]), float_bits(v[3])});
-      store_quad(y + 4, {float_bits(v[4]), float_bits(v[5]), float_bits(v[6]), float_bits(v[7])});
-      return;
-    }
-#pragma unroll
-    for (int i = 0; i < kUnit; ++i) {
-      if (i < count) y[i] = v[i];
-    }
-  } else if (whole) {
-    store_quad((u16*)out.y + at, {floats_to_half2(v[0], v[1]), floats_to_half2(v[2], v[3]),
-                                  floats_to_half2(v[4], v[5]), floats_to_half2(v[6], v[7])});
-  } else {
-    u16* const y = (u16*)out.y + at;
-#pragma unroll
-    for (int i = 0; i < kUnit; ++i) {
-      if (i < count) y[i] = float_to_half(v[i]);
-    }
-  }
-}
+};
 
-// `tokens` x `columns` sums, rows `stride` apart, become the outputs of tokens first_token .. and
-// packed rows first_row .. This is worker `me` of `workers`: the block's threads, or a warp's lanes.
+// `tokens` x `columns` sums, rows `stride` apart (a multiple of 4), become the outputs of tokens
+// first_token .. and packed rows first_row .. This is worker `me` of `workers`: the block's
+// threads, or a warp's lanes.
 template <int kFlags>
 EB_DEVICE void store_sums(const Output& out, const float* sums, int stride, int tokens, int columns,
                           int first_token, int first_row, int me, int workers) {
-  constexpr int kColumns = (kFlags & kSwiGlu) != 0 ? 16 : 8;  // of a unit
-  const int outputs = (kFlags & kSwiGlu) != 0 ? out.n / 2 : out.n;
-  const int units = columns / kColumns;
+  using U = Unit<kFlags>;
+  const int units = columns / U::kColumns;
   for (int i = me; i < tokens * units; i += workers) {
-    const int token = first_token + i / units, unit = i % units;
-    const int output = first_row / kColumns * kUnit + unit * kUnit;
-    const int count = outputs - output;
-    if (token >= out.m || count <= 0) continue;
-    float v[kUnit];
-    fuse<kFlags>(out, sums + i / units * stride + unit * kColumns, output, v);
-    store<kFlags>(out, (s64)token * outputs + output, count, outputs % kUnit == 0, v);
+    U unit;
+    unit.place(out, first_token + i / units, first_row, i % units);
+    if (unit.count <= 0) continue;
+#pragma unroll
+    for (int quad = 0; quad < U::kQuads; ++quad) {
+      const float* const at = sums + i / units * stride + U::column(i % units, quad);
+      widen_quad(*(const Quad*)at, unit.sums[quad]);
+    }
+    unit.load_residual(out);
+    unit.end(out);
   }
 }
 template <int kFlags>

@@ -3,37 +3,40 @@
 // Formula: w4a16_gemv.cu; weights s (c - z) are rounded to fp16 before they are multiplied, as if
 //   the matrix had been dequantized.
 //
-// Arguments: as in w4a16_gemm.cu.
+// Arguments: as in w4a16_gemm.cu, but for workspace and counters.
 // Macros: EB_GROUP 32 64 128, EB_TOKENS 64 128 256 (of a block), EB_TILES (rows of tiles of a
 //   warp), EB_WARPS (a multiple of 4), EB_STAGES >= 3, EB_EPILOGUE (epilogue.cuh). A thread holds
 //   EB_TILES EB_TOKENS / 2 sums: at most 128.
-// Launch: grid (ceil(m / EB_TOKENS), ceil(n / 16 EB_TILES EB_WARPS), parts of K), 32 EB_WARPS
-//   threads; shared bytes, workspace and counters as large_geometry.py's w4a16_wgmma().
-//   Neighbouring blocks share weights: DRAM reads them once.
+// Launch: grid (ceil(m / EB_TOKENS), ceil(n / 16 EB_TILES EB_WARPS), parts of K: 1, 2, 4 or 8),
+//   clusters of (1, 1, parts) blocks, 32 EB_WARPS threads, shared bytes as large_geometry.py's
+//   w4a16_wgmma(). Neighbouring blocks share weights: DRAM reads them once.
 //
 // Picture: a word of layout T16x64 is wgmma's A operand in registers, 16 rows x 16 inputs of each
 //   warp; its B operand, the tokens, is read from shared memory by the tensor cores.
 //
 //     block:    EB_TOKENS tokens x 16 EB_TILES EB_WARPS rows
 //     product:  m64 n EB_TOKENS k16: a tile of each of 4 warps x all tokens, one word
-//     batch:    2 words of each tile, decoded while the batch before is multiplied
+//     4 products of a warp group are under way at most, while the word of the next one is decoded
 //     stage:    128 inputs: | tokens x 64 halfs | tokens x 64 halfs | rows of tiles x chunk |
 //
 //   Chunk c's copies are asked for while chunk c - EB_STAGES + 2 is multiplied, into the slot of
-//   the chunk before that: it is done with, as every warp waits for all but its last batch.
+//   the chunk before that: it is done with, as every warp waits for all but its last 3 products.
 //
 // Roofline: 64 x 16 x EB_TOKENS products take EB_TOKENS / 2 cycles of a multiprocessor's tensor
-//   cores (64 at 128 tokens); its four schedulers issue 23 instructions a word meanwhile (sm_90a,
+//   cores (64 at 128 tokens); its four schedulers issue 24 instructions a word meanwhile (sm_90a,
 //   G = 128, 256 rows x 128 tokens), all included. The L2 gives a block (2 EB_TOKENS + 0.52 rows) /
 //   (rows EB_TOKENS / 2048) bytes a cycle: 24 for 256 rows x 128 tokens, 36 for 128 x 256: so tall
 //   blocks. Time: not yet measured on a GPU.
 //
 // Idea: decoded weights never see shared memory; packing has put them where products want them. Two
-//   warp groups take turns on the tensor cores by themselves: one decodes while the other's run.
+//   warp groups take turns on the tensor cores by themselves: one decodes while the other's run. A
+//   product is issued as soon as its word is decoded: at EB_TILES = 2 some 16 instructions apart,
+//   where batches of 2 words of each tile were 4 products, then 58 instructions.
+//   Parts of K are added through the shared memory of a cluster (cluster_sums.cuh).
+// Lost: parts of K added through global memory, in a tree: 2 us and more a level (H200).
 // Sources: own; weights as the A operand from registers, as in Machete (vLLM, 2024).
-#include "fragments.cuh"
+#include "cluster_sums.cuh"
 #include "prim_wgmma.cuh"
-#include "split_k.cuh"
 #include "w4_reader.cuh"
 
 template <int kGroupInputs, int kTokenCount, int kTileCount, int kWarpCount, int kStageCount>
@@ -88,11 +91,9 @@ EB_DEVICE HalfReader<S> half_reader(const u16* x, int m, int k) {
   return {x, (u32)token * (k / 8) + thread % HalfReader<S>::kUnits, m - token, k};
 }
 
-// A fragments of two batches: a[batch % 2][tile][word].
-template <class S>
-struct Batches {
-  u32 a[2][S::kTiles][2][4];
-};
+EB_DEVICE u32 word_of(const Quad& quad, int i) {
+  return i == 0 ? quad.x : i == 1 ? quad.y : i == 2 ? quad.z : quad.w;
+}
 
 // What a group of each of the warp's tiles is decoded with.
 template <class S>
@@ -110,46 +111,48 @@ struct GroupOf {
   }
 };
 
-// Issues the products of a chunk. `between` is called when the first of its batches is under way;
-// when this returns the last one still is.
+// A fragments of the products that are under way: a[product % kUnderWay].
+constexpr int kUnderWay = 4;
+using Fragments = u32[kUnderWay][4];
+
+// Issues the products of a chunk, each of which is under way while the next ones are decoded.
+// `between` is called when there are as many as may be; when this returns the last ones still are.
 template <class S, class Between>
-EB_DEVICE void multiply(const u8* stage, Batches<S>& batches,
+EB_DEVICE void multiply(const u8* stage, Fragments& fragments,
                         float (&sums)[S::kTiles][S::kEights][4], const Between& between) {
   const u8* const weights = stage + 2 * S::kHalfBytes + warp_id() * S::kTiles * S::kTileBytes;
   const u64 rows = matrix_descriptor(stage);
   GroupOf<S> of;
+  Quad words[2][S::kTiles];  // of each half of the chunk
 #pragma unroll
-  for (int batch = 0; batch < t16x64::kChunkInputs / 32; ++batch) {
-    auto& a = batches.a[batch % 2];
-    if (batch % (S::kGroup / 32) == 0) of.load(weights, batch / (S::kGroup / 32));
+  for (int i = 0; i < 2 * S::kTiles; ++i) {
+    const int half = i / S::kTiles, tile = i % S::kTiles;
+    words[half][tile] =
+        *(const Quad*)(weights + tile * S::kTileBytes + codes_at<S::kGroup>(half) + 16 * lane_id());
+  }
+#pragma unroll
+  for (int step = 0; step < t16x64::kChunkInputs / 16; ++step) {
+    if (step % (S::kGroup / 16) == 0) of.load(weights, step / (S::kGroup / 16));
+    const u64 inputs = rows + step / 4 * (S::kHalfBytes / 16) + step % 4 * 2;
 #pragma unroll
     for (int tile = 0; tile < S::kTiles; ++tile) {
-      const u64 words =
-          *(const u64*)(weights + tile * S::kTileBytes + codes_at<S::kGroup>(batch / 2) +
-                        16 * lane_id() + batch % 2 * 8);
-      decode((u32)words, of.zeros[tile], a[tile][0]);
-      decode((u32)(words >> 32), of.zeros[tile], a[tile][1]);
-      scale_fragment(of.scales[tile], a[tile][0]);
-      scale_fragment(of.scales[tile], a[tile][1]);
+      const int product = step * S::kTiles + tile;
+      u32* const a = fragments[product % kUnderWay];
+      decode(word_of(words[step / 4][tile], step % 4), of.zeros[tile], a);
+      scale_fragment(of.scales[tile], a);
+      wgmma_fence();
+      wgmma_f16<S::kTokens>(&sums[tile][0][0], a, inputs, true);
+      wgmma_commit();
+      if (product == kUnderWay - 1) between();
+      wgmma_wait<kUnderWay - 1>();
     }
-    wgmma_fence();
-#pragma unroll
-    for (int word = 0; word < 2; ++word) {
-      const u64 step = rows + batch / 2 * (S::kHalfBytes / 16) + (batch % 2 * 2 + word) * 2;
-#pragma unroll
-      for (int tile = 0; tile < S::kTiles; ++tile)
-        wgmma_f16<S::kTokens>(&sums[tile][0][0], a[tile][word], step, true);
-    }
-    wgmma_commit();
-    if (batch == 0) between();
-    wgmma_wait<1>();
   }
 }
 
 template <class S, int kFlags>
-EB_DEVICE void gemm(const u16* x, const u8* w, const Output& out, int k, u8* workspace,
-                    u32* counters) {
+EB_DEVICE void gemm(const u16* x, const u8* w, const Output& out, int k) {
   EB_SHARED(memory);
+  grid_dependency_launch();  // the kernel behind waits for this one's end by itself
   constexpr int kWeightsAt = 2 * S::kHalfBytes;
   const int chunks = (k + t16x64::kChunkInputs - 1) / t16x64::kChunkInputs;
   const int begin = chunks * block_z() / blocks_z(), end = chunks * (block_z() + 1) / blocks_z();
@@ -167,13 +170,13 @@ EB_DEVICE void gemm(const u16* x, const u8* w, const Output& out, int k, u8* wor
   for (int i = 0; i < S::kAhead; ++i)
     halfs.copy(memory + i * S::kStageBytes, begin + i, begin + i < end);
   float sums[S::kTiles][S::kEights][4] = {};
-  Batches<S> batches;
+  Fragments fragments;
   int slot = 0, next = S::kAhead;
   for (int chunk = begin; chunk < end; ++chunk) {
     copy_wait<S::kAhead - 1>();
     async_fence();
     barrier();
-    multiply<S>(memory + slot * S::kStageBytes, batches, sums, [&] {
+    multiply<S>(memory + slot * S::kStageBytes, fragments, sums, [&] {
       const int later = chunk + S::kAhead;
       weights.copy(memory + next * S::kStageBytes + kWeightsAt, later, later < end);
       halfs.copy(memory + next * S::kStageBytes, later, later < end);
@@ -183,17 +186,14 @@ EB_DEVICE void gemm(const u16* x, const u8* w, const Output& out, int k, u8* wor
   }
   wgmma_wait<0>();
   settle<S::kTiles * S::kEights * 4>(&sums[0][0][0]);
-  grid_dependency_launch();
-  if (!sum_splits<S::kTiles * S::kEights>(&sums[0][0], memory, workspace, counters)) return;
-  store_fragments<kFlags, 1>(out, memory, sums, block_x() * S::kTokens, first_tile * t16x64::kRows);
+  store_cluster<kFlags, S::kWarps>(out, memory, sums, block_x() * S::kTokens,
+                                   first_tile * t16x64::kRows);
 }
 
 // No __restrict__ on residual and y: they may be the same.
 EB_KERNEL(32 * EB_WARPS, 1)
 w4a16_wgmma(const u16* __restrict__ x, const u8* __restrict__ w, const u16* __restrict__ bias,
-            const u16* residual, void* y, int m, int n, int k, u8* __restrict__ workspace,
-            u32* __restrict__ counters) {
+            const u16* residual, void* y, int m, int n, int k) {
   const Output out{y, bias, residual, m, n};
-  gemm<Shape<EB_GROUP, EB_TOKENS, EB_TILES, EB_WARPS, EB_STAGES>, EB_EPILOGUE>(x, w, out, k,
-                                                                               workspace, counters);
+  gemm<Shape<EB_GROUP, EB_TOKENS, EB_TILES, EB_WARPS, EB_STAGES>, EB_EPILOGUE>(x, w, out, k);
 }

@@ -1,10 +1,11 @@
 // w4a8 for many tokens on Hopper: INT4 weights, int8 activations, warp groups' products (sm_90a).
 //
-// Formula, arguments: w4a8_gemm.cu.
+// Formula, arguments: w4a8_gemm.cu, but for workspace and counters.
 // Macros: EB_GROUP 32 64 128, EB_TOKEN_SCALE 0 1, EB_TOKENS 64 128 (of a block), EB_TILES (rows of
 //   tiles of a warp), EB_WARPS (a multiple of 4), EB_STAGES >= 4, EB_EPILOGUE (epilogue.cuh).
-// Launch: grid (ceil(m / EB_TOKENS), ceil(n / 16 EB_TILES EB_WARPS), parts of K), 32 EB_WARPS
-//   threads; shared bytes, workspace and counters as large_geometry.py's w4a8_wgmma().
+// Launch: grid (ceil(m / EB_TOKENS), ceil(n / 16 EB_TILES EB_WARPS), parts of K: 1, 2, 4 or 8),
+//   clusters of (1, 1, parts) blocks, 32 EB_WARPS threads, shared bytes as large_geometry.py's
+//   w4a8_wgmma().
 //
 // Picture: as w4a16_wgmma.cu, 32 inputs a product. A group of a tile of each warp is a job:
 //
@@ -19,17 +20,17 @@
 //                         asks for chunk c + EB_STAGES - 2, into the slot of c - 2
 //
 // Roofline: the tensor cores take 256 cycles for a job of 128 tokens and inputs; a scheduler issues
-//   343 instructions meanwhile for each of two warp groups' (G = 128; 260 with EB_TOKEN_SCALE), so
-//   issue bounds it at 75 % of the int8 peak (98 %). G = 32: 1012, 25 %. The L2 gives a block of
+//   348 instructions meanwhile for each of two warp groups' (G = 128; 264 with EB_TOKEN_SCALE), so
+//   issue bounds it at 74 % of the int8 peak (97 %). G = 32: 1020, 25 %. The L2 gives a block of
 //   256 rows x 128 tokens 33 bytes a cycle at that peak. Time: not yet measured on a GPU.
 //
 // Idea: no decoded weight and no integer sum sees shared memory; tokens' scales are multiplied once
-//   at the end where each token has one.
+//   at the end where each token has one. Parts of K are added through the shared memory of a
+//   cluster (cluster_sums.cuh).
 // Sources: own.
 #include "a8_reader.cuh"
-#include "fragments.cuh"
+#include "cluster_sums.cuh"
 #include "prim_wgmma.cuh"
-#include "split_k.cuh"
 #include "w4_bytes.cuh"
 #include "w4_reader.cuh"
 
@@ -124,9 +125,9 @@ EB_DEVICE void arrive_copied(u64* arrivals) {
 }
 
 template <class S, int kFlags>
-EB_DEVICE void gemm(const s8* q, const float* sx, const u8* w, const Output& out, int k,
-                    u8* workspace, u32* counters) {
+EB_DEVICE void gemm(const s8* q, const float* sx, const u8* w, const Output& out, int k) {
   EB_SHARED(memory);
+  grid_dependency_launch();  // the kernel behind waits for this one's end by itself
   const int chunks = (k + t16x64::kChunkInputs - 1) / t16x64::kChunkInputs;
   const int begin = chunks * block_z() / blocks_z(), end = chunks * (block_z() + 1) / blocks_z();
   const int first_tile = block_y() * S::kWarps * S::kTiles;
@@ -165,17 +166,15 @@ EB_DEVICE void gemm(const s8* q, const float* sx, const u8* w, const Output& out
     ahead = ahead == S::kStages - 1 ? 0 : ahead + 1;
   }
   if (S::kTokenScale) scale_tokens<S>(sx, out.m, sums);
-  grid_dependency_launch();
-  if (!sum_splits<S::kTiles * S::kEights>(&sums[0][0], memory, workspace, counters)) return;
-  store_fragments<kFlags, 1>(out, memory, sums, block_x() * S::kTokens, first_tile * t16x64::kRows);
+  store_cluster<kFlags, S::kWarps>(out, memory, sums, block_x() * S::kTokens,
+                                   first_tile * t16x64::kRows);
 }
 
 // No __restrict__ on residual and y: they may be the same.
 EB_KERNEL(32 * EB_WARPS, 1)
 w4a8_wgmma(const s8* __restrict__ q, const float* __restrict__ sx, const u8* __restrict__ w,
-           const u16* __restrict__ bias, const u16* residual, void* y, int m, int n, int k,
-           u8* __restrict__ workspace, u32* __restrict__ counters) {
+           const u16* __restrict__ bias, const u16* residual, void* y, int m, int n, int k) {
   const Output out{y, bias, residual, m, n};
   gemm<Shape<EB_GROUP, EB_TOKEN_SCALE != 0, EB_TOKENS, EB_TILES, EB_WARPS, EB_STAGES>, EB_EPILOGUE>(
-      q, sx, w, out, k, workspace, counters);
+      q, sx, w, out, k);
 }

@@ -34,6 +34,8 @@ OLDEST_CUDA = 12  # what cuda-bindings still supports
 PLAIN_SHARED_BYTES = 48 << 10  # of a block, without the attribute
 MAX_GRID = (2**31 - 1, 65535, 65535)  # Programming Guide, "Technical Specifications"
 MAX_THREADS = 1024
+MAX_CLUSTER = 8  # Programming Guide, "Thread Block Clusters": the portable size
+CLUSTER_CAPABILITY = (9, 0)
 WARP = 32
 
 
@@ -166,7 +168,7 @@ class LoadedKernel:
             end - struct.calcsize(f"@{code}") for end, code in zip(ends, codes, strict=True)
         ]
 
-    def launch(
+    def launch(  # noqa: PLR0913 (keywords with defaults)
         self,
         *,
         grid: tuple[int, int, int],
@@ -175,14 +177,17 @@ class LoadedKernel:
         shared_bytes: int = 0,
         stream: int | None = None,
         overlap: bool = False,
+        cluster: int = 1,
     ) -> None:
         """Start the kernel on torch's current stream, or on the stream of that handle.
 
         arguments: numbers and `data_ptr()`s in the kernel's order.   overlap: programmatic
-        dependent launch (sm_90).   Raises LaunchError and its like; what fails while the kernel
-        runs is raised by whichever call comes next.
+        dependent launch (sm_90).   cluster: blocks along z that run at the same time (sm_90).
+        Raises LaunchError and its like; what fails while the kernel runs is raised by whichever
+        call comes next.
         """
         self._check_sizes(grid, threads, shared_bytes)
+        self._check_cluster(grid, cluster)
         self._gpu.make_current()
         if shared_bytes > self._shared_bytes:
             code = self._calls.allow_shared_bytes(self._function, shared_bytes)
@@ -192,7 +197,7 @@ class LoadedKernel:
         base = ctypes.addressof(values)
         pointers = (ctypes.c_void_p * len(self._offsets))(*[base + at for at in self._offsets])
         stream = current_stream(self._gpu.device) if stream is None else stream
-        shape = LaunchShape(grid, threads, shared_bytes, stream, overlap)
+        shape = LaunchShape(grid, threads, shared_bytes, stream, overlap, cluster)
         code = self._calls.launch(self._function, shape, ctypes.addressof(pointers))
         self._gpu.check(code, self.name)
 
@@ -222,6 +227,15 @@ class LoadedKernel:
             raise LaunchError(
                 f"[{self.name}] expected at most {most_bytes} bytes of shared memory on "
                 f"{self._gpu.arch}, got {shared_bytes}; please report it"
+            )
+
+    def _check_cluster(self, grid: tuple[int, int, int], cluster: int) -> None:
+        can_cluster = ARCHITECTURES[self._gpu.arch].capability >= CLUSTER_CAPABILITY
+        most = MAX_CLUSTER if can_cluster else 1
+        if not (1 <= cluster <= most and grid[2] % cluster == 0):
+            raise LaunchError(
+                f"[{self.name}] expected clusters of at most {most} blocks on {self._gpu.arch}, "
+                f"which divide {grid[2]}, got {cluster}; please report it"
             )
 
 

@@ -21,13 +21,17 @@ class GpuProcess(NamedTuple):
 
 
 class LaunchShape(NamedTuple):
-    """Where a kernel runs; `overlap`: it may start before the one before it has ended."""
+    """Where a kernel runs; `overlap`: it may start before the one before it has ended.
+
+    cluster: blocks along z that run at the same time (sm_90).
+    """
 
     grid: tuple[int, int, int]
     threads: int
     shared_bytes: int
     stream: int
     overlap: bool
+    cluster: int = 1
 
 
 class DriverCalls(Protocol):
@@ -173,8 +177,8 @@ class BoundCalls:
         return int(code)
 
     def launch(self, function: Any, shape: LaunchShape, arguments: int) -> int:
-        """cuLaunchKernel; with `overlap` cuLaunchKernelEx."""
-        if shape.overlap:
+        """cuLaunchKernel; with `overlap` or a cluster cuLaunchKernelEx."""
+        if shape.overlap or shape.cluster > 1:
             (code,) = self._driver.cuLaunchKernelEx(self._config(shape), function, arguments, 0)
         else:
             (code,) = self._driver.cuLaunchKernel(
@@ -186,18 +190,26 @@ class BoundCalls:
         return int(code)
 
     def _config(self, shape: LaunchShape) -> Any:
-        """Programmatic dependent launch, which only the extended call knows."""
-        attribute = self._driver.CUlaunchAttribute()
-        kinds = self._driver.CUlaunchAttributeID
-        attribute.id = kinds.CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION
-        attribute.value.programmaticStreamSerializationAllowed = 1
+        """Programmatic dependent launch and clusters, which only the extended call knows."""
+        kinds, attributes = self._driver.CUlaunchAttributeID, []
+        if shape.overlap:
+            attribute = self._driver.CUlaunchAttribute()
+            attribute.id = kinds.CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION
+            attribute.value.programmaticStreamSerializationAllowed = 1
+            attributes.append(attribute)
+        if shape.cluster > 1:
+            attribute = self._driver.CUlaunchAttribute()
+            attribute.id = kinds.CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION
+            sizes = attribute.value.clusterDim
+            sizes.x, sizes.y, sizes.z = 1, 1, shape.cluster
+            attributes.append(attribute)
         config = self._driver.CUlaunchConfig()
         config.gridDimX, config.gridDimY, config.gridDimZ = shape.grid
         config.blockDimX, config.blockDimY, config.blockDimZ = shape.threads, 1, 1
         config.sharedMemBytes = shape.shared_bytes
         config.hStream = shape.stream
-        config.attrs = [attribute]
-        config.numAttrs = 1
+        config.attrs = attributes
+        config.numAttrs = len(attributes)
         return config
 
     def memory(self) -> tuple[int, int, int]:

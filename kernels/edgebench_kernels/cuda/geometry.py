@@ -75,6 +75,7 @@ class Launch:
     """One kernel of one file, and the size of its launch.
 
     workspace_bytes: of memory in any state.   counters: u32 that are zero before and after.
+    cluster: blocks along z that read each other's shared memory, the whole grid along z (sm_90).
     """
 
     file: str
@@ -85,6 +86,7 @@ class Launch:
     shared_bytes: int = 0
     workspace_bytes: int = 0
     counters: int = 0
+    cluster: int = 1
 
 
 def gemv(linear: Linear, tuning: GemvTuning = GemvTuning()) -> Launch:

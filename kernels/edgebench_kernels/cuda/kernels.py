@@ -102,18 +102,18 @@ def _a8(m: int, group: int = 128, epilogue: int = 0, *, is_token_scale: bool = F
     return Variant(macros=launch.macros, tensor_per_word=warp_tokens / 16)
 
 
-def _wgmma(m: int, group: int = 128, epilogue: int = 0) -> Variant:
+def _wgmma(m: int, group: int = 128, epilogue: int = 0, *, n: int = 2 * FFN) -> Variant:
     """An instruction multiplies a word of each of 4 warps by all tokens."""
-    linear = Linear(m=m, n=N, k=K, group=group, epilogue=epilogue)
+    linear = Linear(m=m, n=n, k=K, group=group, epilogue=epilogue)
     launch = large_geometry.w4a16_wgmma(linear, large_geometry.wgmma_tuning(linear, *GPUS[0]))
     return Variant(macros=launch.macros, tensor_per_word=1)
 
 
 def _a8_wgmma(
-    m: int, group: int = 128, epilogue: int = 0, *, is_token_scale: bool = False
+    m: int, group: int = 128, epilogue: int = 0, *, n: int = 2 * FFN, is_token_scale: bool = False
 ) -> Variant:
     """An instruction multiplies two words of each of 4 warps by all tokens."""
-    linear = Linear(m=m, n=N, k=K, group=group, epilogue=epilogue)
+    linear = Linear(m=m, n=n, k=K, group=group, epilogue=epilogue)
     tuning = large_geometry.a8_wgmma_tuning(linear, *GPUS[0])
     launch = large_geometry.w4a8_wgmma(linear, tuning, is_token_scale=is_token_scale)
     return Variant(macros=launch.macros, tensor_per_word=0.5)
@@ -165,22 +165,22 @@ KERNELS = {
     ),
     "w4a16_wgmma": Kernel(
         file="w4a16_wgmma.cu",
-        parameters=(*("pointer",) * 5, *("int32",) * 3, *("pointer",) * 2),
+        parameters=(*("pointer",) * 5, *("int32",) * 3),
         tensor="HGMMA",
         architectures=("sm_90a",),
         variants=(
-            *(_wgmma(m) for m in (64, 128)),
+            *(_wgmma(m, n=n) for m in (64, 128) for n in (N, 2 * FFN)),
             *(_wgmma(128, epilogue=flags) for flags in EPILOGUES),
             *(_wgmma(128, group) for group in (64, 32)),
         ),
     ),
     "w4a8_wgmma": Kernel(
         file="w4a8_wgmma.cu",
-        parameters=(*("pointer",) * 6, *("int32",) * 3, *("pointer",) * 2),
+        parameters=(*("pointer",) * 6, *("int32",) * 3),
         tensor="IGMMA",
         architectures=("sm_90a",),
         variants=(
-            *(_a8_wgmma(m) for m in (64, 128)),
+            *(_a8_wgmma(m, n=n) for m in (64, 128) for n in (N, 2 * FFN)),
             _a8_wgmma(128, is_token_scale=True),
             *(_a8_wgmma(128, epilogue=flags) for flags in EPILOGUES),
             *(_a8_wgmma(128, group) for group in (64, 32)),

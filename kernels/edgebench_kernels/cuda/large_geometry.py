@@ -1,12 +1,14 @@
 """What each kernel for many tokens needs for a shape: macros, grid, shared memory, workspace.
 
 `w4a8_gemm` (int8 activations, every GPU), `w4a16_wgmma` and `w4a8_wgmma` (Hopper). Their grids are
-tokens x rows x parts of K, so that neighbours share weights. Numbers restate the constants of the
-`.cu` files; the emulation tests run with memory of exactly these sizes.
+tokens x rows x parts of K, so that neighbours share weights; on Hopper the parts are a cluster.
+Numbers restate the constants of the `.cu` files; the emulation tests run with memory of exactly
+these sizes.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -16,6 +18,7 @@ from edgebench_kernels.cuda.layout import TILE_ROWS
 A8_TOKENS = (16, 32, 64, 128)  # of a block of `w4a8_gemm`
 WGMMA_TOKENS = (64, 128, 256)  # of a block of `w4a16_wgmma`
 A8_WGMMA_TOKENS = (64, 128)  # of a block of `w4a8_wgmma`
+WGMMA_SPLITS = (1, 2, 4, 8)  # blocks of a cluster; more are not portable
 WGMMA_ALIGNMENT = 1024  # of a stage
 ARRIVAL_BYTES = 8  # of a stage of `w4a8_wgmma`
 MAX_STAGES = 4
@@ -41,7 +44,10 @@ class A8Tuning:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WgmmaTuning:
-    """Free choices of the kernels of warp groups; tokens None: the smallest block that holds M."""
+    """Free choices of the kernels of warp groups; tokens None: the smallest block that holds M.
+
+    splits: one of WGMMA_SPLITS.
+    """
 
     tokens: int | None = None
     tiles: int = 1
@@ -59,7 +65,7 @@ def w4a8_gemm(
     row_tiles = tuning.tiles * tuning.warps // tuning.token_warps
     scales = 4 * CHUNK_INPUTS // linear.group * tokens
     stage = CHUNK_INPUTS * tokens + row_tiles * CHUNK_BYTES[linear.group] + scales
-    return _launch(
+    one = _launch(
         "w4a8_gemm",
         (
             ("EB_GROUP", linear.group),
@@ -78,6 +84,9 @@ def w4a8_gemm(
             tuning.stages * stage, _slab_bytes(TILE_ROWS * row_tiles, tuning.token_warps)
         ),
     )
+    blocks = one.grid[0] * one.grid[1] * one.grid[2] if tuning.splits > 1 else 0
+    sums_bytes = 4 * tokens * TILE_ROWS * row_tiles
+    return replace(one, workspace_bytes=blocks * sums_bytes, counters=blocks)
 
 
 def w4a16_wgmma(linear: Linear, tuning: WgmmaTuning = WgmmaTuning()) -> Launch:
@@ -86,7 +95,7 @@ def w4a16_wgmma(linear: Linear, tuning: WgmmaTuning = WgmmaTuning()) -> Launch:
     tokens = tuning.tokens or _smallest(WGMMA_TOKENS, linear.m)
     row_tiles = tuning.tiles * tuning.warps
     stage = 2 * CHUNK_INPUTS * tokens + row_tiles * CHUNK_BYTES[linear.group]
-    return _launch(
+    return _cluster_launch(
         "w4a16_wgmma",
         (
             ("EB_GROUP", linear.group),
@@ -99,7 +108,7 @@ def w4a16_wgmma(linear: Linear, tuning: WgmmaTuning = WgmmaTuning()) -> Launch:
         linear,
         _Block(tokens=tokens, rows=TILE_ROWS * row_tiles, splits=tuning.splits),
         warps=tuning.warps,
-        shared_bytes=max(tuning.stages * _aligned(stage), _slab_bytes(TILE_ROWS * row_tiles, 1)),
+        ring_bytes=tuning.stages * _aligned(stage),
     )
 
 
@@ -112,7 +121,7 @@ def w4a8_wgmma(
     row_tiles = tuning.tiles * tuning.warps
     scales = 4 * CHUNK_INPUTS // linear.group * tokens
     stage = CHUNK_INPUTS * tokens + row_tiles * CHUNK_BYTES[linear.group] + scales
-    return _launch(
+    return _cluster_launch(
         "w4a8_wgmma",
         (
             ("EB_GROUP", linear.group),
@@ -126,9 +135,7 @@ def w4a8_wgmma(
         linear,
         _Block(tokens=tokens, rows=TILE_ROWS * row_tiles, splits=tuning.splits),
         warps=tuning.warps,
-        shared_bytes=max(
-            tuning.stages * (_aligned(stage) + ARRIVAL_BYTES), _slab_bytes(TILE_ROWS * row_tiles, 1)
-        ),
+        ring_bytes=tuning.stages * (_aligned(stage) + ARRIVAL_BYTES),
     )
 
 
@@ -164,19 +171,31 @@ def _tall_blocks(
     multiprocessors: int,
     shared_bytes: int,
 ) -> WgmmaTuning:
-    """Reasoned, not measured: 256 rows, whose codes cost least to bring, and up to 128 tokens.
+    """As many blocks as the multiprocessors hold at once; of equals the fewest parts of K.
 
-    As many stages as fit in `shared_bytes`, which a block has for itself; K in as many parts as
-    make a block for every multiprocessor.
+    Where one part of K is too many already: 256 rows, whose codes cost least to bring. As many
+    stages as fit in `shared_bytes`, which a block has for itself. At 64 tokens these are the rows
+    and parts that were fastest on an H200 while parts were added through global memory (qkv, o,
+    gate_up and down of Llama-3-8B); other choices are reasoned, not measured.
     """
     tokens = _smallest(WGMMA_TOKENS[:2], linear.m)
-    four, five = (
-        plan(linear, WgmmaTuning(tokens=tokens, tiles=2, stages=stages)) for stages in (4, 5)
-    )
+    choices = [
+        WgmmaTuning(tokens=tokens, tiles=tiles, splits=splits)
+        for splits in WGMMA_SPLITS
+        for tiles in (2, 1)
+        if splits == 1 or splits <= _most_splits(linear)
+    ]
+    blocks = {choice: math.prod(plan(linear, choice).grid) for choice in choices}
+    fitting = [one for one in choices if blocks[one] <= _at_once(one.splits, multiprocessors)]
+    chosen = max(fitting, key=blocks.__getitem__, default=choices[0])
+    four, five = (plan(linear, replace(chosen, stages=stages)) for stages in (4, 5))
     stage = five.shared_bytes - four.shared_bytes
-    stages = max(4, min(MAX_WGMMA_STAGES, shared_bytes // stage))
-    splits = _splits(linear, four, multiprocessors)
-    return WgmmaTuning(tokens=tokens, tiles=2, stages=stages, splits=splits)
+    return replace(chosen, stages=max(4, min(MAX_WGMMA_STAGES, shared_bytes // stage)))
+
+
+def _at_once(splits: int, multiprocessors: int) -> int:
+    """Blocks that run at once: a cluster lies in one GPC, of 16 or 18 multiprocessors (H100)."""
+    return multiprocessors if splits <= 2 else multiprocessors // 16 * 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,18 +216,35 @@ def _launch(
     warps: int,
     shared_bytes: int,
 ) -> Launch:
-    grid = (-(-linear.m // block.tokens), -(-linear.n // block.rows), block.splits)
-    blocks = grid[0] * grid[1] * grid[2] if block.splits > 1 else 0
     return Launch(
         file=f"{kernel}.cu",
         kernel=kernel,
         macros=macros,
-        grid=grid,
+        grid=(-(-linear.m // block.tokens), -(-linear.n // block.rows), block.splits),
         threads=32 * warps,
         shared_bytes=shared_bytes,
-        workspace_bytes=4 * blocks * block.tokens * block.rows,
-        counters=blocks,
     )
+
+
+def _cluster_launch(
+    kernel: str,
+    macros: tuple[tuple[str, int], ...],
+    linear: Linear,
+    block: _Block,
+    *,
+    warps: int,
+    ring_bytes: int,
+) -> Launch:
+    """Parts of K are a cluster's blocks, whose sums take the place of their stages."""
+    if block.splits not in WGMMA_SPLITS:
+        raise ValueError(
+            f"[{kernel}] splits must be one of {WGMMA_SPLITS}, got {block.splits}; choose another"
+        )
+    sums_bytes = 4 * block.tokens * (block.rows + 4)
+    one = _launch(
+        kernel, macros, linear, block, warps=warps, shared_bytes=max(ring_bytes, sums_bytes)
+    )
+    return replace(one, cluster=block.splits)
 
 
 def _check_inputs(kernel: str, linear: Linear, multiple: int) -> None:
@@ -222,10 +258,14 @@ def _smallest(sizes: tuple[int, ...], m: int) -> int:
     return next((size for size in sizes if size >= m), sizes[-1])
 
 
+def _most_splits(linear: Linear) -> int:
+    """Parts of K that are PART_CHUNKS chunks or longer."""
+    return -(-linear.k // CHUNK_INPUTS) // PART_CHUNKS
+
+
 def _splits(linear: Linear, one: Launch, blocks: int) -> int:
-    """Parts of K that make so many blocks of a grid, each PART_CHUNKS chunks or longer."""
-    longest = -(-linear.k // CHUNK_INPUTS) // PART_CHUNKS
-    return max(1, min(blocks // (one.grid[0] * one.grid[1]), longest))
+    """Parts of K that make so many blocks of a grid."""
+    return max(1, min(blocks // (one.grid[0] * one.grid[1]), _most_splits(linear)))
 
 
 def _slab_bytes(rows: int, token_warps: int) -> int:

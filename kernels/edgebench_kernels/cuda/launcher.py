@@ -88,6 +88,7 @@ class GpuLauncher:
             shared_bytes=plan.shared_bytes,
             arguments=[self._number(one) for one in arguments],
             overlap=overlap and self.can_overlap,
+            cluster=plan.cluster,
         )
 
     def _number(self, argument: Argument) -> int | float:

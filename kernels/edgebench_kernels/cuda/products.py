@@ -27,6 +27,7 @@ from edgebench_kernels.cuda.geometry import (
 )
 from edgebench_kernels.cuda.launcher import Argument, Launcher, memory_errors
 from edgebench_kernels.cuda.layout import padded_inputs
+from edgebench_kernels.cuda.scratch import SPLIT_K
 from edgebench_kernels.cuda.step_geometry import Codes
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ def _run(
 def extra(plan: Launch, launcher: Launcher, product: Product | None = None) -> Sequence[Argument]:
     """The arguments behind those that all linears have."""
     if plan.kernel != paths.GEMV:
-        return launcher.scratch.of(plan)
+        return launcher.scratch.of(plan) if plan.kernel in SPLIT_K else ()
     stream = product and product.stream
     squares = stream.squares if stream else product and product.squares
     if not squares:

@@ -9,6 +9,9 @@ from edgebench_kernels.cuda.geometry import Launch
 
 _UNIT_BYTES = 1 << 20
 
+SPLIT_K = ("w4a16_gemm", "w4a8_gemm")
+"""The kernels of linears whose last two arguments are a workspace and counters."""
+
 
 class Scratch:
     """Grows where a launch needs more; what was given out stays valid, as graphs point to it."""

@@ -2,8 +2,8 @@
 //
 // The test's Python side writes the file (tests/cuda/emulation.py). Words are little-endian:
 //
-//     launches u64, then for each: variant, grid x y z, threads, shared bytes, early, greedy,
-//     resident, seed, arguments: u64 each; then for each argument
+//     launches u64, then for each: variant, grid x y z, cluster, threads, shared bytes, early,
+//     greedy, resident, seed, arguments: u64 each; then for each argument
 //         0 bytes value   a scalar of so many bytes in a u64
 //         1 bytes data    a buffer; its bytes after the launch go to the output, in order
 //         2 0             a null pointer
@@ -85,6 +85,7 @@ inline void run_launch(FILE* from, FILE* to, const std::vector<Kernel>& kernels)
   const u64 variant = read_word(from);
   emulator::Launch launch;
   for (int& size : launch.grid) size = static_cast<int>(read_word(from));
+  launch.cluster = static_cast<int>(read_word(from));
   launch.threads = static_cast<int>(read_word(from));
   launch.shared_bytes = static_cast<int>(read_word(from));
   launch.is_early = read_word(from) != 0;

@@ -143,6 +143,7 @@ inline u64 atomic_max(u64* at, u64 value, EB_SITE_PARAMETER) {
   return before;
 }
 
+#include "emulated_cluster.h"
 #include "emulated_math.h"
 #include "emulated_warp.h"
 #include "emulated_wgmma.h"

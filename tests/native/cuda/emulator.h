@@ -8,7 +8,7 @@
 //   greedy    a warp runs as far ahead as barriers allow before another one moves
 //   early     cp.async lands when it is issued          late  ... only when it is waited for
 //             a published store is seen at once               ... after a fence, or the grid
-//   resident  so many blocks of the grid live at once, in random order
+//   resident  so many blocks of the grid live at once, in random order; a cluster's always do
 //
 // Shared memory is an exact-size heap allocation of 0xff bytes (NaN as fp16 and fp32), buffers are
 // exact-size heap allocations: under AddressSanitizer an access one byte outside is an error.
@@ -40,7 +40,15 @@
 
 namespace emulator {
 
-enum Failure { kDivergence = 3, kDeadlock = 4, kMisaligned = 5, kBadLaunch = 6, kUnordered = 7, kWrongSpace = 8 };
+enum Failure {
+  kDivergence = 3,
+  kDeadlock = 4,
+  kMisaligned = 5,
+  kBadLaunch = 6,
+  kUnordered = 7,
+  kWrongSpace = 8,
+  kOutsideCluster = 9
+};
 
 [[noreturn]] inline void fail(Failure code, const char* format, ...) {
   va_list arguments;
@@ -111,6 +119,7 @@ struct Thread {
   std::deque<std::vector<Copy>> groups;
   std::vector<Store> stores;       // not yet seen by others
   std::vector<size_t> copied;      // of its block's `copied`
+  bool has_arrived = false;        // at its cluster's barrier, whose phase is not over
   std::shared_ptr<void> products;  // asynchronous ones: emulated_wgmma.h
 };
 
@@ -121,8 +130,18 @@ inline void land_stores(Thread* thread) {
   thread->stores.clear();
 }
 
+// Blocks along z that read each other's shared memory, and the barrier of all their threads.
+struct Cluster {
+  std::vector<Block*> blocks;  // by rank; those that have ended are null
+  int running = 0;             // threads that have not ended
+  int arrived = 0;             // of the phase
+  unsigned phase = 0;
+  Site site{"", 0};  // of the first arrival of the phase
+};
+
 struct Block {
   int x = 0, y = 0, z = 0;
+  std::shared_ptr<Cluster> cluster;
   std::vector<Thread> threads;
   unsigned char* shared = nullptr;
   std::map<const void*, u_int64_t> notes;  // state of primitives that live in shared memory
@@ -132,8 +151,20 @@ struct Block {
   ~Block() { free(shared); }
 };
 
+// Over when all threads that have not ended are there.
+inline void end_phase_if_complete(Cluster& cluster) {
+  if (cluster.running == 0 || cluster.arrived < cluster.running) return;
+  cluster.arrived = 0;
+  cluster.phase += 1;
+  for (Block* const block : cluster.blocks) {
+    if (block == nullptr) continue;
+    for (Thread& thread : block->threads) thread.has_arrived = false;
+  }
+}
+
 struct Launch {
   int grid[3] = {1, 1, 1};
+  int cluster = 1;  // blocks along z
   int threads = 32;
   int shared_bytes = 0;
   bool is_early = false;
@@ -227,6 +258,10 @@ inline void run_body() {
   launch.body();
   unfenced.insert(unfenced.end(), self->stores.begin(), self->stores.end());
   self->state = State::kDone;
+  Cluster& cluster = *self->block->cluster;
+  cluster.running -= 1;
+  cluster.arrived -= self->has_arrived;
+  end_phase_if_complete(cluster);
   leave();
 }
 
@@ -373,11 +408,11 @@ inline bool release_barriers(Block* block) {
   return has_moved;
 }
 
-inline std::unique_ptr<Block> make_block(int index) {
+inline std::unique_ptr<Block> make_block(int column, int z) {
   auto block = std::make_unique<Block>();
-  block->x = index % launch.grid[0];
-  block->y = index / launch.grid[0] % launch.grid[1];
-  block->z = index / launch.grid[0] / launch.grid[1];
+  block->x = column % launch.grid[0];
+  block->y = column / launch.grid[0];
+  block->z = z;
   if (posix_memalign(reinterpret_cast<void**>(&block->shared), 1024, launch.shared_bytes) != 0) {
     fail(kBadLaunch, "no memory for %d bytes of shared memory", launch.shared_bytes);
   }
@@ -396,6 +431,24 @@ inline std::unique_ptr<Block> make_block(int index) {
     makecontext(&thread->context, run_body, 0);
   }
   return block;
+}
+
+// The blocks of a cluster, which begin together.
+inline void make_cluster(int index, std::vector<std::unique_ptr<Block>>& live) {
+  const int columns = launch.grid[0] * launch.grid[1];
+  const auto cluster = std::make_shared<Cluster>();
+  cluster->running = launch.cluster * launch.threads;
+  for (int rank = 0; rank < launch.cluster; ++rank) {
+    live.push_back(make_block(index % columns, index / columns * launch.cluster + rank));
+    live.back()->cluster = cluster;
+    cluster->blocks.push_back(live.back().get());
+  }
+}
+
+inline void end(std::unique_ptr<Block>& block) {
+  for (Thread& thread : block->threads) give_stack(thread.stack);
+  block->cluster->blocks[block->z % launch.cluster] = nullptr;
+  block.reset();
 }
 
 inline bool is_done(const std::unique_ptr<Block>& block) {
@@ -426,21 +479,21 @@ inline bool round_of(const std::vector<std::unique_ptr<Block>>& live) {
 inline void run(const Launch& what) {
   launch = what;
   if (launch.threads % 32 != 0) fail(kBadLaunch, "threads must be whole warps");
+  if (launch.cluster < 1 || launch.grid[2] % launch.cluster != 0)
+    fail(kBadLaunch, "a grid must be whole clusters");
   dice.seed(launch.seed);
-  std::vector<int> remaining(launch.grid[0] * launch.grid[1] * launch.grid[2]);
+  std::vector<int> remaining(launch.grid[0] * launch.grid[1] * launch.grid[2] / launch.cluster);
   for (size_t i = 0; i < remaining.size(); ++i) remaining[i] = static_cast<int>(i);
   std::shuffle(remaining.begin(), remaining.end(), dice);
   std::vector<std::unique_ptr<Block>> live;
   while (!remaining.empty() || !live.empty()) {
     while (!remaining.empty() && static_cast<int>(live.size()) < launch.resident) {
-      live.push_back(make_block(remaining.back()));
+      make_cluster(remaining.back(), live);
       remaining.pop_back();
     }
     if (!round_of(live)) report_deadlock(live);
     for (auto& block : live) {
-      if (!is_done(block)) continue;
-      for (Thread& thread : block->threads) give_stack(thread.stack);
-      block.reset();
+      if (is_done(block)) end(block);
     }
     live.erase(std::remove(live.begin(), live.end(), nullptr), live.end());
   }

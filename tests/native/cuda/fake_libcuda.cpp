@@ -18,8 +18,8 @@ namespace {
 struct LaunchAttribute {
   int id;
   char pad[4];
-  int value;
-  char rest[60];
+  int values[3];  // of a cluster: x, y, z; of a flag: the first
+  char rest[52];
 };
 struct LaunchConfig {
   unsigned grid[3], block[3], shared_bytes;
@@ -57,6 +57,23 @@ std::string shown(void** arguments) {
     if (*kind == 'p') snprintf(one, sizeof one, " %p", *static_cast<void**>(arguments[i]));
     if (*kind == 'i') snprintf(one, sizeof one, " %d", *static_cast<int32_t*>(arguments[i]));
     if (*kind == 'f') snprintf(one, sizeof one, " %g", *static_cast<float*>(arguments[i]));
+    text += one;
+  }
+  return text;
+}
+
+constexpr int kCluster = 4;  // CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION
+
+std::string shown(const LaunchConfig& config) {
+  std::string text;
+  char one[64];
+  for (unsigned i = 0; i < config.attribute_count; ++i) {
+    const LaunchAttribute& a = config.attributes[i];
+    if (a.id == kCluster) {
+      snprintf(one, sizeof one, " %d=%dx%dx%d", a.id, a.values[0], a.values[1], a.values[2]);
+    } else {
+      snprintf(one, sizeof one, " %d=%d", a.id, a.values[0]);
+    }
     text += one;
   }
   return text;
@@ -117,12 +134,11 @@ int cuLaunchKernel(void* of, unsigned gx, unsigned gy, unsigned gz, unsigned bx,
               extra != nullptr, shown(arguments).c_str());
 }
 int cuLaunchKernelEx(const LaunchConfig* c, void* of, void** arguments, void** extra) {
-  return done(
-      "cuLaunchKernelEx",
-      "%s grid %u %u %u block %u %u %u shared %u stream %p extra %d attributes %u: %d=%d:%s",
-      of == &function ? "function" : "other", c->grid[0], c->grid[1], c->grid[2], c->block[0],
-      c->block[1], c->block[2], c->shared_bytes, c->stream, extra != nullptr, c->attribute_count,
-      c->attributes->id, c->attributes->value, shown(arguments).c_str());
+  return done("cuLaunchKernelEx",
+              "%s grid %u %u %u block %u %u %u shared %u stream %p extra %d attributes%s:%s",
+              of == &function ? "function" : "other", c->grid[0], c->grid[1], c->grid[2],
+              c->block[0], c->block[1], c->block[2], c->shared_bytes, c->stream, extra != nullptr,
+              shown(*c).c_str(), shown(arguments).c_str());
 }
 int cuMemGetInfo_v2(size_t* free_bytes, size_t* total_bytes) {
   *free_bytes = 1500000000;

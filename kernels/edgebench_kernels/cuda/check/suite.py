@@ -23,6 +23,7 @@ MODULES = (
     "test_emulator",
     "test_primitives",
     "test_wgmma_primitives",
+    "test_cluster_primitives",
     "test_emulation",
     "test_step_emulation",
     "test_choice_emulation",

@@ -42,7 +42,8 @@ TASKS = (
     ("w4a16_wgmma", 256),
     ("w4a16_wgmma", 2048),
 )
-SPLITS = (1, 2, 4, 8)
+SPLITS = (1, 2, 4, 8)  # of w4a16_gemm
+WGMMA_ROWS = ((1, 8), (2, 8), (1, 16))  # rows of tiles of a warp, warps
 ROUNDS = 5
 SHOWN = 3
 LARGEST_DIFFERENCE = 5e-3
@@ -111,8 +112,9 @@ def _tunings(
             yield GemmTuning(tokens=tokens, tiles=tiles, stages=stages, splits=splits)
     else:
         sizes = (64,) if linear.m <= 64 else (64, 128)
-        for tokens, tiles, stages, splits in itertools.product(sizes, (1, 2), (3, 4, 5), SPLITS):
-            yield WgmmaTuning(tokens=tokens, tiles=tiles, stages=stages, splits=splits)
+        choices = itertools.product(sizes, WGMMA_ROWS, (3, 4, 5, 6), large_geometry.WGMMA_SPLITS)
+        for tokens, (tiles, warps), stages, splits in choices:
+            yield WgmmaTuning(tokens=tokens, tiles=tiles, warps=warps, stages=stages, splits=splits)
 
 
 def _plan(kernel: str, linear: Linear, tuning: Any) -> Launch:
