@@ -21,7 +21,7 @@
 //
 // Picture: one block, a thread for a row and turn; behind the first step of a prompt, whose columns
 //   are those of the prompts' last tokens, it does the same.
-// Roofline: some hundred bytes: a launch. Time: not yet measured on a GPU.
+// Roofline: some hundred bytes: a launch. Time: not measured alone.
 // Sources: own.
 #include "row.cuh"
 #include "status.cuh"

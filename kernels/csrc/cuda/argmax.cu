@@ -21,7 +21,7 @@
 //
 //   A block's largest is put into best[row] by an atomic max, whose result no order can change; the
 //   last block to finish reads it.
-// Roofline: 2 n or 4 n bytes a row, 256 KB for 128k tokens. Time: not yet measured on a GPU.
+// Roofline: 2 n or 4 n bytes a row, 256 KB for 128k tokens. Time: not measured alone.
 // Sources: own.
 #include "row.cuh"
 #include "status.cuh"

@@ -44,7 +44,7 @@
 //
 // Roofline: 4 EB_HEAD bytes a column and key head (s8: 2 EB_HEAD + 8): Llama-3-8B at 4096 columns
 //   16.8 MB a layer, 3.9 us at the 4300 GB/s of an H200. Below some hundred columns it is a launch.
-//   Time: not yet measured on a GPU.
+//   Time: not measured alone.
 // Idea: queries on the narrow side of the tensor cores; no barrier in the main loop; the newest
 //   column never goes through global memory: its warp puts it into the tile, and into the cache.
 // Sources: own; online softmax: Milakov and Gimelshein 2018, arXiv 1805.02867; split context:

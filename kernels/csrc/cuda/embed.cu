@@ -13,7 +13,7 @@
 // Launch: grid (m), 128 threads; any multiple of 32 serves.
 //
 // Picture: a block copies a row, 16 bytes of the table a thread and turn.
-// Roofline: 4 n or 6 n bytes a token; nothing beside a layer. Time: not yet measured on a GPU.
+// Roofline: 4 n or 6 n bytes a token; nothing beside a layer. Time: not measured alone.
 // Sources: own.
 #include "row.cuh"
 #include "status.cuh"

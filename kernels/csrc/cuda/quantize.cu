@@ -11,7 +11,7 @@
 //   bytes of shared memory. With EB_TOKEN_SCALE n <= span.
 //
 // Picture: a block makes a span of a row, EB_PIECES times 8 neighbours a thread (row.cuh).
-// Roofline: 3 n bytes a token, memory-bound. Time: not yet measured on a GPU.
+// Roofline: 3 n bytes a token, memory-bound. Time: not measured alone.
 // Sources: own.
 #include "codes.cuh"
 

@@ -17,7 +17,7 @@
 // Launch: grid (m, ceil((heads + 2 kv_heads) / 4)), 128 threads, no shared memory.
 //
 // Picture: a warp takes one head of one token (kv_cache.cuh).
-// Roofline: 4 to 8 bytes an element of qkv: a launch at m = 1. Time: not yet measured on a GPU.
+// Roofline: 4 to 8 bytes an element of qkv: a launch at m = 1. Time: not measured alone.
 // Sources: own; formula: Su et al. 2021, arXiv 2104.09864.
 #include "kv_cache.cuh"
 

@@ -33,7 +33,8 @@ EB_DEVICE float inverse_of(const Stream& stream, int token, int width) {
 #pragma unroll
   for (int mask = 16; mask > 0; mask /= 2) sum += shuffle_xor(sum, mask);
   const bool is_finite = float_bits(sum) < 0x7f800000u;
-  return is_finite ? rsqrt_fast(sum / (float)width + stream.eps) / kShrink : bits_float(0x7fc00000u);
+  return is_finite ? rsqrt_fast(sum / (float)width + stream.eps) / kShrink
+                   : bits_float(0x7fc00000u);
 }
 
 // The lanes of a warp: `columns` sums of a token join the stream.

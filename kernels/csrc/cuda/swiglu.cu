@@ -13,7 +13,7 @@
 //   bytes of shared memory. With EB_TOKEN_SCALE n <= span.
 //
 // Picture: a block makes a span of a row, EB_PIECES times 8 neighbours a thread (row.cuh).
-// Roofline: 6 n bytes a token, memory-bound. Time: not yet measured on a GPU.
+// Roofline: 6 n bytes a token, memory-bound. Time: not measured alone.
 // Sources: own; formula: Shazeer 2020, arXiv 2002.05202.
 #include "codes.cuh"
 #include "epilogue.cuh"

@@ -20,7 +20,7 @@
 //                                               their a[1] and a[3]: the same of row g + 8
 //
 // Roofline: 2.52 bytes a weight, memory-bound: 28672 x 4096 in 69 us at 4300 GB/s (H200).
-//   Time: not yet measured on a GPU.
+//   Time: not measured alone.
 // Sources: own.
 #include "w4_rows.cuh"
 #include "w4_tile.cuh"

@@ -1,4 +1,5 @@
-// From the words of layout T16x64 to the fragments of tensor cores: nine instructions a word, or six.
+// From the words of layout T16x64 to the fragments of tensor cores: nine instructions a word, or
+// six.
 //
 // A nibble put into the low mantissa bits of the half 1024 is the half 1024 + c, so that one
 // subtraction leaves c - z, exactly. The upper nibble of a byte lands sixteen times higher, and

@@ -28,7 +28,7 @@
 // Roofline: 2 m FLOP against 0.523 bytes a weight, read once: on an H200 (4300 GB/s copy, 780
 //   TFLOP/s dense 16-bit, both measured with torch) memory bounds below m = 48, tensor cores above.
 //   Instructions for a warp's word of 256 weights (sm_90a, G = 128): 18.2 at 16 tokens (2 mma),
-//   29.6 at 64 (8 mma, EB_TILES 4), 47.3 at 128 (16 mma). Time: not yet measured on a GPU.
+//   29.6 at 64 (8 mma, EB_TILES 4), 47.3 at 128 (16 mma). H200: README.md.
 //
 // Idea: the weights' operand is in registers and decoded once for all tokens of a block; K is split
 //   over blocks where outputs alone do not fill the GPU, added in a fixed tree (split_k.cuh).

@@ -28,7 +28,8 @@
 //     rows 0..    | team 0    team 1         team 7  | team 0    team 1         (8 teams)
 //     rows 32..   | team 0    team 1         team 7  | team 0    team 1         (EB_TILES = 2)
 //                   `---------- round 0 ----------'    `--- round 1 ---
-//     stage of a team:  | rows of tiles x (codes, scales, zeros) | EB_TOKENS x (128 halves + 16 B) |
+//     stage of a team:  | rows of tiles x (codes, scales, zeros) | EB_TOKENS x (128 halves + 16 B)
+//     |
 //
 //   In a warp D[16 rows x 8 tokens] += A[16 rows x 16 inputs] B[16 inputs x 8 tokens]: weights are
 //   the A operand, as packed; tokens the B operand, by ldmatrix; columns past m are dropped. The
@@ -42,17 +43,16 @@
 //   before the first chunk, and where blocks are not even over the multiprocessors.
 //
 // Idea: scales and zero points are applied to the fp32 sums of a group, 8 products instead of 32
-//   and 32 differences; what the zero points are multiplied with, the sum of the tokens, is a product
-//   of tensor cores with ones, one for all rows of tiles; no barrier of the block while weights stream, as teams share nothing
-//   until rows end. One block for each multiprocessor with an equal share of the rows, and as many
-//   of them at a time as registers allow. The first stages of weights are fetched while the kernels
-//   before still run.
-//   Lost (H200): two blocks on a multiprocessor, by fewer registers: of a grid that leaves some of
-//   them empty, two land on one (o of Llama-3-8B 4.9 us for 4.3).
-//   Lost (H200, M = 1 and 16): a block for each 16 EB_TILES rows, whose last wave was part empty;
-//   weights asked for into the L2 2 and 4 rounds ahead, and 12 MB of the next product's, by the one
-//   before: both slower, so that what bounds is not the way to memory.
-//   Lost (instructions a word): ring index by remainder; copies behind branches.
+//   and 32 differences; what the zero points are multiplied with, the sum of the tokens, is a
+//   product of tensor cores with ones, one for all rows of tiles; no barrier of the block while
+//   weights stream, as teams share nothing until rows end. One block for each multiprocessor with
+//   an equal share of the rows, and as many of them at a time as registers allow. The first stages
+//   of weights are fetched while the kernels before still run. Lost (H200): two blocks on a
+//   multiprocessor, by fewer registers: of a grid that leaves some of them empty, two land on one
+//   (o of Llama-3-8B 4.9 us for 4.3). Lost (H200, M = 1 and 16): a block for each 16 EB_TILES rows,
+//   whose last wave was part empty; weights asked for into the L2 2 and 4 rounds ahead, and 12 MB
+//   of the next product's, by the one before: both slower, so that what bounds is not the way to
+//   memory. Lost (instructions a word): ring index by remainder; copies behind branches.
 // Sources: own; packing in fragment order as Marlin does (Frantar et al., arXiv 2408.11743).
 #include "stream.cuh"
 #include "w4_tile.cuh"
@@ -243,7 +243,8 @@ EB_DEVICE void multiply(const u8* stage, float (*sums)[S::kEights][4]) {
 #pragma unroll
       for (int i = 0; i < 4 * S::kEights; ++i) {
         const int eight = i / 4, c = i % 4;
-        const float part = parts[tile][eight][c] + (c < 2 ? low_zero : high_zero) * totals[eight][c];
+        const float part =
+            parts[tile][eight][c] + (c < 2 ? low_zero : high_zero) * totals[eight][c];
         sums[tile][eight][c] += (c < 2 ? low : high) * part;
       }
     }

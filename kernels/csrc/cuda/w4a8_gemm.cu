@@ -35,7 +35,7 @@
 // Roofline: 2 m FLOP against 0.523 bytes a weight: on an H200 memory bounds up to about m = 100 at
 //   the 65 % of its int8 peak that mma reaches there, tensor cores beyond. Instructions for a
 //   warp's word of 256 weights (sm_90a, G = 128): 16 at 16 tokens (1 mma), 29 at 64 tokens of a
-//   warp (4 mma, 8 to fold sums); G = 32: 27 and 67. Time: not yet measured on a GPU.
+//   warp (4 mma, 8 to fold sums); G = 32: 27 and 67. H200: README.md.
 //
 // Idea: what is done for a weight (six instructions a word) is shared by all tokens of a warp, what
 //   is done for a sum is two instructions a group; zero points are taken from weights, not from
