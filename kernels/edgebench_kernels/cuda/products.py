@@ -21,7 +21,6 @@ from edgebench_kernels.cuda.geometry import (
     RESIDUAL,
     STREAM,
     SWIGLU,
-    GemvTuning,
     Launch,
     Linear,
 )
@@ -48,10 +47,9 @@ def swiglu(launcher: Launcher, gate_up: Tensor, y: Tensor | None = None) -> Tens
 
 def _gemv(weights: GpuInt4, product: Product) -> None:
     gpu, linear = weights.launcher, _linear(weights, product)
-    tuning = _gemv_tuning(linear, gpu.multiprocessors, gpu.shared_bytes)
+    plan, parts = _gemv_plan(linear, gpu.multiprocessors, gpu.shared_bytes)
     if product.stream is not None:
-        product.stream.squares.parts = geometry.gemv_parts(linear, tuning)
-    plan = geometry.gemv(linear, tuning)
+        product.stream.squares.parts = parts
     _run(weights, product, plan, product.x, overlap=product.overlap)
 
 
@@ -162,8 +160,10 @@ def _linear(weights: GpuInt4, product: Product, inputs: int | None = None) -> Li
 
 
 @functools.lru_cache(maxsize=1024)
-def _gemv_tuning(linear: Linear, multiprocessors: int, shared_bytes: int) -> GemvTuning:
-    return geometry.gemv_tuning(linear, multiprocessors, shared_bytes)
+def _gemv_plan(linear: Linear, multiprocessors: int, shared_bytes: int) -> tuple[Launch, int]:
+    """And the parts of a row that it writes at a time."""
+    tuning = geometry.gemv_tuning(linear, multiprocessors, shared_bytes)
+    return geometry.gemv(linear, tuning), geometry.gemv_parts(linear, tuning)
 
 
 @functools.lru_cache(maxsize=1024)
