@@ -4,8 +4,9 @@
 
 for the linears behind a norm; o_proj and down_proj are left as they are. A given alpha holds for
 every group; a searched one is, group by group, that of least output error among 0, 1/20, ..., 1,
-with inputs rounded to 8 bits per token and weights as the path has them (4 bits in groups for
-w4a8, 8 bits per row for W8A8). Xiao et al., "SmoothQuant", ICML 2023, eq. 4; smoothquant/smooth.py.
+with inputs and weights rounded as the path has them: for W8A8 both to 8 bits, per token and per
+row; for w4a8 weights to 4 bits in groups, and inputs to 8 bits per token and group of inputs.
+Xiao et al., "SmoothQuant", ICML 2023, eq. 4; smoothquant/smooth.py.
 """
 
 from __future__ import annotations
@@ -57,12 +58,15 @@ class SmoothQuant:
         return fit_grid(weight, form)
 
     def _error(self, weight: Tensor, scale: Tensor, x: Tensor, form: GridForm) -> float:
-        rough = int8_rows(x / scale)
+        is_w4 = self.path == "w4a8"
+        k = weight.shape[1]
+        rough = int8_blocks(x / scale, form.group_of(k) if is_w4 else k)
         total = 0.0
         for part in row_chunks(weight):
             scaled = weight[part] * scale
-            product = rough @ (rounded(scaled, form) if self.path == "w4a8" else int8_rows(scaled)).T
-            total += float(product.sub_(x @ weight[part].T).square_().sum(dtype=torch.float64))
+            coarse = rounded(scaled, form) if is_w4 else int8_blocks(scaled, k)
+            change = (rough @ coarse.T).sub_(x @ weight[part].T)
+            total += float(change.square_().sum(dtype=torch.float64))
         return total
 
 
@@ -73,8 +77,9 @@ def candidate(x: Tensor, weights: list[Tensor], alpha: float) -> Tensor:
     return largest_x.pow(alpha) / largest_w.clamp_(min=SMALLEST_MAXIMUM).pow(1 - alpha)
 
 
-def int8_rows(x: Tensor) -> Tensor:
-    """Rows [S, K] after a round trip through 8 bits, each with the scale max|x| / 127."""
-    scale = x.abs().amax(1, keepdim=True) / INT8_MAX
+def int8_blocks(x: Tensor, block: int) -> Tensor:
+    """Rows [S, K] after a round trip through 8 bits; each block has the scale max|x| / 127."""
+    grouped = x.view(x.shape[0], -1, block)
+    scale = grouped.abs().amax(2, keepdim=True) / INT8_MAX
     scale = torch.where(scale == 0, torch.ones_like(scale), scale)
-    return (x / scale).round_().clamp_(-INT8_MAX, INT8_MAX).mul_(scale)
+    return (grouped / scale).round_().clamp_(-INT8_MAX, INT8_MAX).mul_(scale).view(x.shape)
