@@ -233,7 +233,7 @@ class Bench:
 def interval(
     own: NDArray[np.float64], other: NDArray[np.float64], tokens: NDArray[np.float64]
 ) -> tuple[float, float, float]:
-    """Difference in nats per token and its 95 % interval, resampling pairs (both schemes' alike)."""
+    """Difference in nats per token and its 95 % interval, of pairs drawn for both."""
     change = own - other
     draws = np.random.default_rng(0)
     means = []
