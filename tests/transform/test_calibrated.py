@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -245,7 +244,7 @@ def test_a_model_that_is_not_llamas(
 ) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "mamba"}')
     with pytest.raises(SpecError, match="only model_type 'llama' runs here"):
-        transformed("gptq", reference, replace(calibration))
+        transformed("gptq", reference, calibration)
 
 
 def test_the_defaults_name_every_parameter() -> None:

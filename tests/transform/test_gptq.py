@@ -33,7 +33,7 @@ def test_in_float64_the_codes_are_the_formulas(
     weight, x = skewed
     grid = fit_grid(weight, GridForm(group=size, symmetric=symmetric))
     gptq = Gptq()
-    codes = gptq.codes(weight.double(), grid, gptq.hessian(x.double()))
+    codes = gptq.codes(weight.double(), grid, gptq.learn(x.double()))
     assert torch.equal(codes, straight(weight, x, grid))
     assert not torch.equal(codes, nearest_codes(weight, grid))
 
@@ -45,7 +45,7 @@ def test_blocks_of_columns_do_not_show() -> None:
     x = x @ torch.randn(200, 200, generator=draw)
     grid = fit_grid(weight, GridForm(group=None))
     gptq = Gptq()
-    codes = gptq.codes(weight.double(), grid, gptq.hessian(x.double()))
+    codes = gptq.codes(weight.double(), grid, gptq.learn(x.double()))
     assert torch.equal(codes, straight(weight, x, grid))
 
 
@@ -53,7 +53,7 @@ def test_in_float32_it_beats_rounding_as_the_formula_does(skewed: tuple[Tensor, 
     weight, x = skewed
     grid = fit_grid(weight, GridForm(group=32))
     gptq = Gptq()
-    own = output_error(weight, gptq.codes(weight, grid, gptq.hessian(x)), grid, x)
+    own = output_error(weight, gptq.codes(weight, grid, gptq.learn(x)), grid, x)
     assert own == pytest.approx(output_error(weight, straight(weight, x, grid), grid, x), rel=0.05)
     assert own < 0.5 * output_error(weight, nearest_codes(weight, grid), grid, x)
 
@@ -64,10 +64,10 @@ def test_dead_columns_keep_their_nearest_codes(skewed: tuple[Tensor, Tensor]) ->
     x[:, [0, 17, 63]] = 0
     grid = fit_grid(weight, GridForm(group=32))
     gptq = Gptq()
-    codes = gptq.codes(weight, grid, gptq.hessian(x))
+    codes = gptq.codes(weight, grid, gptq.learn(x))
     dead = [0, 17, 63]
     assert torch.equal(codes[:, dead], nearest_codes(weight, grid)[:, dead])
-    exact = gptq.codes(weight.double(), grid, gptq.hessian(x.double()))
+    exact = gptq.codes(weight.double(), grid, gptq.learn(x.double()))
     assert torch.equal(exact, straight(weight, x, grid))
 
 
@@ -75,7 +75,7 @@ def test_an_input_of_zeros_is_plain_rounding(skewed: tuple[Tensor, Tensor]) -> N
     weight, x = skewed
     grid = fit_grid(weight, GridForm(group=32))
     gptq = Gptq()
-    codes = gptq.codes(weight, grid, gptq.hessian(torch.zeros_like(x)))
+    codes = gptq.codes(weight, grid, gptq.learn(torch.zeros_like(x)))
     assert torch.equal(codes, nearest_codes(weight, grid))
 
 
@@ -94,7 +94,7 @@ def test_fewer_tokens_than_columns_still_have_a_factor(skewed: tuple[Tensor, Ten
     weight, x = skewed
     grid = fit_grid(weight, GridForm(group=32))
     gptq = Gptq()
-    codes = gptq.codes(weight, grid, gptq.hessian(x[:5]))
+    codes = gptq.codes(weight, grid, gptq.learn(x[:5]))
     assert output_error(weight, codes, grid, x[:5]) < output_error(
         weight, nearest_codes(weight, grid), grid, x[:5]
     )
@@ -111,6 +111,6 @@ def test_without_act_order_columns_go_as_they_stand(skewed: tuple[Tensor, Tensor
     weight, x = skewed
     grid = fit_grid(weight, GridForm(group=32))
     plain = Gptq(act_order=False)
-    codes = plain.codes(weight, grid, plain.hessian(x))
+    codes = plain.codes(weight, grid, plain.learn(x))
     first = nearest_codes(weight, grid)[:, 0]
     assert np.array_equal(codes[:, 0].numpy(), first.numpy())  # nothing came before it

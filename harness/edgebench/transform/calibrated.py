@@ -20,6 +20,7 @@ from torch import Tensor
 
 from edgebench.errors import SpecError
 from edgebench.transform.fold import Choice, GroupView, apply_fold, feeder_rows
+from edgebench.transform.gptq import Learned
 from edgebench.transform.grid import (
     Grid,
     GridForm,
@@ -64,10 +65,10 @@ class Smoother(Protocol):
 class Rounder(Protocol):
     """Chooses codes on fixed grids with the inputs in view."""
 
-    def hessian(self, x: Tensor) -> Tensor:
+    def learn(self, x: Tensor) -> Learned:
         """What it needs of the inputs [S, K], shared by their readers."""
 
-    def codes(self, weight: Tensor, grid: Grid, hessian: Tensor) -> Tensor:
+    def codes(self, weight: Tensor, grid: Grid, learned: Learned) -> Tensor:
         """Codes uint8 [N, K]."""
 
 
@@ -287,14 +288,14 @@ class _Run:
     ) -> dict[str, Tensor]:
         """The codes of a group's readers, whose shared input is x [S, K]."""
         rounder = self._method.rounder
-        hessian = rounder.hessian(x) if rounder is not None and x is not None else None
+        learned = rounder.learn(x) if rounder is not None and x is not None else None
         codes = {}
         for name in group.readers:
             weight = layer.weight(name)
-            if rounder is None or hessian is None:
+            if rounder is None or learned is None:
                 codes[name] = nearest_codes(weight, grids[name])
             else:
-                codes[name] = rounder.codes(weight, grids[name], hessian)
+                codes[name] = rounder.codes(weight, grids[name], learned)
             self._step()
         return codes
 

@@ -23,20 +23,30 @@ BLOCK_COLUMNS = 128  # IST gptq.py blocksize: the columns whose errors are added
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Learned:
+    """The order of the columns [K], and U [K, K] of the columns in that order."""
+
+    order: Tensor
+    upper: Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Gptq:
     """See the module."""
 
     damping: float = 0.01  # IST gptq.py percdamp
     act_order: bool = True
 
-    def hessian(self, x: Tensor) -> Tensor:
-        """H [K, K] of inputs [S, K]."""
-        return (x.T @ x).div_(x.shape[0])
-
-    def codes(self, weight: Tensor, grid: Grid, hessian: Tensor) -> Tensor:
-        """Codes uint8 [N, K] of weight [N, K] on fixed grids; computed in the weight's dtype."""
+    def learn(self, x: Tensor) -> Learned:
+        """What inputs [S, K] say, for every linear that reads them; in their dtype."""
+        hessian = (x.T @ x).div_(x.shape[0])
         order = self._order(hessian)
-        upper = inverse_factor(hessian[order][:, order], self.damping)
+        upper = inverse_factor(hessian[order[:, None], order], self.damping)
+        return Learned(order=order, upper=upper)
+
+    def codes(self, weight: Tensor, grid: Grid, learned: Learned) -> Tensor:
+        """Codes uint8 [N, K] of weight [N, K] on fixed grids; computed in the weight's dtype."""
+        order, upper = learned.order, learned.upper
         scale, zero = (part.T[order].to(weight.dtype) for part in grid.columns(weight.shape[1]))
         codes = _walk_columns(weight.T[order], upper, scale, zero, grid.form.levels)
         out = torch.empty_like(codes)
@@ -55,18 +65,21 @@ def inverse_factor(hessian: Tensor, damping: float) -> Tensor:
     H = R R^T with R upper triangular is a Cholesky factor read backwards, and U = R^-1: one
     factorization and one triangular inverse, no H^-1 in between.
     """
-    damped = hessian.clone()
+    damped = hessian.flip(0, 1)
     diagonal = damped.diagonal()  # a view
     diagonal[diagonal == 0] = 1
     diagonal += damping * diagonal.mean()
-    lower, failed = torch.linalg.cholesky_ex(damped.flip(0, 1))
+    lower, failed = torch.linalg.cholesky_ex(damped)
+    del damped  # for K = 12,288 each of these takes 0.6 GB
     if int(failed) != 0 or not bool(torch.isfinite(lower).all()):
         raise RunFailed(
             "[gptq] expected a positive definite Hessian, got one that has no Cholesky factor; "
             f"raise the damping (now {damping:g})"
         )
-    eye = torch.eye(len(damped), dtype=damped.dtype, device=damped.device)
-    return torch.linalg.solve_triangular(lower.flip(0, 1), eye, upper=True)
+    right = lower.flip(0, 1)
+    del lower
+    eye = torch.eye(len(right), dtype=right.dtype, device=right.device)
+    return torch.linalg.solve_triangular(right, eye, upper=True)
 
 
 def _walk_columns(

@@ -37,7 +37,7 @@ def apply(
     progress: Progress | None = None,
 ) -> QuantizedModel:
     """Quantize, and write a step for each transform of the chain; see apply_transform."""
-    shared = _shared(chain)
+    shared = _shared(chain, min(DEFAULT_SAMPLES, len(calibration.sequences)))
     own = {step.name: _own(step.name, step.parameters) for step in chain.steps}
     method = Method(
         form=GridForm(
@@ -68,10 +68,10 @@ def apply(
     return QuantizedModel(tensors=outcome.tensors, steps=tuple(steps), folded=folded)
 
 
-def _shared(chain: TransformChain) -> dict[str, Parameter]:
+def _shared(chain: TransformChain, samples: int) -> dict[str, Parameter]:
     """The parameters that all transforms of a chain have in common."""
     shared: dict[str, Parameter] = {
-        "group": DEFAULT_GROUP, "symmetric": False, "samples": DEFAULT_SAMPLES,
+        "group": DEFAULT_GROUP, "symmetric": False, "samples": samples,
     }  # fmt: skip
     given: dict[str, Parameter] = {}
     for step in chain.steps:
