@@ -191,6 +191,30 @@ def test_other_shapes(
         assert error(tmp_path, outcome) < error(tmp_path, plain)
 
 
+def test_fused_projections_become_the_same_codes(
+    reference: ReferenceLinears, calibration: CalibrationSet, tmp_path: Path
+) -> None:
+    """q over k over v, and gate over up, as one tensor each: the same rows, one behind the other."""
+    method = Method(form=GridForm(group=32), smoother=Awq(), rounder=Gptq())
+    apart = quantize(reference, calibration.sequences, method)
+    tensors = load_file(reference.path)
+    fused = {"self_attn.qkv_proj": "qkv", "mlp.gate_up_proj": ("gate", "up")}
+    for layer in ("model.layers.0.", "model.layers.1."):
+        for name, parts in fused.items():
+            room = layer + name.partition(".")[0]
+            own = [f"{room}.{part}_proj" for part in parts]
+            whole = np.concatenate([tensors.pop(f"{part}.weight") for part in own])
+            tensors[f"{layer}{name}.weight"] = whole
+    save_file(tensors, tmp_path / "model.safetensors")
+    joined = quantize(open_reference(reference.path, "0" * 64), calibration.sequences, method)
+    for layer in ("model.layers.0.", "model.layers.1."):
+        for name, parts in fused.items():
+            room = layer + name.partition(".")[0]
+            rows = [apart.tensors[f"{room}.{part}_proj"].qweight for part in parts]
+            assert np.array_equal(joined.tensors[layer + name].qweight, np.concatenate(rows))
+    assert joined.scales.keys() == apart.scales.keys()
+
+
 def test_progress_reaches_its_end(reference: ReferenceLinears, calibration: CalibrationSet) -> None:
     for chain in CHAINS:
         seen: list[tuple[int, int]] = []
