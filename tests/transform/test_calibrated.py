@@ -194,7 +194,7 @@ def test_other_shapes(
 def test_fused_projections_become_the_same_codes(
     reference: ReferenceLinears, calibration: CalibrationSet, tmp_path: Path
 ) -> None:
-    """q over k over v, and gate over up, as one tensor each: the same rows, one behind the other."""
+    """q over k over v, gate over up: the same rows, one behind the other."""
     method = Method(form=GridForm(group=32), smoother=Awq(), rounder=Gptq())
     apart = quantize(reference, calibration.sequences, method)
     tensors = load_file(reference.path)

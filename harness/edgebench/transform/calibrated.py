@@ -169,10 +169,9 @@ class _Run:
             layer = Layer(self._config, load_tensors(self._reference, prefix, self._device))
             for name in LINEARS:
                 check_weight(prefix + name, layer.weight(name))
-            folded, grids = self._smoothed(prefix, layer)
-            del layer
-            parts = self._rounded(folded, grids)
-            for source, names in folded.sources().items():
+            layer, grids = self._smoothed(prefix, layer, SCALE_GROUPS, self._inputs(layer))
+            parts = self._rounded(layer, grids)
+            for source, names in layer.sources().items():
                 joined = concat_rows(names, [parts[name] for name in names])
                 self.outcome.tensors[prefix + source] = joined
 
@@ -185,67 +184,54 @@ class _Run:
         }
         layer = Layer(self._config, tensors)
         check_weight("lm_head", layer.weight("lm_head"))
-        grids: dict[str, Grid] = {}
-        if self._wants(HEAD_GROUP):
-            folded = layer.copy()
-            self._fold("", layer, folded, HEAD_GROUP, self._last_norm(layer, self._exact), grids)
-            layer = folded
-        grid = grids.get("lm_head") or fit_grid(layer.weight("lm_head"), self._method.form)
+        inputs = {HEAD_GROUP.feeder: self._last_norm(layer, self._exact)}
+        layer, grids = self._smoothed("", layer, (HEAD_GROUP,), inputs)
         x = self._last_norm(layer, self._rough)
-        (codes,) = self._codes(layer, HEAD_GROUP, {"lm_head": grid}, x).values()
-        self.outcome.tensors["lm_head"] = to_int4(codes, grid)
+        self.outcome.tensors |= self._codes(layer, HEAD_GROUP, grids, x)
 
     def _last_norm(self, layer: Layer, hidden: Tensor) -> Tensor:
         return rms_norm(hidden, layer.weight(HEAD_GROUP.feeder), self._config.rms_norm_eps)
 
-    def _wants(self, group: ScaleGroup) -> bool:
-        return self._method.smoother is not None and self._method.smoother.handles(group)
-
-    def _smoothed(self, prefix: str, layer: Layer) -> tuple[Layer, dict[str, Grid]]:
-        """The layer with its scales folded, and the grids that were chosen with them."""
-        grids: dict[str, Grid] = {}
-        if self._method.smoother is None:
-            return layer, grids
+    def _inputs(self, layer: Layer) -> dict[str, Tensor]:
+        """What a layer's linears read in the reference, by feeder; nothing without a smoother."""
         inputs: dict[str, Tensor] = {}
-        self._exact = walk(
-            layer, self._exact, self._prompts, lambda group, x: inputs.update({group.feeder: x})
-        )
-        folded = layer.copy()
-        choices: list[tuple[ScaleGroup, Choice]] = []
-        for group in SCALE_GROUPS:
-            if self._wants(group):
-                choices.append((group, self._search(layer, group, inputs[group.feeder])))
-            self._step()
-        for group, choice in choices:
-            self._apply(prefix, folded, group, choice)
-        scales = {group.feeder: choice.scale for group, choice in choices}
-        for group in SCALE_GROUPS:
-            x = inputs.pop(group.feeder)
-            if group.feeder in scales:
-                x = x / scales[group.feeder]
-            self._choose_grids(folded, group, x, grids)
-        return folded, grids
+        if self._method.smoother is not None:
+            self._exact = walk(
+                layer, self._exact, self._prompts, lambda group, x: inputs.update({group.feeder: x})
+            )
+        return inputs
 
-    def _fold(
+    def _smoothed(
         self,
         prefix: str,
         layer: Layer,
-        folded: Layer,
-        group: ScaleGroup,
-        x: Tensor,
-        grids: dict[str, Grid],
-    ) -> None:
-        choice = self._search(layer, group, x)
-        self._step()
-        self._apply(prefix, folded, group, choice)
-        self._choose_grids(folded, group, x / choice.scale, grids)
+        groups: tuple[ScaleGroup, ...],
+        inputs: dict[str, Tensor],
+    ) -> tuple[Layer, dict[str, Grid]]:
+        """The layer with its scales folded, and the grids of every linear; consumes the inputs."""
+        smoother, form = self._method.smoother, self._method.form
+        if smoother is None:
+            names = [name for group in groups for name in group.readers]
+            return layer, {name: fit_grid(layer.weight(name), form) for name in names}
+        choices: list[tuple[ScaleGroup, Choice]] = []
+        for group in groups:
+            if smoother.handles(group):
+                x = inputs[group.feeder]
+                view = GroupView(group=group, layer=layer, x=x, form=form)
+                choices.append((group, smoother.search(view)))
+                inputs[group.feeder] = x / choices[-1][1].scale
+            self._step()
+        folded = layer.copy()
+        for group, choice in choices:
+            self._fold(prefix, folded, group, choice)
+        grids = {}
+        for group in groups:
+            x = inputs.pop(group.feeder)
+            for name in group.readers:
+                grids[name] = smoother.grid(name, folded.weight(name), x, form)
+        return folded, grids
 
-    def _search(self, layer: Layer, group: ScaleGroup, x: Tensor) -> Choice:
-        assert self._method.smoother is not None
-        view = GroupView(group=group, layer=layer, x=x, form=self._method.form)
-        return self._method.smoother.search(view)
-
-    def _apply(self, prefix: str, folded: Layer, group: ScaleGroup, choice: Choice) -> None:
+    def _fold(self, prefix: str, folded: Layer, group: ScaleGroup, choice: Choice) -> None:
         """Fold a choice, and note what a verifier needs to compute it again."""
         apply_fold(folded, group, choice.scale)
         path = prefix + group.feeder
@@ -254,50 +240,38 @@ class _Run:
         if group.feeder_is_norm:
             self.outcome.norms[path] = folded.weight(group.feeder).half().cpu().numpy()
 
-    def _choose_grids(
-        self, folded: Layer, group: ScaleGroup, x: Tensor, grids: dict[str, Grid]
-    ) -> None:
-        assert self._method.smoother is not None
-        for name in group.readers:
-            weight = folded.weight(name)
-            grids[name] = self._method.smoother.grid(name, weight, x, self._method.form)
-
     def _rounded(self, layer: Layer, grids: Mapping[str, Grid]) -> dict[str, Int4Tensor]:
-        """Every linear of a folded layer as INT4, on its chosen grids or on those that span it."""
+        """Every linear of a folded layer as INT4; a rounder goes on with what it rounded."""
         parts: dict[str, Int4Tensor] = {}
-        chosen = dict(grids)
-
-        def visit(group: ScaleGroup, x: Tensor | None) -> None:
-            for name in group.readers:
-                if name not in chosen:
-                    chosen[name] = fit_grid(layer.weight(name), self._method.form)
-            for name, codes in self._codes(layer, group, chosen, x).items():
-                parts[name] = to_int4(codes, chosen[name])
-                if self._method.rounder is not None:
-                    layer.replace(name, values_of(codes, chosen[name]))
-
-        if self._method.rounder is not None:
-            self._rough = walk(layer, self._rough, self._prompts, visit)
-        else:
+        if self._method.rounder is None:
             for group in SCALE_GROUPS:
-                visit(group, None)
+                parts |= self._codes(layer, group, grids, None)
+        else:
+            self._rough = walk(
+                layer,
+                self._rough,
+                self._prompts,
+                lambda group, x: parts.update(self._codes(layer, group, grids, x)),
+            )
         return parts
 
     def _codes(
         self, layer: Layer, group: ScaleGroup, grids: Mapping[str, Grid], x: Tensor | None
-    ) -> dict[str, Tensor]:
-        """The codes of a group's readers, whose shared input is x [S, K]."""
+    ) -> dict[str, Int4Tensor]:
+        """A group's readers as INT4; x [S, K] is what they read in the model quantized so far."""
         rounder = self._method.rounder
         learned = rounder.learn(x) if rounder is not None and x is not None else None
-        codes = {}
+        made = {}
         for name in group.readers:
-            weight = layer.weight(name)
+            weight, grid = layer.weight(name), grids[name]
             if rounder is None or learned is None:
-                codes[name] = nearest_codes(weight, grids[name])
+                codes = nearest_codes(weight, grid)
             else:
-                codes[name] = rounder.codes(weight, grids[name], learned)
+                codes = rounder.codes(weight, grid, learned)
+                layer.replace(name, values_of(codes, grid))
+            made[name] = to_int4(codes, grid)
             self._step()
-        return codes
+        return made
 
     def _step(self) -> None:
         self._done += 1
