@@ -215,6 +215,22 @@ def test_fused_projections_become_the_same_codes(
     assert joined.scales.keys() == apart.scales.keys()
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no NVIDIA GPU")
+@pytest.mark.parametrize("smoother", [Awq(), SmoothQuant(), None])
+def test_a_gpu_computes_the_same_method(
+    reference: ReferenceLinears, calibration: CalibrationSet, smoother: Awq | SmoothQuant | None
+) -> None:
+    """Sums are added in another order there, so codes may differ and errors hardly do."""
+    method = Method(form=GridForm(group=32), smoother=smoother, rounder=Gptq())
+    on_cpu = quantize(reference, calibration.sequences, method)
+    on_gpu = quantize(reference, calibration.sequences, method, device="cuda")
+    assert on_gpu.exponents == on_cpu.exponents
+    plain = quantize(reference, calibration.sequences, Method(form=GridForm(group=32)))
+    folder = reference.path.parent
+    assert error(folder, on_gpu) == pytest.approx(error(folder, on_cpu), rel=0.2)
+    assert error(folder, on_gpu) < error(folder, plain)
+
+
 def test_progress_reaches_its_end(reference: ReferenceLinears, calibration: CalibrationSet) -> None:
     for chain in CHAINS:
         seen: list[tuple[int, int]] = []

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgebench.checker.subject import Subject
-from edgebench.checker.tensors import TensorSource, open_source
+from edgebench.checker.tensors import NoRecipe, TensorSource, open_source
 from edgebench.errors import BundleError
 from edgebench.findings import Finding, finding
 from edgebench.profiles import MAX_CODE, NEAREST_CODE_SLACK_STEPS, UNVERIFIED_TRANSFORMS
@@ -39,12 +39,13 @@ class _Fault:
 
 
 def check_weights(subject: Subject) -> Iterator[Finding]:
-    """W-03, W-04, W-05, W-06: exactly the reference's linears, each within half a step."""
+    """W-03 to W-06, W-09: exactly the reference's linears, each within half a step."""
     try:
         with open_source(subject) as source:
             faults = [*_names(subject, source), *_tensors(subject, source)]
     except BundleError as err:
-        yield finding("W-06", "the quantized tensors", err)
+        is_unverified = isinstance(err, NoRecipe) and not _is_rounding(subject)
+        yield finding("W-09" if is_unverified else "W-06", "the quantized tensors", err)
         return
     for rule in sorted({fault.rule for fault in faults}):
         own = [fault for fault in faults if fault.rule == rule]
@@ -67,11 +68,15 @@ def _names(subject: Subject, source: TensorSource) -> Iterator[_Fault]:
         yield _Fault(rule="W-03", expected="exactly the linear layers", came=came)
 
 
+def _is_rounding(subject: Subject) -> bool:
+    """Whether codes must stand for the reference's own weights; W-09 tells where they do not."""
+    return not {step.transform for step in subject.bundle.ledger.steps} & UNVERIFIED_TRANSFORMS
+
+
 def _tensors(subject: Subject, source: TensorSource) -> Iterator[_Fault]:
     shapes = subject.workload.shapes
     is_closed = subject.bundle.record.track == "closed"
-    done = {step.transform for step in subject.bundle.ledger.steps}
-    is_rounding = not done & UNVERIFIED_TRANSFORMS  # whose codes stand for other weights: W-09
+    is_rounding = _is_rounding(subject)
     for name, listed in sorted(subject.bundle.ledger.tensors.items()):
         if name not in source.names():
             continue

@@ -46,6 +46,12 @@ def test_it_may_not_pass_for_valid(smoothed: Maker) -> None:
     assert set(rules(smoothed)) == {"W-09", "S-07"}
 
 
+def test_tensors_that_only_data_can_make_again_are_not_verified_either(smoothed: Maker) -> None:
+    smoothed.with_tensors_file = False
+    smoothed.ledger["tensors_file"] = None
+    assert rules(smoothed) == ["W-09", "W-09"]
+
+
 def other_norm(maker: Maker) -> None:
     maker.folded["model.norm.weight"] = np.full(64, 0.25, np.float16)
 
