@@ -245,9 +245,9 @@ def interval(
 
 
 def words(difference: tuple[float, float, float]) -> str:
-    """Millinats per token: '-1.23 [-1.50, -0.97]'."""
-    value, low, high = (1000 * part for part in difference)
-    return f"{value:+.2f} [{low:+.2f}, {high:+.2f}]"
+    """Millionths of a nat per token: '-123 [-150, -97]'."""
+    value, low, high = (1e6 * part for part in difference)
+    return f"{value:+.0f} [{low:+.0f}, {high:+.0f}]"
 
 
 def row(scheme: Scheme, scores: dict[str, Scores]) -> str:
@@ -281,6 +281,7 @@ def main() -> None:
     needed = {name for s in wanted for name in (s.name, s.plain, "fp16")}
     scores = {s.name: bench.scores(s) for s in table if s.name in needed}
     columns = ["perplexity", "expected", "over fp16", "expected", "over plain", "expected"]
+    print("differences in millionths of a nat per token, with 95 % intervals", file=sys.stderr)
     print(f"| scheme | {' | '.join(columns)} |")
     print("| --- |" + " --- |" * len(columns))
     for scheme in (s for s in table if s.name in needed):
