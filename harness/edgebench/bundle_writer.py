@@ -118,7 +118,9 @@ class BundleWriter:
         """Keep int4.safetensors or folded.safetensors; only within the layout's limit."""
         limit = layout.SIZE_LIMITS[name]
         if len(data) > limit:
-            raise BundleError(f"[bundle] expected {name} of at most {limit} bytes, got {len(data)}")
+            raise BundleError(
+                f"[bundle] expected tensors of at most {limit} bytes in {name}, got {len(data)}"
+            )
         write_atomic(self.path / name, data)
 
     def update(self, record: Record) -> None:
