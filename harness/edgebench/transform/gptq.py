@@ -19,7 +19,7 @@ from torch import Tensor
 from edgebench.errors import RunFailed
 from edgebench.transform.grid import Grid
 
-BLOCK_COLUMNS = 128  # IST gptq.py blocksize: the columns whose errors are added to the rest at once
+BLOCK_COLUMNS = 128  # gptq.py blocksize: the columns whose errors are added to the rest at once
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +34,7 @@ class Learned:
 class Gptq:
     """See the module."""
 
-    damping: float = 0.01  # IST gptq.py percdamp
+    damping: float = 0.01  # gptq.py percdamp
     act_order: bool = True
 
     def learn(self, x: Tensor) -> Learned:
