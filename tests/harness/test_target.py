@@ -22,7 +22,7 @@ from edgebench.system import describe_system  # noqa: E402
 from edgebench.target import open_target  # noqa: E402
 from edgebench.target_cpu import CpuTarget  # noqa: E402
 from edgebench.target_cuda import CudaTarget, kernel_errors  # noqa: E402
-from edgebench.transform.quantized import Folded
+from edgebench.transform.quantized import Folded  # noqa: E402
 from edgebench_kernels.ceilings import CEILINGS as CPU_CEILINGS  # noqa: E402
 from edgebench_kernels.cuda import launcher as launchers  # noqa: E402
 from edgebench_kernels.cuda.ceilings import CEILINGS as GPU_CEILINGS  # noqa: E402
