@@ -181,10 +181,14 @@ class Bench:
         self.tag = f"{workload_name.replace('@', '-')}-{pairs}-{samples}"
         self.reference_log_p: Tensor | None = None
 
+    def kept(self, scheme: Scheme) -> Path | None:
+        """The file in the state folder that a scheme's scores go into."""
+        name = "".join(c if c.isalnum() else "-" for c in scheme.name)
+        return self.state / f"{self.tag}-{name}.npz" if self.state else None
+
     def scores(self, scheme: Scheme) -> Scores:
         """Quantize and score one scheme, or take it from the state folder."""
-        name = "".join(c if c.isalnum() else "-" for c in scheme.name)
-        kept = self.state / f"{self.tag}-{name}.npz" if self.state else None
+        kept = self.kept(scheme)
         if kept is not None and kept.exists():
             stored = np.load(kept)
             return Scores(nll=stored["nll"], cross=stored["cross"], tokens=stored["tokens"])
@@ -272,12 +276,15 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=128, help="calibration pairs")
     parser.add_argument("--schemes", default="", help="only rows with this text in their names")
     parser.add_argument("--state", type=Path, help="folder to keep finished rows in")
+    parser.add_argument("--kept", action="store_true", help="only what --state holds already")
     options = parser.parse_args()
     if options.state is not None:
         options.state.mkdir(parents=True, exist_ok=True)
     bench = Bench(options.workload, options.pairs, options.samples, options.state)
     table = schemes()
     wanted = [s for s in table if options.schemes in s.name]
+    if options.kept:
+        wanted = [s for s in wanted if (path := bench.kept(s)) is not None and path.exists()]
     needed = {name for s in wanted for name in (s.name, s.plain, "fp16")}
     scores = {s.name: bench.scores(s) for s in table if s.name in needed}
     columns = ["perplexity", "expected", "over fp16", "expected", "over plain", "expected"]
