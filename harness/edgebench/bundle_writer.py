@@ -114,14 +114,14 @@ class BundleWriter:
         self._append(layout.CEILINGS, b"".join(map(encode_row, rows)))
         self.ceilings += rows
 
-    def write_tensors(self, data: bytes) -> None:
-        """Keep int4.safetensors; only for tensors within the layout's limit."""
-        limit = layout.SIZE_LIMITS[layout.TENSORS]
+    def write_tensors(self, data: bytes, name: str = layout.TENSORS) -> None:
+        """Keep int4.safetensors or folded.safetensors; only within the layout's limit."""
+        limit = layout.SIZE_LIMITS[name]
         if len(data) > limit:
             raise BundleError(
-                f"[bundle] expected tensors of at most {limit} bytes, got {len(data)}"
+                f"[bundle] expected tensors of at most {limit} bytes in {name}, got {len(data)}"
             )
-        write_atomic(self.path / layout.TENSORS, data)
+        write_atomic(self.path / name, data)
 
     def update(self, record: Record) -> None:
         """Replace record.json while the run goes on; it stays complete: false."""

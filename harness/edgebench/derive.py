@@ -25,7 +25,7 @@ from edgebench.record import (
 )
 from edgebench.roofline import Arithmetic, Executed, Model, place, work_of
 from edgebench.scenarios import ScenarioResult, derive, derive_speedup, mode_rows
-from edgebench.verdict import invalid_reasons, warnings
+from edgebench.verdict import invalid_reasons, unverified_reasons, warnings
 
 REFERENCE: Kernel = "fp16"
 
@@ -239,7 +239,11 @@ def _executed(case: CaseFacts, facts: KernelFacts) -> Executed:
 
 def _judged(case: CaseFacts, facts: KernelFacts, result: KernelResult) -> KernelResult:
     counts = p.PROFILES[case.profile].counts(case.workload, case.scenario)
-    reasons = [*facts.invalid_reasons, *invalid_reasons(result, counts, case.scored_count)]
+    reasons = [
+        *facts.invalid_reasons,
+        *invalid_reasons(result, counts, case.scored_count),
+        *unverified_reasons(case.track, facts.transform),
+    ]
     return result.model_copy(
         update={
             "valid": not reasons,

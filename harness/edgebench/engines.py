@@ -60,6 +60,7 @@ class CpuEngines:
             load_reference,
             pack_int4,
             probe,
+            with_norms,
         )
 
         self._prepared = prepared
@@ -73,6 +74,7 @@ class CpuEngines:
         self._int4: dict[str, DecodeEngine] = {}
         if "int4" in kernels:
             packed = pack_int4(weights, prepared.quantized.tensors)
+            weights = with_norms(weights, prepared.quantized.folded.norms)
             for path in ("w4a16", "w4a8"):
                 self._int4[path] = build_int4(
                     weights, {}, path, packed=packed, max_batch=OFFLINE_BATCH, max_length=length

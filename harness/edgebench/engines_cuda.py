@@ -31,7 +31,7 @@ class CudaEngines:
             resident,
         )
         from edgebench_kernels.cuda.engine_state import Room
-        from edgebench_kernels.engine import PathChoice, linear_shapes, load_reference
+        from edgebench_kernels.engine import PathChoice, linear_shapes, load_reference, with_norms
 
         self._prepared = prepared
         weights = resident(load_reference(prepared.directory), launcher)
@@ -41,6 +41,7 @@ class CudaEngines:
         self._int4: dict[str, DecodeEngine] = {}
         if "int4" in kernels:
             packed = pack_int4_on(launcher, weights, prepared.quantized.tensors)
+            weights = with_norms(weights, prepared.quantized.folded.norms)
             self._int4 = {
                 path: build_int4_on(launcher, weights, packed, PathChoice.of(path), room)
                 for path in ("w4a16", "w4a8")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from edgebench import layout
 from edgebench.bundle import Bundle, BundleWriter, find_finished, find_resumable
 from edgebench.prepare import PreparedWorkload
 from edgebench.record import Ledger, Record
 from edgebench.spec import RunSpec
 from edgebench.system import SystemDescription
-from edgebench.transform.quantized import tensors_bytes
+from edgebench.transform.quantized import folded_bytes, tensors_bytes
 
 
 def existing_record(spec: RunSpec, draft: Record, ledger: Ledger) -> Bundle | None:
@@ -28,4 +29,6 @@ def open_writer(
     writer = BundleWriter.create(spec.out, draft, ledger=prepared.ledger, system=system)
     if prepared.ledger.tensors_file is not None:
         writer.write_tensors(tensors_bytes(prepared.quantized.tensors))
+    if prepared.ledger.folded:
+        writer.write_tensors(folded_bytes(prepared.quantized.folded), layout.FOLDED)
     return writer

@@ -17,6 +17,7 @@ SYSTEM = "system.json"
 LEDGER = "ledger.json"
 POWER = "power.csv"
 TENSORS = "int4.safetensors"
+FOLDED = "folded.safetensors"
 CHECKSUMS = "SHA256SUMS"
 PROGRESS = "progress.json"  # exists only while a run is unfinished
 
@@ -32,9 +33,10 @@ SIZE_LIMITS: Mapping[str, int] = {
     LEDGER: 4 * _MIB,
     POWER: 256 * _MIB,
     TENSORS: TENSORS_IN_BUNDLE_BYTES + 256 * _KIB,  # and the header that names them
+    FOLDED: 16 * _MIB,  # 4 MB for a model of 8B parameters
     CHECKSUMS: 64 * _KIB,
 }
-OPTIONAL = frozenset({TENSORS})
+OPTIONAL = frozenset({TENSORS, FOLDED})
 MAX_TOTAL_BYTES = 768 * _MIB
 MAX_ROWS = 2_000_000  # of one .jsonl file
 

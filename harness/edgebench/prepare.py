@@ -16,8 +16,9 @@ from edgebench.errors import AssetError, BenchError, SpecError
 from edgebench.profiles import TENSORS_IN_BUNDLE_BYTES
 from edgebench.progress import Progress
 from edgebench.record import Ledger, WorkloadIdentity
-from edgebench.transform import TransformSpec, apply_transform
-from edgebench.transform.quantized import QuantizedModel, open_reference
+from edgebench.transform import TransformChain, apply_transform
+from edgebench.transform.calibration import CalibrationSet
+from edgebench.transform.quantized import QuantizedModel, folded_hashes, open_reference
 from edgebench_kernels.formats import Int4Tensor, tensor_sha256
 from edgebench_workloads.assistant.tokenizer import EOS as EOS_ID
 from edgebench_workloads.assistant.tokenizer import call_ids, prompt_ids
@@ -67,19 +68,19 @@ def size_bytes(tensors: Mapping[str, Int4Tensor]) -> int:
     return sum(tensor.size_bytes for tensor in tensors.values())
 
 
-def prepare(name: str, transform: TransformSpec, progress: Progress) -> PreparedWorkload:
+def prepare(name: str, transform: TransformChain, progress: Progress) -> PreparedWorkload:
     """Verify, generate where needed, tokenize and quantize one workload."""
     workload = WORKLOADS[name]
     try:
         with progress.stage(f"{name}: weights") as update:
             directory = workload.reference_directory(progress=update)
         pairs = workload.scored()
-        workload.calibration()
+        calibration = calibration_set(workload, directory)
     except WorkloadError as error:
         raise harness_error(error) from error
     reference = open_reference(directory / WEIGHTS_FILE, workload.reference_sha256)
     with progress.stage(f"{name}: {transform}") as update:
-        quantized = apply_transform(transform, reference, update)
+        quantized = apply_transform(transform, reference, update, calibration=calibration)
     tokenizer, prompts, calls = encode_pairs(directory, pairs)
     return PreparedWorkload(
         workload=workload,
@@ -111,6 +112,15 @@ def encode_pairs(
     return tokenizer, prompts, calls
 
 
+def calibration_set(workload: Workload, directory: Path) -> CalibrationSet:
+    """The workload's calibration pairs as its model reads them; raises WorkloadError."""
+    _, prompts, calls = encode_pairs(directory, workload.calibration())
+    return CalibrationSet(
+        sha256=workload.task.data.calibration_sha256,
+        sequences=[prompt + call for prompt, call in zip(prompts, calls, strict=True)],
+    )
+
+
 def _identity(workload: Workload) -> WorkloadIdentity:
     return WorkloadIdentity(
         name=workload.name,
@@ -129,5 +139,6 @@ def _ledger(workload: Workload, directory: Path, quantized: QuantizedModel) -> L
         steps=list(quantized.steps),
         tensors={name: tensor_sha256(t) for name, t in quantized.tensors.items()},
         tensors_file=layout.TENSORS if fits else None,
+        folded=folded_hashes(quantized.folded),
         graph_sha256=graph_sha256(directory),
     )

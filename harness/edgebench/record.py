@@ -217,6 +217,9 @@ class TransformStep(StrictModel):
     before_sha256: Sha256
     after_sha256: Sha256
     calibration_sha256: Sha256 | None = None
+    choices: dict[Text, float] = Field(
+        default={}, description="what a search chose: norm or linear -> exponent of its scales"
+    )
 
 
 class Ledger(StrictModel):
@@ -226,6 +229,10 @@ class Ledger(StrictModel):
     steps: list[TransformStep]
     tensors: dict[Text, Sha256]
     tensors_file: Name | None = Field(default=None, description="in the bundle when <= 16 MB")
+    folded: dict[Text, Sha256] = Field(
+        default={},
+        description="arrays of folded.safetensors: norms that carry scales, and the scales",
+    )
     graph_sha256: Sha256 = Field(description="of the architecture: config fields and tensor shapes")
 
 

@@ -339,6 +339,17 @@ RULE_TABLE = (
         what_to_do="use the embedded workload in the open track",
     ),
     Rule(
+        id="W-09",
+        title="Closed: a rule verifies the transform",
+        text="W-04 tells honest rounding from retraining for "
+        f"{', '.join(sorted(p.VERIFIED_TRANSFORMS))}. No rule does so yet for "
+        f"{', '.join(sorted(p.UNVERIFIED_TRANSFORMS))}: their results are measured and filed, "
+        "their codes are held against no reference, and they are invalid in the closed track.",
+        why="A name in a ledger proves nothing about the weights.",
+        source="docs/design.md §5",
+        what_to_do="compare it on your own machine; to be ranked, use rtn",
+    ),
+    Rule(
         id="R-01",
         title="Ceilings are medians of repeats",
         text=f"Each ceiling is the median of at least {p.MIN_CEILING_REPEATS} repeats of one named "

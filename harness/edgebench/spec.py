@@ -10,7 +10,7 @@ from typing import cast, get_args
 
 from edgebench.errors import SpecError, unknown_name
 from edgebench.record import Kernel, Profile, Scenario, Track
-from edgebench.transform import TransformSpec, parse_transform
+from edgebench.transform import TransformChain, parse_transform
 from edgebench_workloads.catalog import WORKLOADS
 
 SCENARIO_ALIASES: Mapping[str, Scenario] = {
@@ -36,7 +36,7 @@ class RunSpec:
     workloads: tuple[str, ...]
     scenarios: tuple[Scenario, ...]
     kernels: tuple[Kernel, ...]
-    transform: TransformSpec
+    transform: TransformChain
     profile: Profile
     out: Path
     organisation: str

@@ -57,7 +57,7 @@ def test_split_names_keeps_order_and_drops_repeats() -> None:
 
 def test_transform_reads_its_parameters() -> None:
     spec = parse_transform("rtn:group=64,symmetric=true")
-    assert spec.parameters == {"group": 64, "symmetric": True}
+    assert [step.parameters for step in spec.steps] == [{"group": 64, "symmetric": True}]
     assert str(spec) == "rtn:group=64,symmetric=true"
 
 
@@ -68,11 +68,24 @@ def test_transform_reads_its_parameters() -> None:
         ("rtn:group", "expected key=value"),
         ("rtn:group=big", "to be a int"),
         ("rtn:symmetric=1", "to be a bool"),
+        ("smoothquant:alpha=half", "to be a float"),
+        ("smoothquant:alpha=nan", "to be a float"),
+        ("rtn+gptq", "expected one transform, or awq or smoothquant followed by \\+gptq"),
+        ("gptq+awq", "expected one transform"),
+        ("awq+gptq+gptq", "expected one transform"),
+        ("awq+gtpq", "did you mean 'gptq'"),
     ],
 )
 def test_transform_refuses_what_it_does_not_know(text: str, message: str) -> None:
     with pytest.raises(SpecError, match=message):
         parse_transform(text)
+
+
+def test_transforms_are_chained_by_plus() -> None:
+    chain = parse_transform("awq:clip=false + gptq:damping=0.05")
+    assert chain.names == ("awq", "gptq")
+    assert str(chain) == "awq:clip=false+gptq:damping=0.05"
+    assert parse_transform(str(chain)) == chain
 
 
 def test_budget_is_the_profiles_own_unless_given() -> None:

@@ -22,6 +22,7 @@ from edgebench.system import describe_system  # noqa: E402
 from edgebench.target import open_target  # noqa: E402
 from edgebench.target_cpu import CpuTarget  # noqa: E402
 from edgebench.target_cuda import CudaTarget, kernel_errors  # noqa: E402
+from edgebench.transform.quantized import Folded  # noqa: E402
 from edgebench_kernels.ceilings import CEILINGS as CPU_CEILINGS  # noqa: E402
 from edgebench_kernels.cuda import launcher as launchers  # noqa: E402
 from edgebench_kernels.cuda.ceilings import CEILINGS as GPU_CEILINGS  # noqa: E402
@@ -170,7 +171,10 @@ def test_engines_are_built_from_a_prepared_workload(tmp_path: Path) -> None:
         prompts=[[1, 2, 3], [4]],
         calls=[[5, 63], [6, 7, 63]],
         eos_id=63,
-        quantized=SimpleNamespace(tensors=tiny_llama.quantized(weights)),
+        quantized=SimpleNamespace(
+            tensors=tiny_llama.quantized(weights),
+            folded=Folded(norms={"model.norm": weights.tensors["model.norm.weight"].numpy()}),
+        ),
         workload=SimpleNamespace(task=SimpleNamespace(max_new_tokens=6)),
     )
     launcher = Collector()

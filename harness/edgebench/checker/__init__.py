@@ -11,6 +11,7 @@ from edgebench.checker import (
     accuracy,
     derivation,
     duration,
+    folded,
     power,
     provenance,
     roofline,
@@ -78,8 +79,10 @@ CHECKS: tuple[Check, ...] = (
     Check(rules=("W-01", "W-03"), run=provenance.check_identity),
     Check(rules=("W-02",), run=provenance.check_calibration),
     Check(rules=("W-07", "W-08"), run=provenance.check_track),
+    Check(rules=("W-09",), run=provenance.check_verified),
     Check(rules=("W-06",), run=provenance.check_chain),
-    Check(rules=("W-03", "W-04", "W-05", "W-06"), run=weights.check_weights),
+    Check(rules=("W-06",), run=folded.check_folded),
+    Check(rules=("W-03", "W-04", "W-05", "W-06", "W-09"), run=weights.check_weights),
     # The record's own verdict.
     Check(rules=("S-07",), run=derivation.check_verdict),
 )

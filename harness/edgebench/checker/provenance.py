@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import pairwise
 
 from edgebench.checker.subject import Subject
 from edgebench.errors import SpecError
 from edgebench.findings import Finding, finding
-from edgebench.profiles import CLOSED_BITS, CLOSED_TRANSFORMS
+from edgebench.profiles import CLOSED_BITS, CLOSED_TRANSFORMS, UNVERIFIED_TRANSFORMS
 from edgebench.record import KernelResult, TransformStep
-from edgebench.transform import parse_transform
+from edgebench.transform import TRANSFORMS, WITHOUT_DATA, parse_transform
+from edgebench.transform.quantized import lines_sha256
 
 HASHES = ("task_sha256", "reference_sha256", "scored_sha256", "calibration_sha256")
+NEEDS_DATA = TRANSFORMS.keys() - WITHOUT_DATA
 
 
 def check_identity(subject: Subject) -> Iterator[Finding]:
@@ -36,7 +37,8 @@ def check_calibration(subject: Subject) -> Iterator[Finding]:
         yield finding("W-02", "no calibration input in the scored set", f"{overlap}")
     for step in subject.bundle.ledger.steps:
         used = step.calibration_sha256
-        if used not in (None, subject.workload.calibration_sha256):
+        may_be_none = step.transform not in NEEDS_DATA
+        if used != subject.workload.calibration_sha256 and not (used is None and may_be_none):
             expected = f"{step.transform} to use {subject.workload.calibration_sha256}"
             yield finding("W-02", expected, used)
 
@@ -64,18 +66,28 @@ def check_track(subject: Subject) -> Iterator[Finding]:
                 yield finding("W-07", f"{step.transform} with bits = {CLOSED_BITS}", bits)
 
 
+def check_verified(subject: Subject) -> Iterator[Finding]:
+    """W-09: a rule verifies what each step of a closed bundle did."""
+    if subject.bundle.record.track != "closed":
+        return
+    for step in subject.bundle.ledger.steps:
+        if step.transform in UNVERIFIED_TRANSFORMS:
+            yield finding("W-09", "a transform that a rule verifies", step.transform)
+
+
 def _declared_fault(result: KernelResult, steps: list[TransformStep]) -> str | None:
     """Say how the declared transform and the ledger differ; None when they agree."""
     try:
         declared = parse_transform(result.transform)
     except SpecError as err:
         return str(err)
-    if [step.transform for step in steps] != [declared.name]:
-        return f"{declared.name} declared, {[step.transform for step in steps]} in the ledger"
+    if (did := tuple(step.transform for step in steps)) != declared.names:
+        return f"{'+'.join(declared.names)} declared, {list(did)} in the ledger"
     differing = {
-        name: steps[0].parameters.get(name)
-        for name, value in declared.parameters.items()
-        if steps[0].parameters.get(name) != value
+        name: step.parameters.get(name)
+        for said, step in zip(declared.steps, steps, strict=True)
+        for name, value in said.parameters.items()
+        if step.parameters.get(name) != value
     }
     return f"{result.transform} declared, {differing} in the ledger" if differing else None
 
@@ -93,7 +105,7 @@ def check_chain(subject: Subject) -> Iterator[Finding]:
         if before.after_sha256 != after.before_sha256:
             text = f"{after.transform} to start at {before.after_sha256}"
             yield finding("W-06", text, after.before_sha256)
-    expected = ledger_model_sha256(ledger.tensors)
+    expected = lines_sha256(ledger.tensors | ledger.folded)
     if ledger.steps[-1].after_sha256 != expected:
         text = f"the last step to end at {expected}, the hash of its tensors"
         yield finding("W-06", text, ledger.steps[-1].after_sha256)
@@ -101,9 +113,3 @@ def check_chain(subject: Subject) -> Iterator[Finding]:
     if (ledger.tensors_file is not None) != has_file:
         came = "a file" if has_file else "no file"
         yield finding("W-06", f"tensors_file {ledger.tensors_file!r} in the bundle", came)
-
-
-def ledger_model_sha256(tensors: Mapping[str, str]) -> str:
-    """Hash a quantized model from its tensors' hashes, as transform.quantized.model_sha256 does."""
-    lines = (f"{name} {tensors[name]}\n" for name in sorted(tensors))
-    return hashlib.sha256("".join(lines).encode()).hexdigest()

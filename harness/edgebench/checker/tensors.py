@@ -15,10 +15,20 @@ from edgebench import layout
 from edgebench.checker.subject import Reference, Subject
 from edgebench.errors import BenchError, BundleError
 from edgebench.record import TransformStep
-from edgebench.transform import PARAMETERS, TRANSFORMS, TransformSpec, apply_transform
+from edgebench.transform import (
+    PARAMETERS,
+    WITHOUT_DATA,
+    TransformChain,
+    TransformSpec,
+    apply_transform,
+)
 from edgebench_kernels.formats import Int4Tensor
 
 PARTS = ("qweight", "scale", "zero")
+
+
+class NoRecipe(BundleError):
+    """The tensors are nowhere, and the ledger does not say how to make them without data."""
 
 
 class TensorSource(Protocol):
@@ -98,12 +108,15 @@ class _Recipe:
     def __init__(
         self, reference: Reference, steps: list[TransformStep], names: frozenset[str]
     ) -> None:
-        if len(steps) != 1 or steps[0].transform not in TRANSFORMS:
-            raise BundleError("[tensors] expected a recipe of one known step; give --tensors DIR")
+        if len(steps) != 1 or steps[0].transform not in WITHOUT_DATA:
+            raise NoRecipe(
+                "[tensors] expected a recipe of one step that needs no data; give --tensors DIR"
+            )
         step = steps[0]
         known = PARAMETERS[step.transform]
         parameters = {k: v for k, v in step.parameters.items() if k in known and v is not None}
-        self._spec = TransformSpec(name=step.transform, parameters=parameters)
+        spec = TransformSpec(name=step.transform, parameters=parameters)
+        self._chain = TransformChain(steps=(spec,))
         self._reference = reference
         self._names = names
 
@@ -113,6 +126,6 @@ class _Recipe:
     def get(self, name: str) -> Int4Tensor:
         one: Any = _OneLinear(reference=self._reference, name=name)
         try:
-            return apply_transform(self._spec, one).tensors[name]
+            return apply_transform(self._chain, one).tensors[name]
         except (BenchError, TypeError) as err:
             raise ValueError(f"{name} cannot be regenerated: {err}") from err

@@ -2,27 +2,43 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from edgebench.errors import SpecError, unknown_name
 from edgebench.transform import rtn
 
 if TYPE_CHECKING:
+    from edgebench.transform.calibration import CalibrationSet
     from edgebench.transform.quantized import QuantizedModel, ReferenceLinears
 
 Parameter = int | float | str | bool
+Role = Literal["smooth", "round"]
+"""smooth: moves scales between layers, then rounds to nearest unless a `round` follows."""
 
-TRANSFORMS: Mapping[str, Callable[..., QuantizedModel]] = {
-    "rtn": rtn.apply,
+TRANSFORMS: Mapping[str, Role] = {
+    "rtn": "round",
+    "awq": "smooth",
+    "gptq": "round",
+    "smoothquant": "smooth",
 }
 PARAMETERS: Mapping[str, Mapping[str, type]] = {
     "rtn": rtn.PARAMETERS,
-}
+    "awq": {"group": int, "symmetric": bool, "samples": int, "clip": bool},
+    "gptq": {
+        "group": int, "symmetric": bool, "samples": int, "damping": float, "act_order": bool,
+    },
+    "smoothquant": {"group": int, "symmetric": bool, "samples": int, "alpha": float},
+}  # fmt: skip
 SUMMARIES: Mapping[str, str] = {
     "rtn": "round to nearest: each group of weights gets its own 4-bit grid; needs no data",
+    "awq": "scale what large activations meet, clip each group; awq+gptq rounds by gptq",
+    "gptq": "round column by column, later columns make up for each error",
+    "smoothquant": "move activation outliers into the weights, for 8-bit activations (w4a8)",
 }
+WITHOUT_DATA = frozenset({"rtn"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,16 +55,37 @@ class TransformSpec:
         return f"{self.name}:{','.join(words)}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransformChain:
+    """The transforms of one model, in order, as written: `awq` or `awq:clip=false+gptq`."""
+
+    steps: tuple[TransformSpec, ...]
+
+    def __str__(self) -> str:
+        return "+".join(map(str, self.steps))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The transforms' names."""
+        return tuple(step.name for step in self.steps)
+
+
 def _parse_value(where: str, text: str, kind: type) -> Parameter:
     if kind is bool and text.lower() in ("true", "false"):
         return text.lower() == "true"
     if kind is int and text.isdecimal():
         return int(text)
+    if kind is float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if math.isfinite(value):
+            return value
     raise SpecError(f"[transform] expected {where} to be a {kind.__name__}, got {text!r}")
 
 
-def parse_transform(text: str) -> TransformSpec:
-    """Parse `name` or `name:key=value,...`; unknown names and keys raise SpecError."""
+def _parse_step(text: str) -> TransformSpec:
     name, _, rest = text.strip().partition(":")
     if name not in TRANSFORMS:
         raise unknown_name("transform", "transform", name, TRANSFORMS)
@@ -63,10 +100,38 @@ def parse_transform(text: str) -> TransformSpec:
     return TransformSpec(name=name, parameters=parameters)
 
 
+def parse_transform(text: str) -> TransformChain:
+    """Parse `name`, `name:key=value,...` or two of them joined by `+`.
+
+    Unknown names and keys raise SpecError, and so does any pair but one that smooths and gptq.
+    """
+    chain = TransformChain(steps=tuple(_parse_step(part) for part in text.split("+")))
+    first, *rest = chain.names
+    if rest and (TRANSFORMS[first] != "smooth" or rest != ["gptq"]):
+        smooth = " or ".join(name for name, role in TRANSFORMS.items() if role == "smooth")
+        raise SpecError(
+            f"[transform] expected one transform, or {smooth} followed by +gptq, got {text!r}"
+        )
+    return chain
+
+
 def apply_transform(
-    spec: TransformSpec,
+    chain: TransformChain,
     reference: ReferenceLinears,
     progress: Callable[[int, int], None] | None = None,
+    *,
+    calibration: CalibrationSet | None = None,
 ) -> QuantizedModel:
-    """Run the transform over the reference's linear layers."""
-    return TRANSFORMS[spec.name](reference, progress=progress, **spec.parameters)
+    """Run transforms over the reference's linear layers.
+
+    Raises SpecError for parameters that do not fit, and where one that learns from data gets none.
+    """
+    if chain.names == ("rtn",):
+        return rtn.apply(reference, progress=progress, **chain.steps[0].parameters)  # type: ignore[arg-type]
+    if calibration is None:
+        raise SpecError(
+            f"[transform] expected a calibration set for {chain}, got none; give the workload's"
+        )
+    from edgebench.transform.steps import apply  # torch is imported only by those that need it
+
+    return apply(chain, reference, calibration, progress)

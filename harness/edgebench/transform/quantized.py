@@ -17,6 +17,7 @@ from edgebench_kernels.formats import Int4Tensor, tensor_sha256
 
 NOT_LINEAR = ("embed_tokens", "norm")
 SUFFIX = ".weight"
+SCALE = ".scale"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,11 +35,30 @@ class ReferenceLinears:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Folded:
+    """What an equivalence transform left outside the INT4 tensors, by module path.
+
+    norms: fp16 [C], the weights that replace the reference's. scales: float32 [outputs of a norm
+    or linear], by which those outputs were divided and what reads them was multiplied.
+    """
+
+    norms: Mapping[str, npt.NDArray[np.float16]] = field(default_factory=dict)
+    scales: Mapping[str, npt.NDArray[np.float32]] = field(default_factory=dict)
+
+    def arrays(self) -> dict[str, npt.NDArray[np.generic]]:
+        """Every array under the name that it has in a file: `<path>.weight`, `<path>.scale`."""
+        norms = {name + SUFFIX: np.ascontiguousarray(a) for name, a in self.norms.items()}
+        scales = {name + SCALE: np.ascontiguousarray(a) for name, a in self.scales.items()}
+        return {**norms, **scales}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class QuantizedModel:
     """Canonical INT4 tensors by module path, with the ledger steps that made them."""
 
     tensors: Mapping[str, Int4Tensor]
     steps: tuple[TransformStep, ...]
+    folded: Folded = field(default_factory=Folded)
 
 
 def open_reference(path: Path, sha256: str) -> ReferenceLinears:
@@ -54,10 +74,40 @@ def open_reference(path: Path, sha256: str) -> ReferenceLinears:
     return ReferenceLinears(path=path, sha256=sha256, names=names)
 
 
-def model_sha256(tensors: Mapping[str, Int4Tensor]) -> str:
-    """Hash a quantized model: sha256 over its sorted `name sha256` lines."""
-    lines = (f"{name} {tensor_sha256(tensors[name])}\n" for name in sorted(tensors))
+def array_sha256(array: npt.NDArray[np.generic]) -> str:
+    """Hash one array: its dtype, its shape, its little-endian bytes."""
+    plain = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+    digest = hashlib.sha256(f"{plain.dtype.str} {list(plain.shape)}\n".encode())
+    digest.update(plain.tobytes())
+    return digest.hexdigest()
+
+
+def folded_hashes(folded: Folded) -> dict[str, str]:
+    """The ledger's entry for what was folded: array name -> sha256."""
+    return {name: array_sha256(array) for name, array in folded.arrays().items()}
+
+
+def lines_sha256(hashes: Mapping[str, str]) -> str:
+    """Hash a model by its parts: sha256 over the sorted `name sha256` lines."""
+    lines = (f"{name} {hashes[name]}\n" for name in sorted(hashes))
     return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def folded_sha256(folded: Folded) -> str:
+    """Hash a model whose scales are folded and whose weights are not rounded yet."""
+    return lines_sha256(folded_hashes(folded))
+
+
+def model_sha256(tensors: Mapping[str, Int4Tensor], folded: Folded | None = None) -> str:
+    """Hash a quantized model: its tensors, and what was folded beside them."""
+    hashes = {name: tensor_sha256(tensor) for name, tensor in tensors.items()}
+    return lines_sha256(hashes | folded_hashes(folded or Folded()))
+
+
+def folded_bytes(folded: Folded) -> bytes:
+    """Serialise what was folded as safetensors."""
+    data: bytes = save(folded.arrays())
+    return data
 
 
 def tensors_bytes(tensors: Mapping[str, Int4Tensor]) -> bytes:

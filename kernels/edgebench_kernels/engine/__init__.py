@@ -22,6 +22,7 @@ from edgebench_kernels.engine.weights import (
     linear_shapes,
     load_reference,
     weights_from_tensors,
+    with_norms,
 )
 
 __all__ = [
@@ -47,4 +48,5 @@ __all__ = [
     "probe",
     "read_config",
     "weights_from_tensors",
+    "with_norms",
 ]

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -97,6 +99,23 @@ def weights_from_tensors(config: LlamaConfig, tensors: Mapping[str, Tensor]) -> 
             )
         checked[name] = _as_fp16(name, tensor)
     return LlamaWeights(config=config, tensors=checked)
+
+
+def with_norms(weights: LlamaWeights, norms: Mapping[str, NDArray[np.float16]]) -> LlamaWeights:
+    """The same weights with other norms: module path -> fp16 [C], on the device of those before.
+
+    A transform that folds scales into the linears divides the norms before them by the scales.
+    """
+    tensors = dict(weights.tensors)
+    for name, norm in norms.items():
+        old = tensors.get(f"{name}.weight")
+        if old is None or tuple(old.shape) != norm.shape or norm.dtype != np.float16:
+            raise ValueError(
+                f"[engine] expected {name} to be a norm of the checkpoint in fp16, got "
+                f"{norm.dtype} {list(norm.shape)}"
+            )
+        tensors[f"{name}.weight"] = torch.from_numpy(norm).to(old.device)
+    return replace(weights, tensors=tensors)
 
 
 def _as_fp16(name: str, tensor: Tensor) -> Tensor:

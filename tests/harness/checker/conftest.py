@@ -130,6 +130,7 @@ class Maker:
     tensors: dict[str, Int4Tensor] = field(default_factory=dict)
     power: str = HEADER + "\n"
     with_tensors_file: bool = True
+    folded: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
     workload: KnownWorkload = field(default_factory=workload)
     extra_facts: dict[str, Any] = field(default_factory=dict)
 
@@ -353,6 +354,8 @@ class Maker:
         (folder / "power.csv").write_text(self.power)
         if self.with_tensors_file:
             (folder / "int4.safetensors").write_bytes(tensors_bytes(self.tensors))
+        if self.folded:
+            (folder / "folded.safetensors").write_bytes(save(self.folded))
         seal(folder)
         return folder
 

@@ -169,6 +169,16 @@ def open_track(maker: Maker) -> None:
     maker.derive()
 
 
+def unverified(maker: Maker) -> None:
+    """GPTQ as declared and filed; its codes are no nearest codes, and only W-09 says so."""
+    data = {"transform": "gptq", "calibration_sha256": "3" * 64}
+    maker.ledger["steps"][0].update(data)
+    retrained(maker)
+    maker.derive()
+    maker.result("int4")["transform"] = "gptq"
+    maker.result("int4").update(valid=False, invalid_reasons=["W-09: no rule verifies gptq yet"])
+
+
 CASES: tuple[Case, ...] = (
     ("Q-01", edit_result("int4", accuracy=0.5), {"Q-01", "S-07"}),
     ("Q-01", edit_result("int4", accuracy_passed=None), {"Q-01", "S-07"}),
@@ -190,6 +200,7 @@ CASES: tuple[Case, ...] = (
     ("W-01", lambda m: m.record["workload"].update(scored_sha256="9" * 64), {"W-01", "S-07"}),
     ("W-02", edit_step(calibration_sha256="9" * 64), {"W-02", "S-07"}),
     ("W-02", overlap, {"W-02", "S-07"}),
+    ("W-02", edit_step(transform="gptq"), {"W-02", "W-07", "W-09", "S-07"}),
     ("W-03", lambda m: m.ledger.update(graph_sha256="9" * 64), {"W-03", "S-07"}),
     ("W-03", missing_linear, {"W-03", "S-07"}),
     ("W-04", retrained, {"W-04", "S-07"}),
@@ -202,10 +213,12 @@ CASES: tuple[Case, ...] = (
     ("W-06", edit_step(before_sha256="9" * 64), {"W-06", "S-07"}),
     ("W-06", edit_step(after_sha256="9" * 64), {"W-06", "S-07"}),
     ("W-06", lambda m: m.ledger.update(tensors_file=None), {"W-06", "S-07"}),
+    ("W-06", lambda m: m.ledger.update(folded={"model.norm.weight": "9" * 64}), {"W-06", "S-07"}),
     ("W-07", edit_step(transform="finetune"), {"W-07", "S-07"}),
     ("W-07", edit_step(parameters={"bits": 3, "group": 128}), {"W-07", "S-07"}),
     ("W-07", edit_result("fp16", transform="rtn"), {"W-07", "S-07"}),
     ("W-07", edit_result("int4", transform="rtn:group=32"), {"W-07", "S-07"}),
+    ("W-09", unverified, {"W-09"}),
     ("W-08", open_track, {"W-08", "S-07"}),
 )  # fmt: skip
 

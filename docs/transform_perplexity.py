@@ -1,0 +1,299 @@
+"""Measures what each transform costs in perplexity, with paired bootstrap intervals.
+
+    python docs/transform_perplexity.py [--workload assistant] [--pairs 1000] [--state FOLDER]
+
+Every scheme quantizes the reference after the workload's calibration set alone, and is scored on
+the calls of scored pairs, teacher-forced, in float32 (docs/transforms.md says what the columns
+mean). W8A8 and w4a8 round the activations as `int8_blocks` does. With --state, what is done is
+kept there and not done again. Prints a Markdown table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from edgebench.prepare import WEIGHTS_FILE, calibration_set, encode_pairs
+from edgebench.transform.awq import Awq
+from edgebench.transform.calibrated import Method, Outcome, load_config, load_tensors, quantize
+from edgebench.transform.gptq import Gptq
+from edgebench.transform.grid import GridForm
+from edgebench.transform.llama_layer import (
+    HEAD_GROUP,
+    SCALE_GROUPS,
+    Layer,
+    Prompts,
+    rms_norm,
+    walk,
+)
+from edgebench.transform.quantized import ReferenceLinears, open_reference
+from edgebench.transform.smoothquant import SmoothQuant, int8_blocks
+from edgebench_kernels.formats import dequantize
+from edgebench_workloads.catalog import find
+
+RESAMPLES = 10_000
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scheme:
+    """One row: how weights and activations are rounded, and the row that it is held against."""
+
+    name: str
+    plain: str
+    method: Method | None = None
+    weight_bits: int = 4
+    activation_bits: int = 16
+
+
+def schemes() -> list[Scheme]:
+    """The rows of the table, each plain one before those held against it."""
+    rows = [Scheme(name="fp16", plain="fp16")]
+    for bits, group in ((4, 128), (4, None), (3, 128), (3, None)):
+        form, size = GridForm(group=group, bits=bits), group or "K"
+        plain = f"W{bits} G={size} rtn"
+        for name, method in {
+            "rtn": Method(form=form),
+            "awq": Method(form=form, smoother=Awq()),
+            "gptq": Method(form=form, rounder=Gptq()),
+            "awq+gptq": Method(form=form, smoother=Awq(), rounder=Gptq()),
+        }.items():
+            rows.append(Scheme(name=f"W{bits} G={size} {name}", plain=plain, method=method))
+    for name, path, bits in (("W8A8", "w8a8", 8), ("W4A8 G=128", "w4a8", 4)):
+        smooth = Method(form=GridForm(), smoother=SmoothQuant(path=path))
+        for label, method in (("plain", Method(form=GridForm())), ("smoothquant", smooth)):
+            rows.append(
+                Scheme(
+                    name=f"{name} {label}",
+                    plain=f"{name} plain",
+                    method=method,
+                    weight_bits=bits,
+                    activation_bits=8,
+                )
+            )
+    return rows
+
+
+class RoughLayer(Layer):
+    """A layer whose linears see their inputs through 8 bits, in blocks as the path has them."""
+
+    block: int | None = None
+
+    def linear(self, name: str, x: Tensor) -> Tensor:
+        """x [S, K] -> [S, N]."""
+        k = x.shape[1]
+        return super().linear(name, int8_blocks(x, k if self.block is None else self.block))
+
+
+class Model:
+    """The reference as a scheme leaves it, one layer at a time."""
+
+    def __init__(
+        self, reference: ReferenceLinears, scheme: Scheme, outcome: Outcome | None
+    ) -> None:
+        self.reference, self.scheme, self.outcome = reference, scheme, outcome
+        self.config = load_config(reference)
+
+    def layer(self, prefix: str, names: Sequence[str] = ()) -> Layer:
+        """The layer below a prefix, or one of these named tensors."""
+        if names:
+            tensors = {name: load_tensors(self.reference, name, CPU)[""] for name in names}
+        else:
+            tensors = load_tensors(self.reference, prefix, CPU)
+        kind = RoughLayer if self.scheme.activation_bits == 8 else Layer
+        layer = kind(self.config, tensors)
+        if isinstance(layer, RoughLayer) and self.scheme.weight_bits == 4:
+            layer.block = GridForm().group
+        if self.outcome is not None:
+            self._change(prefix, layer, self.outcome)
+        return layer
+
+    def _change(self, prefix: str, layer: Layer, outcome: Outcome) -> None:
+        """Put in what the outcome has for a layer: norms, and weights of 4 or 8 bits."""
+        groups = (HEAD_GROUP,) if prefix == "" else SCALE_GROUPS
+        for group in groups:
+            feeder = prefix + group.feeder
+            for name in group.readers:
+                if self.scheme.weight_bits == 4:
+                    rough = torch.from_numpy(dequantize(outcome.tensors[prefix + name]))
+                else:
+                    weight = layer.weight(name)
+                    if feeder in outcome.scales:
+                        weight = weight * torch.from_numpy(outcome.scales[feeder])
+                    rough = int8_blocks(weight, weight.shape[1])
+                layer.replace(name, rough)
+            if feeder in outcome.norms:
+                layer.replace(group.feeder, torch.from_numpy(outcome.norms[feeder]).float())
+
+
+def log_probabilities(model: Model, ids: Sequence[Sequence[int]], asked: Tensor) -> Tensor:
+    """Log-probabilities of the next token, f32 [asked, V]; asked indexes the packed tokens."""
+    config = model.config
+    embedding = load_tensors(model.reference, "model.embed_tokens.weight", CPU)[""]
+    hidden = embedding[torch.tensor([token for row in ids for token in row])].float()
+    prompts = Prompts(config, [len(row) for row in ids], CPU)
+    for index in range(config.layers):
+        hidden = walk(model.layer(f"model.layers.{index}."), hidden, prompts)
+    head = model.layer("", ["model.norm.weight", "lm_head.weight"])
+    x = rms_norm(hidden[asked], head.weight("model.norm"), config.rms_norm_eps)
+    return F.log_softmax(head.linear("lm_head", x), dim=-1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scores:
+    """Sums over each pair's call tokens, in nats: the call's NLL, and H(p, q)."""
+
+    nll: NDArray[np.float64]
+    cross: NDArray[np.float64]
+    tokens: NDArray[np.float64]
+
+
+class Bench:
+    """What all schemes share: the reference, its calibration set and the scored pairs."""
+
+    def __init__(self, workload_name: str, pairs: int, samples: int, state: Path | None) -> None:
+        workload = find(workload_name)
+        directory = workload.reference_directory()
+        self.reference = open_reference(directory / WEIGHTS_FILE, workload.reference_sha256)
+        self.calibration = calibration_set(workload, directory).first(samples)
+        _, prompts, calls = encode_pairs(directory, workload.scored()[:pairs])
+        self.ids = [(p + c)[:-1] for p, c in zip(prompts, calls, strict=True)]
+        starts = np.cumsum([0, *map(len, self.ids)])
+        positions = [
+            torch.arange(len(p) - 1, len(p) - 1 + len(c)) + int(start)
+            for p, c, start in zip(prompts, calls, starts, strict=False)
+        ]
+        self.asked = torch.cat(positions)
+        self.target = torch.tensor([token for call in calls for token in call])
+        self.row = np.repeat(np.arange(len(calls)), [len(call) for call in calls])
+        self.state = state
+        self.tag = f"{workload_name.replace('@', '-')}-{pairs}-{samples}"
+        self.reference_log_p: Tensor | None = None
+
+    def kept(self, scheme: Scheme) -> Path | None:
+        """The file in the state folder that a scheme's scores go into."""
+        name = "".join(c if c.isalnum() else "-" for c in scheme.name)
+        return self.state / f"{self.tag}-{name}.npz" if self.state else None
+
+    def scores(self, scheme: Scheme) -> Scores:
+        """Quantize and score one scheme, or take it from the state folder."""
+        kept = self.kept(scheme)
+        if kept is not None and kept.exists():
+            stored = np.load(kept)
+            return Scores(nll=stored["nll"], cross=stored["cross"], tokens=stored["tokens"])
+        start = time.monotonic()
+        outcome = None
+        if scheme.method is not None:
+            outcome = quantize(self.reference, self.calibration, scheme.method)
+        quantized_s = time.monotonic() - start
+        scores = self._score(scheme, outcome)
+        peak_GiB = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        told = f"quantized in {quantized_s:.0f} s, all {time.monotonic() - start:.0f} s"
+        print(f"{scheme.name}: {told}, peak {peak_GiB:.1f} GiB", file=sys.stderr, flush=True)
+        if kept is not None:
+            np.savez(kept, nll=scores.nll, cross=scores.cross, tokens=scores.tokens)
+        return scores
+
+    def _score(self, scheme: Scheme, outcome: Outcome | None) -> Scores:
+        log_p = self._log_p()
+        log_q = log_p if outcome is None else self._run(scheme, outcome)
+        nll = -log_q.gather(1, self.target[:, None])[:, 0]
+        cross = -(log_p.exp() * log_q).sum(1)
+        nll_sums, cross_sums = (
+            np.bincount(self.row, weights=part.double().numpy()) for part in (nll, cross)
+        )
+        counts = np.bincount(self.row).astype(np.float64)
+        return Scores(nll=nll_sums, cross=cross_sums, tokens=counts)
+
+    def _log_p(self) -> Tensor:
+        """What the reference answers, computed once."""
+        if self.reference_log_p is None:
+            kept = self.state / f"{self.tag}-log-p.pt" if self.state else None
+            if kept is not None and kept.exists():
+                self.reference_log_p = torch.load(kept, weights_only=True)
+            else:
+                self.reference_log_p = self._run(schemes()[0], None)
+                if kept is not None:
+                    torch.save(self.reference_log_p, kept)
+        return self.reference_log_p
+
+    def _run(self, scheme: Scheme, outcome: Outcome | None) -> Tensor:
+        with torch.inference_mode():
+            model = Model(self.reference, scheme, outcome)
+            return log_probabilities(model, self.ids, self.asked).clone()
+
+
+def interval(
+    own: NDArray[np.float64], other: NDArray[np.float64], tokens: NDArray[np.float64]
+) -> tuple[float, float, float]:
+    """Difference in nats per token and its 95 % interval, of pairs drawn for both."""
+    change = own - other
+    draws = np.random.default_rng(0)
+    means = []
+    for _ in range(RESAMPLES // 1000):
+        at = draws.integers(0, len(tokens), (1000, len(tokens)))
+        means.append(change[at].sum(1) / tokens[at].sum(1))
+    low, high = np.percentile(np.concatenate(means), [2.5, 97.5])
+    return float(change.sum() / tokens.sum()), float(low), float(high)
+
+
+def words(difference: tuple[float, float, float]) -> str:
+    """Millionths of a nat per token: '-123 [-150, -97]'."""
+    value, low, high = (1e6 * part for part in difference)
+    return f"{value:+.0f} [{low:+.0f}, {high:+.0f}]"
+
+
+def row(scheme: Scheme, scores: dict[str, Scores]) -> str:
+    """One line of the table."""
+    own, plain, base = scores[scheme.name], scores[scheme.plain], scores["fp16"]
+    tokens = own.tokens
+    seen, expected = (float(np.exp(s.sum() / tokens.sum())) for s in (own.nll, own.cross))
+    cells: list[str] = [scheme.name, f"{seen:.5f}", f"{expected:.5f}"]
+    kinds: list[Callable[[Scores], NDArray[np.float64]]] = [lambda s: s.nll, lambda s: s.cross]
+    is_base = scheme.name == "fp16"
+    cells += ["-" if is_base else words(interval(k(own), k(base), tokens)) for k in kinds]
+    is_plain = scheme.name == scheme.plain
+    cells += ["-" if is_plain else words(interval(k(own), k(plain), tokens)) for k in kinds]
+    return "| " + " | ".join(cells) + " |"
+
+
+def main() -> None:
+    """Parse, measure, print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--workload", default="assistant")
+    parser.add_argument("--pairs", type=int, default=1000, help="scored pairs")
+    parser.add_argument("--samples", type=int, default=128, help="calibration pairs")
+    parser.add_argument("--schemes", default="", help="only rows with this text in their names")
+    parser.add_argument("--state", type=Path, help="folder to keep finished rows in")
+    parser.add_argument("--kept", action="store_true", help="only what --state holds already")
+    options = parser.parse_args()
+    if options.state is not None:
+        options.state.mkdir(parents=True, exist_ok=True)
+    bench = Bench(options.workload, options.pairs, options.samples, options.state)
+    table = schemes()
+    wanted = [s for s in table if options.schemes in s.name]
+    if options.kept:
+        wanted = [s for s in wanted if (path := bench.kept(s)) is not None and path.exists()]
+    needed = {name for s in wanted for name in (s.name, s.plain, "fp16")}
+    scores = {s.name: bench.scores(s) for s in table if s.name in needed}
+    columns = ["perplexity", "expected", "over fp16", "expected", "over plain", "expected"]
+    print("differences in millionths of a nat per token, with 95 % intervals", file=sys.stderr)
+    print(f"| scheme | {' | '.join(columns)} |")
+    print("| --- |" + " --- |" * len(columns))
+    for scheme in (s for s in table if s.name in needed):
+        print(row(scheme, scores))
+
+
+if __name__ == "__main__":
+    main()
