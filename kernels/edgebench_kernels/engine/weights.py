@@ -6,15 +6,14 @@ the layout that it executes, so an untouched fp16 tensor costs no private memory
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from edgebench_kernels.checkpoints.files import CONFIG, read_tensors
 from edgebench_kernels.engine.config import LlamaConfig, read_config
 
 EMBEDDING = "model.embed_tokens.weight"
@@ -67,8 +66,17 @@ def tensor_shapes(config: LlamaConfig) -> dict[str, tuple[int, ...]]:
     if config.is_tied:
         del shapes[LM_HEAD]
     for layer in range(config.layers):
+        prefix = f"model.layers.{layer}."
         for norm in ("input_layernorm", "post_attention_layernorm"):
-            shapes[f"model.layers.{layer}.{norm}.weight"] = (config.hidden_size,)
+            shapes[f"{prefix}{norm}.weight"] = (config.hidden_size,)
+        if config.has_qkv_bias:
+            for part in ("q_proj", "k_proj", "v_proj"):
+                shapes[f"{prefix}self_attn.{part}.bias"] = shapes[
+                    f"{prefix}self_attn.{part}.weight"
+                ][:1]
+        if config.has_head_norms:
+            for norm in ("q_norm", "k_norm"):
+                shapes[f"{prefix}self_attn.{norm}.weight"] = (config.head_dim,)
     shapes[FINAL_NORM] = (config.hidden_size,)
     return shapes
 
@@ -79,8 +87,8 @@ def load_reference(directory: Path) -> LlamaWeights:
     bf16 and fp32 checkpoints are rounded to fp16, the reference's storage. Raises ValueError naming
     the file or the tensor that is missing, truncated, misshapen or not a finite fp16 number.
     """
-    config = read_config(directory / "config.json")
-    return weights_from_tensors(config, _read_tensors(directory))
+    config = read_config(directory / CONFIG)
+    return weights_from_tensors(config, read_tensors(directory))
 
 
 def weights_from_tensors(config: LlamaConfig, tensors: Mapping[str, Tensor]) -> LlamaWeights:
@@ -107,36 +115,3 @@ def _as_fp16(name: str, tensor: Tensor) -> Tensor:
     if not bool(torch.isfinite(half.sum(dtype=torch.float32))):
         raise ValueError(f"[engine] tensor {name} holds values that are not finite in fp16")
     return half
-
-
-def _read_tensors(directory: Path) -> dict[str, Tensor]:
-    tensors: dict[str, Tensor] = {}
-    for path in _weight_files(directory):
-        try:
-            with safe_open(path, framework="pt") as stored:
-                for name in stored.keys():  # noqa: SIM118 (safe_open is not a mapping)
-                    tensors[name] = stored.get_tensor(name)
-        except (SafetensorError, OSError) as err:
-            raise ValueError(f"[engine] {path} is not a whole safetensors file: {err}") from err
-    return tensors
-
-
-def _weight_files(directory: Path) -> list[Path]:
-    single = directory / "model.safetensors"
-    index = directory / "model.safetensors.index.json"
-    if single.is_file():
-        return [single]
-    if not index.is_file():
-        raise ValueError(
-            f"[engine] no model.safetensors in {directory}; only safetensors are read, "
-            "never pickled weights"
-        )
-    try:
-        shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        paths = [directory / shard for shard in shards]
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as err:
-        raise ValueError(f"[engine] {index} is not a safetensors index: {err!r}") from err
-    for path in paths:
-        if path.parent != directory or not path.is_file():
-            raise ValueError(f"[engine] {index} names {path.name!r}, not a file beside it")
-    return paths
