@@ -187,7 +187,7 @@ def test_asymmetric_weights_are_not_written_as_compressed_tensors(
 
 def test_nothing_is_overwritten(make_checkpoint) -> None:
     made = make_checkpoint("awq-gemm")
-    with pytest.raises(ValueError, match="must be a new or an empty directory"):
+    with pytest.raises(FileExistsError, match="must be a new or an empty directory"):
         write_int4(read_int4(made.directory)[1], FORMATS["awq-gemm"], made.directory)
 
 

@@ -10,7 +10,7 @@ from edgebench.errors import SpecError, unknown_name
 from edgebench.transform import rtn
 
 if TYPE_CHECKING:
-    from edgebench.transform.quantized import QuantizedModel, ReferenceLinears
+    from edgebench.transform.quantized import Linears, QuantizedModel
 
 Parameter = int | float | str | bool
 
@@ -65,7 +65,7 @@ def parse_transform(text: str) -> TransformSpec:
 
 def apply_transform(
     spec: TransformSpec,
-    reference: ReferenceLinears,
+    reference: Linears,
     progress: Callable[[int, int], None] | None = None,
 ) -> QuantizedModel:
     """Run the transform over the reference's linear layers."""

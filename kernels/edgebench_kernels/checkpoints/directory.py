@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -66,10 +68,11 @@ def read_int4(directory: Path) -> tuple[Format, Int4Checkpoint]:
 def write_int4(checkpoint: Int4Checkpoint, layout: Format, directory: Path) -> None:
     """Write the model into a new or empty directory; config.json last, so it tells completeness.
 
-    Raises UnsupportedLayout for what the format cannot hold, before anything is written.
+    Raises UnsupportedLayout for what the format cannot hold, before anything is written;
+    FileExistsError for a directory with something in it, OSError where it cannot be written.
     """
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        raise ValueError(f"[export] {directory} must be a new or an empty directory")
+        raise FileExistsError(f"[export] {directory} must be a new or an empty directory")
     _refuse_tied_head(checkpoint)
     quantization = layout.config(checkpoint.quantized, kept_linears(checkpoint))
     stored = {name: tensor.contiguous() for name, tensor in checkpoint.tensors.items()}
@@ -80,7 +83,10 @@ def write_int4(checkpoint: Int4Checkpoint, layout: Format, directory: Path) -> N
             raise UnsupportedLayout(f"[export] {name}: {err}") from err
         stored |= {f"{name}.{part}": torch.from_numpy(array) for part, array in parts.items()}
     directory.mkdir(parents=True, exist_ok=True)
-    save_file(stored, directory / WEIGHTS, metadata={"format": "pt"})
+    try:
+        save_file(stored, directory / WEIGHTS, metadata={"format": "pt"})
+    except SafetensorError as err:
+        raise OSError(errno.EIO, str(err), str(directory / WEIGHTS)) from err
     # fp16, because a loader that took scales as bf16 would round them.
     config = {name: value for name, value in checkpoint.config.items() if name != "torch_dtype"}
     config |= {"dtype": "float16", "quantization_config": quantization}
