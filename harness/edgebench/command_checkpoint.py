@@ -23,11 +23,19 @@ HEAD = "lm_head"
 
 
 def import_command(source: str, out: Path, progress: Progress) -> str:
-    """Read a 4-bit checkpoint of another tool into canonical tensors."""
-    return convert(source, "canonical", out, transform=None, progress=progress)
+    """Read a 4-bit checkpoint of another tool into canonical tensors; see `convert`."""
+    return convert(source, "canonical", out, must_be_quantized=True, progress=progress)
 
 
-def convert(source: str, to: str, out: Path, *, transform: str | None, progress: Progress) -> str:
+def convert(
+    source: str,
+    to: str,
+    out: Path,
+    *,
+    transform: str | None = None,
+    must_be_quantized: bool = False,
+    progress: Progress,
+) -> str:
     """Write `source` in the format `to`, and say what was written.
 
     A source that is not quantized is, by the transform; its lm_head stays as it is, because not
@@ -43,10 +51,7 @@ def convert(source: str, to: str, out: Path, *, transform: str | None, progress:
         layout = find_format(to)
         directory = find_model(source)
         is_quantized = "quantization_config" in read_json(directory / CONFIG_FILE)
-        if is_quantized and transform is not None:
-            raise SpecError(
-                f"[export] {source} is quantized already, so --transform has nothing to do; omit it"
-            )
+        _check_choice(source, transform, is_quantized, must_be_quantized)
         with progress.stage(f"reading {source}"):
             if is_quantized:
                 came, checkpoint = read_int4(directory)
@@ -69,6 +74,20 @@ def convert(source: str, to: str, out: Path, *, transform: str | None, progress:
         raise storage_error(out, error) from error
     count = len(checkpoint.quantized)
     return f"{to}: {out}, {count} linears from {what}"
+
+
+def _check_choice(
+    source: str, transform: str | None, is_quantized: bool, must_be_quantized: bool
+) -> None:
+    if is_quantized and transform is not None:
+        raise SpecError(
+            f"[export] {source} is quantized already, so --transform has nothing to do; omit it"
+        )
+    if must_be_quantized and not is_quantized:
+        raise SpecError(
+            f"[import] {source} is not quantized (its config.json has no quantization_config); "
+            "'bench export' quantizes one"
+        )
 
 
 def _quantized(directory: Path, transform: str, progress: Progress) -> Int4Checkpoint:

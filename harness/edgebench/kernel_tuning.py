@@ -9,12 +9,11 @@ import json
 import subprocess
 import sys
 
-from edgebench.errors import RunFailed
+from edgebench.errors import DeviceUnavailable, RunFailed
 from edgebench.record import KernelTuning
 from edgebench_kernels import native
 
 MODULE = "edgebench_kernels.tuning"
-TUNED_PATHS = ("w4a16", "w4a8")
 TIMEOUT_S = 120.0  # a hundred times what it takes
 
 
@@ -35,11 +34,17 @@ def tune_kernels() -> KernelTuning:
 
 
 def present_tuning() -> KernelTuning:
-    """How the kernels are set as it is: for a run that measures no speed, which tuning changes."""
-    return KernelTuning(
-        prefetch_bytes=native.prefetch_bytes(),
-        few_tokens={path: native.few_tokens(path) for path in TUNED_PATHS},
-    )
+    """How the kernels are set already, for a run that measures no speed.
+
+    Raises DeviceUnavailable where they are not compiled.
+    """
+    try:
+        return KernelTuning(
+            prefetch_bytes=native.prefetch_bytes(),
+            few_tokens={path: native.few_tokens(path) for path in native.FAMILIES},
+        )
+    except native.NativeLibraryMissing as error:
+        raise DeviceUnavailable(str(error)) from error
 
 
 def apply_tuning(tuning: KernelTuning) -> None:
