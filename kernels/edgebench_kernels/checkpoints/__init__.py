@@ -37,7 +37,9 @@ def detect(quantization_config: Mapping[str, Any]) -> Format:
     """The format that a `quantization_config` names; UnsupportedLayout for any other."""
     method = quantization_config.get("quant_method")
     if method == "gptq":
-        version = quantization_config.get("checkpoint_format", V1)
+        version = quantization_config.get(
+            "checkpoint_format", quantization_config.get("format", V1)
+        )
         if version not in _GPTQ_VERSIONS:
             raise UnsupportedLayout(
                 f"[checkpoint] GPTQ's checkpoint_format {version!r} is not read here, only "

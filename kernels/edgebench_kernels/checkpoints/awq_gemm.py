@@ -39,16 +39,16 @@ _INVERSE = tuple(ORDER.index(place) for place in range(PER_WORD))
 
 def grouping(config: Mapping[str, Any]) -> Grouping:
     """See Format."""
-    version = str(config.get("version", "gemm")).lower()
-    if version != "gemm":
+    for key in ("version", "format", "checkpoint_format"):  # AutoAWQ, transformers, GPTQModel
+        layout = config.get(key)
+        if layout is not None and str(layout).lower() != "gemm":
+            raise UnsupportedLayout(
+                f"[checkpoint] AWQ's layout {layout!r} ({key}) is not read here, only 'gemm'; "
+                "save the model as gemm"
+            )
+    if config.get("backend") == "llm-awq":  # other backends name a kernel, not a layout
         raise UnsupportedLayout(
-            f"[checkpoint] AWQ's layout {version!r} is not read here, only 'gemm'; "
-            "save the model with version='gemm'"
-        )
-    backend = config.get("backend", "autoawq")
-    if backend not in ("autoawq", None):
-        raise UnsupportedLayout(
-            f"[checkpoint] AWQ's backend {backend!r} is not read here, only 'autoawq'"
+            "[checkpoint] AWQ's layout of llm-awq is not read here, only 'gemm'"
         )
     require_bits(config, "bits")
     # Without zero points the file still stores qzeros, all 8: they are read, and checked.

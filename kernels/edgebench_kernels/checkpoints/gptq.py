@@ -46,6 +46,10 @@ def grouping(config: Mapping[str, Any]) -> Grouping:
     require_bits(config, "bits")
     if flag(config, "is_marlin_format", False):
         raise UnsupportedLayout("[checkpoint] GPTQ's marlin layout is not read here")
+    if config.get("pack_dtype", "int32") != "int32":
+        raise UnsupportedLayout(
+            f"[checkpoint] GPTQ's pack_dtype {config['pack_dtype']!r} is not read here, only int32"
+        )
     if config.get("dynamic"):
         raise UnsupportedLayout(
             "[checkpoint] GPTQ's per-module settings ('dynamic') are not read here"
