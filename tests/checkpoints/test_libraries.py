@@ -16,7 +16,6 @@ torch = pytest.importorskip("torch")
 from edgebench_kernels.checkpoints import FORMATS  # noqa: E402
 from edgebench_kernels.checkpoints.directory import (  # noqa: E402
     Int4Checkpoint,
-    read_int4,
     write_int4,
 )
 from edgebench_kernels.checkpoints.files import read_json  # noqa: E402
