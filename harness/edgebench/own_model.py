@@ -31,6 +31,7 @@ from edgebench.system import SystemDescription, describe_system, usable_cores
 from edgebench.target import Target, open_target
 from edgebench.transform import TransformSpec, apply_transform
 from edgebench.transform.loaded import file_hashes, linears_of
+from edgebench_kernels.checkpoints.layout import UnsupportedLayout
 from edgebench_workloads.errors import WorkloadError
 from edgebench_workloads.llm.perplexity import Window, denominators, window_nats, windows_of
 from edgebench_workloads.llm.source import find_model
@@ -58,6 +59,7 @@ class OwnModel:
 
     directory: Path
     config: LlamaConfig
+    is_quantized: bool
     text: TokenizedText
     windows: tuple[Window, ...]
     protocol: Protocol
@@ -108,11 +110,13 @@ def measure_own_model(
 
 def open_model(request: ModelRequest) -> OwnModel:
     """Find the model, read its config, cut the text; nothing of the weights is read."""
+    from edgebench_kernels.checkpoints.files import read_json
     from edgebench_kernels.engine import read_config
 
     try:
         directory = find_model(request.model)
-        config = read_config(directory / CONFIG_FILE)
+        config = read_config(directory / CONFIG_FILE, may_be_quantized=True)
+        is_quantized = read_json(directory / CONFIG_FILE).get("quantization_config") is not None
         text = tokenize(load_tokenizer(directory), read_text(request.text))
         windows = windows_of(len(text.ids), request.context, request.stride)
     except WorkloadError as error:
@@ -134,7 +138,12 @@ def open_model(request: ModelRequest) -> OwnModel:
         bytes=counted.bytes,
     )
     return OwnModel(
-        directory=directory, config=config, text=text, windows=windows, protocol=protocol
+        directory=directory,
+        config=config,
+        is_quantized=is_quantized,
+        text=text,
+        windows=windows,
+        protocol=protocol,
     )
 
 
@@ -164,21 +173,28 @@ def _require_memory(model: OwnModel, target: Target, system: SystemDescription) 
         raise RunFailed(f"[llm] {model.directory.name} was not started: {shortage}")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Weights:
+    """The model in fp16 and in INT4, and what was done to make the two."""
+
+    fp16: LlamaWeights
+    int4: Mapping[str, Int4Tensor]
+    kept: tuple[str, ...]
+    made_fp16: str
+    made_int4: str
+
+
 def _measure(
     spec: RunSpec, request: ModelRequest, model: OwnModel, device: str, progress: Progress
 ) -> tuple[ModelIdentity, list[PerplexityResult]]:
     """fp16 first and let go of, then INT4 by both of its paths on one copy of packed weights."""
-    from edgebench_kernels.engine import (
-        RegimeChoice,
-        build_fp16,
-        build_int4,
-        load_reference,
-        pack_int4,
-    )
+    from edgebench_kernels.engine import RegimeChoice, build_fp16, build_int4, pack_int4
 
     try:
-        weights = load_reference(model.directory)
         hashes = file_hashes(model.directory)
+        weights = _load(model, spec.transform, hashes, progress)
+    except UnsupportedLayout as error:
+        raise SpecError(str(error)) from error
     except ValueError as error:
         raise AssetError(str(error)) from error
     identity = ModelIdentity(
@@ -189,26 +205,48 @@ def _measure(
     room = min(request.context, len(model.text.ids))
     # The reference multiplies fp16 weights in fp32: its perplexity owes nothing to bf16.
     regimes = RegimeChoice.uniform("fp32") if device == "cpu" else None
-    engine = build_fp16(weights, regimes, max_length=room, device=device)
-    results = [_score(model, engine, "fp16", "none", None, progress)]
+    engine = build_fp16(weights.fp16, regimes, max_length=room, device=device)
+    results = [_score(model, engine, "fp16", weights.made_fp16, None, progress)]
     del engine
-    quantized = _quantize(spec.transform, weights, identity, progress)
-    packed = pack_int4(weights, quantized, device)
+    packed = pack_int4(weights.fp16, weights.int4, device, weights.kept)
     for path in PATHS:
-        engine = build_int4(weights, {}, path, packed=packed, max_length=room, device=device)
-        results.append(_score(model, engine, "int4", str(spec.transform), results[0], progress))
+        engine = build_int4(
+            weights.fp16,
+            {},
+            path,
+            packed=packed,
+            max_length=room,
+            device=device,
+            kept=weights.kept,
+        )
+        results.append(_score(model, engine, "int4", weights.made_int4, results[0], progress))
     return identity, results
 
 
-def _quantize(
-    transform: TransformSpec, weights: LlamaWeights, identity: ModelIdentity, progress: Progress
-) -> Mapping[str, Int4Tensor]:
-    linears = linears_of(weights, identity.weights_sha256)
+def _load(
+    model: OwnModel, transform: TransformSpec, hashes: Mapping[str, str], progress: Progress
+) -> _Weights:
+    """A 4-bit checkpoint as it is, any other quantized by the transform."""
+    from edgebench_kernels.engine import load_imported, load_reference
+
+    if model.is_quantized:
+        with progress.stage(f"{model.directory.name}: importing"):
+            imported = load_imported(model.directory)
+        return _Weights(
+            fp16=imported.weights,
+            int4=imported.quantized,
+            kept=imported.kept,
+            made_fp16=f"dequantized from {imported.format}",
+            made_int4=f"imported from {imported.format}",
+        )
+    weights = load_reference(model.directory)
+    linears = linears_of(weights, hashes)
     try:
-        with progress.stage(f"{identity.name}: {transform}") as update:
-            return apply_transform(transform, linears, update).tensors
+        with progress.stage(f"{model.directory.name}: {transform}") as update:
+            int4 = apply_transform(transform, linears, update).tensors
     except ValueError as error:
         raise SpecError(str(error)) from error
+    return _Weights(fp16=weights, int4=int4, kept=(), made_fp16="none", made_int4=str(transform))
 
 
 def _score(

@@ -54,7 +54,9 @@ class PerplexityResult(StrictModel):
 
     kernel: Kernel
     executed_path: Text
-    transform: Text = Field(description="'none' for the reference")
+    transform: Text = Field(
+        description="how the weights were made: 'none' for the reference, 'rtn', 'imported from F'"
+    )
     window_nats: list[NonNegative] = Field(description="of each window, in order")
     perplexity: NonNegative = Field(description="exp(nats / tokens)")
     word_perplexity: NonNegative | None = Field(default=None, description="exp(nats / words)")

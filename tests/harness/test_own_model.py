@@ -99,7 +99,7 @@ def test_the_record_holds_its_protocol_and_every_kernel(model, tmp_path) -> None
         ("int4", "rtn"),
         ("int4", "rtn"),
     ]
-    assert {one.executed_path for one in record.results[1:]} == {"w4a16", "w4a8"}
+    assert [one.executed_path for one in record.results[1:]] == ["w4a16", "w4a8"]
     for one in record.results:
         reference = None if one.kernel == "fp16" else record.results[0]
         executed = Executed(
@@ -169,7 +169,8 @@ def configure(**values):
         (configure(vocab_size=200), 4, "the model knows 0..199"),
         (configure(auto_map={"AutoModel": "x.Y"}), 2, "no trust_remote_code"),
         (configure(model_type="gemma3", architectures=["Gemma3"]), 2, "only model_type llama"),
-        (configure(quantization_config={"bits": 4}), 2, "already quantized"),
+        (configure(quantization_config={"quant_method": "hqq"}), 2, "quant_method 'hqq'"),
+        (configure(quantization_config={"quant_method": "awq", "bits": 3}), 2, "only 4 bits"),
         (configure(rope_parameters={"rope_type": "yarn"}), 2, "rope_type='yarn'"),
         (configure(use_sliding_window=True, sliding_window=32), 2, "at most 32"),
     ],
@@ -258,3 +259,18 @@ def test_a_model_in_the_hubs_cache_is_found_by_its_id(tmp_path, monkeypatch) -> 
     said = run(tmp_path, "--model", "owner/tiny", "--format", "json")
     assert said.exit_code == 0, said.output
     assert json.loads(said.stdout)["model"]["name"] == "owner/tiny"
+
+
+@pytest.mark.parametrize("to", ["awq-gemm", "gptq-v1", "compressed-tensors", "canonical"])
+def test_a_4_bit_checkpoint_runs_as_it_is(model, tmp_path, to: str) -> None:
+    """Its codes are the export's: INT4 stays within activations' rounding of its own numbers."""
+    words = ["export", tmp_path / "model", "--to", to, "--out", tmp_path / "int4", "--quiet"]
+    assert CliRunner().invoke(main, list(map(str, words))).exit_code == 0
+    said = run(tmp_path, "--model", str(tmp_path / "int4"), "--format", "json")
+    assert said.exit_code == 0, said.output
+    fp16, w4a16, w4a8 = json.loads(said.stdout)["results"]
+    assert fp16["transform"] == f"dequantized from {to}"
+    assert w4a16["transform"] == w4a8["transform"] == f"imported from {to}"
+    assert w4a16["over_reference"] == pytest.approx(1, abs=1e-3)  # 16-bit activations
+    assert w4a8["over_reference"] == pytest.approx(1, abs=5e-2)
+    assert "fp32" in w4a16["executed_path"]  # the head, which the format leaves alone

@@ -59,9 +59,14 @@ class LlamaConfig:
         return self.kv_heads * self.head_dim
 
 
-def read_config(path: Path) -> LlamaConfig:
-    """Read a `config.json`; raises ValueError naming the file and what is wrong."""
+def read_config(path: Path, *, may_be_quantized: bool = False) -> LlamaConfig:
+    """Read a `config.json`; raises ValueError naming the file and what is wrong.
+
+    Where it may be quantized, quantization_config is the business of whoever reads the weights.
+    """
     raw = read_json(path)
+    if may_be_quantized:
+        raw.pop("quantization_config", None)
     try:
         return parse_config(raw)
     except ValueError as err:

@@ -94,6 +94,7 @@ def load_reference(directory: Path) -> LlamaWeights:
 def weights_from_tensors(config: LlamaConfig, tensors: Mapping[str, Tensor]) -> LlamaWeights:
     """Check tensors (of a file or made in memory) against the config and hold them as fp16."""
     checked: dict[str, Tensor] = {}
+    _refuse_other_biases(config, tensors)
     for name, shape in tensor_shapes(config).items():
         tensor = tensors.get(name)
         if tensor is None:
@@ -105,6 +106,16 @@ def weights_from_tensors(config: LlamaConfig, tensors: Mapping[str, Tensor]) -> 
             )
         checked[name] = _as_fp16(name, tensor)
     return LlamaWeights(config=config, tensors=checked)
+
+
+def _refuse_other_biases(config: LlamaConfig, tensors: Mapping[str, Tensor]) -> None:
+    """Biases of zeros change nothing, and some tools write them; any other must be computed."""
+    known = tensor_shapes(config)
+    for name, tensor in tensors.items():
+        if name.endswith(".bias") and name not in known and bool(tensor.any()):
+            raise ValueError(
+                f"[engine] tensor {name} is a bias, which this model's family does not have"
+            )
 
 
 def _as_fp16(name: str, tensor: Tensor) -> Tensor:
