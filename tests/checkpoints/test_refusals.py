@@ -110,6 +110,26 @@ def swapped(g_idx):
 
 
 @pytest.mark.parametrize(
+    ("name", "change", "part"),
+    [
+        ("gptq-v1", set_top(desc_act=True), "g_idx"),
+        ("compressed-tensors", set_weights(actorder="group"), "weight_g_idx"),
+    ],
+)
+def test_an_order_that_is_said_must_be_there(make_checkpoint, name: str, change, part) -> None:
+    made = make_checkpoint(name, change=lambda parts: parts.pop(part, None))
+    made.change_config(change)
+    with pytest.raises(ValueError, match="says act-order, and g_idx, which holds it, is missing"):
+        read_int4(made.directory)
+
+
+def test_a_trivial_order_is_read(make_checkpoint) -> None:
+    made = make_checkpoint("gptq-v1")
+    made.change_config(set_top(desc_act=True))
+    assert read_int4(made.directory)[1].quantized.keys() == made.linears.keys()
+
+
+@pytest.mark.parametrize(
     ("name", "change", "message"),
     [
         ("gptq-v1", put("g_idx", swapped), "q_proj: g_idx puts inputs.*desc_act"),

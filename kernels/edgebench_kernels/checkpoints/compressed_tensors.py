@@ -55,7 +55,9 @@ def grouping(config: Mapping[str, Any]) -> Grouping:
         raise ValueError("[checkpoint] compressed-tensors' config_groups must name a group")
     for one in groups.values():
         _require_scheme(one)
-    return Grouping(group=None, is_symmetric=False)
+    orders = {one["weights"].get("actorder") for one in groups.values()}
+    # "weight" orders the columns for rounding alone; "group" stores them so.
+    return Grouping(group=None, is_symmetric=False, needs_order="group" in orders)
 
 
 def _require_scheme(scheme: object) -> None:
@@ -99,8 +101,8 @@ def decode(parts: Parts, grouping: Grouping) -> Int4Tensor:
         raise ValueError(f"weight_scale must divide K={k} in groups, got {list(scales.shape)}")
     group = k // groups
     groups_of(k, group)
-    if "weight_g_idx" in parts:
-        require_trivial_order(parts["weight_g_idx"], k, group)
+    order = parts.get("weight_g_idx")
+    require_trivial_order(order, k, group, is_needed=grouping.needs_order)
     if "weight_zero_point" in parts:
         rows = -(-n // PER_WORD)
         stored = require_array(parts, "weight_zero_point", np.int32, (rows, groups))

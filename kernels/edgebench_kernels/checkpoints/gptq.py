@@ -54,7 +54,11 @@ def grouping(config: Mapping[str, Any]) -> Grouping:
         raise UnsupportedLayout(
             "[checkpoint] GPTQ's per-module settings ('dynamic') are not read here"
         )
-    return Grouping(group=group_size(config), is_symmetric=flag(config, "sym", True))
+    return Grouping(
+        group=group_size(config),
+        is_symmetric=flag(config, "sym", True),
+        needs_order=flag(config, "desc_act", False),
+    )
 
 
 def decode_v1(parts: Parts, grouping: Grouping) -> Int4Tensor:
@@ -93,8 +97,7 @@ def _decode(parts: Parts, grouping: Grouping, add: np.uint32, other: str) -> Int
     require_width(n, "GPTQ", "N")
     group = grouping.of(k)
     groups = groups_of(k, group)
-    if "g_idx" in parts:
-        require_trivial_order(parts["g_idx"], k, group)
+    require_trivial_order(parts.get("g_idx"), k, group, is_needed=grouping.needs_order)
     stored = require_array(parts, "qzeros", np.int32, (groups, n // PER_WORD))
     zero = unpack_words(_shifted(stored, add)).T
     if grouping.is_symmetric:

@@ -28,6 +28,8 @@ class Grouping:
     """Inputs that share a scale; -1 is all K; None where each tensor's own scales say it."""
     is_symmetric: bool
     """Every zero point is 8."""
+    needs_order: bool = False
+    """Inputs may have been put in another order, which each linear's g_idx then says."""
 
     def of(self, k: int) -> int:
         """The group of a linear with K inputs."""
@@ -113,8 +115,12 @@ def canonical(
     )
 
 
-def require_trivial_order(g_idx: Array, k: int, group: int) -> None:
+def require_trivial_order(g_idx: Array | None, k: int, group: int, *, is_needed: bool) -> None:
     """Refuse a g_idx int32 [K] that puts inputs into any but consecutive groups."""
+    if g_idx is None:
+        if is_needed:
+            raise ValueError("the checkpoint says act-order, and g_idx, which holds it, is missing")
+        return
     if g_idx.shape != (k,) or g_idx.dtype.kind not in "iu":
         raise ValueError(f"g_idx must be integers [{k}], got {g_idx.dtype} {list(g_idx.shape)}")
     if (g_idx != np.arange(k) // group).any():
