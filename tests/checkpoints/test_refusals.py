@@ -30,7 +30,7 @@ def test_an_unknown_method_is_named(config, message: str) -> None:
 
 
 def test_an_unknown_format_suggests_the_nearest() -> None:
-    with pytest.raises(UnsupportedLayout, match="did you mean 'gptq-v1'"):
+    with pytest.raises(UnsupportedLayout, match="did you mean 'gptq-v2'"):
         find_format("gptq-v3")
 
 
@@ -132,9 +132,9 @@ def test_a_trivial_order_is_read(make_checkpoint) -> None:
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        ("gptq-v1", put("g_idx", swapped), "q_proj: g_idx puts inputs.*desc_act"),
-        ("gptq-v2", put("g_idx", lambda old: old[:-1].copy()), r"g_idx must be integers \[64\]"),
-        ("gptq-v1", put("qzeros", lambda old: old[:-1].copy()), r"qzeros must be int32 \[2, 1\]"),
+        ("gptq-v1", put("g_idx", swapped), "down_proj: g_idx puts inputs.*desc_act"),
+        ("gptq-v2", put("g_idx", lambda old: old[:-1].copy()), r"g_idx must be integers \[96\]"),
+        ("gptq-v1", put("qzeros", lambda old: old[:-1].copy()), r"qzeros must be int32 \[3, 3\]"),
         ("awq-gemm", put("qweight", lambda old: old[0].copy()), r"qweight must be int32 \[., .\]"),
         ("awq-gemm", put("scales", lambda old: old * np.nan), "scales must be finite"),
         ("awq-gemm", put("scales", lambda old: old.astype(np.float64)), "scales must be fp16"),
@@ -149,7 +149,7 @@ def test_a_trivial_order_is_read(make_checkpoint) -> None:
             "more range or precision than fp16",
         ),
         ("compressed-tensors", put("weight_shape", lambda old: old + 8), "by weight_shape"),
-        ("compressed-tensors", put("weight_scale", lambda old: old[0].copy()), "divide K=64"),
+        ("compressed-tensors", put("weight_scale", lambda old: old[0].copy()), "divide K=96"),
         ("canonical", put("zero", lambda old: old + 16), r"zero must be 0\.\.15"),
         ("canonical", put("zero", lambda old: old.astype(np.int32)), "zero must be uint8"),
     ],
@@ -163,13 +163,13 @@ def test_a_broken_linear_is_named(make_checkpoint, name: str, change, message: s
 def test_a_group_that_does_not_divide_k_is_named(make_checkpoint) -> None:
     made = make_checkpoint("awq-gemm")
     made.change_config(lambda config: config.update(group_size=128))
-    with pytest.raises(ValueError, match="K must be a multiple of group 128, got K=64"):
+    with pytest.raises(ValueError, match="K must be a multiple of group 128, got K=96"):
         read_int4(made.directory)
 
 
 def test_a_missing_part_is_named(make_checkpoint) -> None:
     made = make_checkpoint("gptq-v1", change=lambda parts: parts.pop("qzeros"))
-    with pytest.raises(ValueError, match=r"\[gptq-v1\] .*q_proj has no qzeros"):
+    with pytest.raises(ValueError, match=r"\[gptq-v1\] .*down_proj has no qzeros"):
         read_int4(made.directory)
 
 
@@ -203,7 +203,7 @@ def test_asymmetric_weights_are_not_written_as_compressed_tensors(
     make_checkpoint, tmp_path
 ) -> None:
     checkpoint = read_int4(make_checkpoint("awq-gemm").directory)[1]
-    with pytest.raises(UnsupportedLayout, match=r"q_proj: .*symmetric only.*awq-gemm"):
+    with pytest.raises(UnsupportedLayout, match=r"down_proj: .*symmetric only.*awq-gemm"):
         write_int4(checkpoint, FORMATS["compressed-tensors"], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

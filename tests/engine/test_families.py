@@ -73,7 +73,9 @@ def cases(tmp_path_factory) -> dict[str, Case]:
             parameter.data = (parameter.data + 0.1 * torch.randn_like(parameter)).half().float()
         directory = tmp_path_factory.mktemp(name)
         model.half().save_pretrained(directory)
-        made[name] = Case(model.float().eval(), directory)
+        # Loaded again: the frequencies of RoPE went through fp16 with the weights.
+        loaded = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
+        made[name] = Case(loaded.eval(), directory)
     return made
 
 

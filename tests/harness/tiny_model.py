@@ -29,7 +29,8 @@ def write_model(directory: Path, model_type: str = "llama", **change: Any) -> An
         parameter.data = (parameter.data + 0.05 * torch.randn_like(parameter)).half().float()
     model.half().save_pretrained(directory)
     write_tokenizer(directory)
-    return model.float().eval()
+    # Loaded again: the frequencies of RoPE went through fp16 with the weights.
+    return AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32).eval()
 
 
 def write_tokenizer(directory: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgebench_kernels.formats import Int4Tensor, check_group, pack_codes
+from edgebench_kernels.formats import GROUPS, Int4Tensor, check_group, pack_codes
 
 Array = NDArray[Any]
 Parts = Mapping[str, Array]
@@ -143,7 +143,7 @@ def require_symmetric(zero: NDArray[np.uint8], hint: str) -> None:
 def one_group(tensors: Mapping[str, Int4Tensor], format_name: str) -> int:
     """The group that all tensors share, -1 where each spans its K; for formats with one number."""
     groups = {tensor.group for tensor in tensors.values()}
-    if len(groups) == 1:
+    if len(groups) == 1 and groups <= set(GROUPS):
         return groups.pop()
     if all(tensor.group == tensor.shape[1] for tensor in tensors.values()):
         return -1
