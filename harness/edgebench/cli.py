@@ -142,7 +142,7 @@ def import_(source: str, out: Path, quiet: bool) -> None:
 @click.argument("source")
 @click.option("--to", required=True, metavar="FORMAT", help="compressed-tensors, awq-gemm, ...")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="A new folder.")
-@click.option("--transform", help="How to quantize a SOURCE that is not; default: symmetric rtn.")
+@click.option("--transform", help="How to quantize a SOURCE that is not; default: symmetric.")
 @click.option("--quiet", is_flag=True, help="No progress on stderr.")
 def export(source: str, to: str, out: Path, transform: str | None, quiet: bool) -> None:
     """Write a checkpoint, SOURCE, in a 4-bit format that other tools load."""

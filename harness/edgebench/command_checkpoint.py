@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +13,7 @@ from edgebench.prepare import CONFIG_FILE, harness_error
 from edgebench.progress import Progress
 from edgebench.transform import apply_transform, parse_transform
 from edgebench.transform.loaded import file_hashes, linears_of
+from edgebench_kernels.formats import choose_group
 from edgebench_workloads.errors import WorkloadError
 from edgebench_workloads.llm.source import find_model
 
@@ -57,8 +58,7 @@ def convert(
                 came, checkpoint = read_int4(directory)
                 what = came.name
             else:
-                what = transform or "rtn:symmetric=true"
-                checkpoint = _quantized(directory, what, progress)
+                what, checkpoint = _quantized(directory, transform, progress)
         with progress.stage(f"writing {to}"):
             write_int4(checkpoint, layout, out)
             copy_beside(directory, out)
@@ -90,7 +90,10 @@ def _check_choice(
         )
 
 
-def _quantized(directory: Path, transform: str, progress: Progress) -> Int4Checkpoint:
+def _quantized(
+    directory: Path, transform: str | None, progress: Progress
+) -> tuple[str, Int4Checkpoint]:
+    """By the transform, or symmetric in the largest group that divides every K: any format's."""
     from edgebench_kernels.checkpoints.directory import Int4Checkpoint
     from edgebench_kernels.checkpoints.files import read_json
     from edgebench_kernels.engine import load_reference
@@ -98,13 +101,16 @@ def _quantized(directory: Path, transform: str, progress: Progress) -> Int4Check
     weights = load_reference(directory)
     linears = linears_of(weights, file_hashes(directory))
     linears = replace(linears, names=tuple(name for name in linears.names if name != HEAD))
-    with progress.stage(f"{directory.name}: {transform}") as update:
-        quantized = apply_transform(parse_transform(transform), linears, update).tensors
-    rest: Mapping[str, object] = {
+    if transform is None:
+        common = math.gcd(*(linears.weight(name).shape[1] for name in linears.names))
+        transform = f"rtn:group={choose_group(common)},symmetric=true"
+    spec = parse_transform(transform)
+    with progress.stage(f"{directory.name}: {spec}") as update:
+        quantized = apply_transform(spec, linears, update).tensors
+    rest = {
         name: tensor
         for name, tensor in weights.tensors.items()
         if name.removesuffix(".weight") not in quantized
     }
-    return Int4Checkpoint(
-        config=read_json(directory / CONFIG_FILE), quantized=quantized, tensors=rest
-    )
+    config = read_json(directory / CONFIG_FILE)
+    return str(spec), Int4Checkpoint(config=config, quantized=quantized, tensors=rest)

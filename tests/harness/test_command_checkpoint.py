@@ -44,7 +44,7 @@ def hashes(directory: Path) -> dict[str, str]:
 def test_a_model_is_quantized_written_and_read_again(model, tmp_path, to: str) -> None:
     said = bench("export", model, "--to", to, "--out", tmp_path / "out")
     assert said.exit_code == 0, said.output
-    assert f"{LINEARS} linears from rtn:symmetric=true" in said.stdout
+    assert f"{LINEARS} linears from rtn:group=32,symmetric=true" in said.stdout
     layout, checkpoint = read_int4(tmp_path / "out")
     assert layout.name == to
     assert len(checkpoint.quantized) == LINEARS

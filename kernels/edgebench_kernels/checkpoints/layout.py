@@ -149,7 +149,7 @@ def one_group(tensors: Mapping[str, Int4Tensor], format_name: str) -> int:
         return -1
     raise UnsupportedLayout(
         f"[export] {format_name} states one group for all linears, got {sorted(groups)}; "
-        "quantize with a group that divides every K"
+        "quantize with a group that divides every K, e.g. rtn:group=32"
     )
 
 
