@@ -46,11 +46,12 @@ from edgebench_workloads.weights import sha256_of
 
 if TYPE_CHECKING:
     from edgebench_kernels.engine import DecodeEngine, LlamaConfig, LlamaWeights
+    from edgebench_kernels.engine.arithmetic import Int4Path
     from edgebench_kernels.formats import Int4Tensor
 
 RECORD = "perplexity.json"
 FOLDER = "perplexity"  # under --out, beside the divisions of the submission tree
-PATHS = ("w4a16", "w4a8")
+PATHS: tuple[Int4Path, ...] = ("w4a16", "w4a8")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

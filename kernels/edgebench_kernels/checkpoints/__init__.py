@@ -46,7 +46,7 @@ def detect(quantization_config: Mapping[str, Any]) -> Format:
                 f"{' and '.join(_GPTQ_VERSIONS)}"
             )
         return _GPTQ_VERSIONS[version]
-    if method not in _METHODS:
+    if not isinstance(method, str) or method not in _METHODS:
         known = ", ".join(sorted([*_METHODS, "gptq"]))
         raise UnsupportedLayout(
             f"[checkpoint] quant_method {method!r} is not read here, only {known}"
