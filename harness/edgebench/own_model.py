@@ -204,9 +204,16 @@ def _measure(
         weights_sha256=hashes,
     )
     room = min(request.context, len(model.text.ids))
-    # The reference multiplies fp16 weights in fp32: its perplexity owes nothing to bf16.
-    regimes = RegimeChoice.uniform("fp32") if device == "cpu" else None
-    engine = build_fp16(weights.fp16, regimes, max_length=room, device=device)
+    # The reference multiplies fp16 weights in fp32: its perplexity owes nothing to bf16. Torch runs
+    # what is between, because two pools of threads would fight.
+    is_cpu = device == "cpu"
+    engine = build_fp16(
+        weights.fp16,
+        RegimeChoice.uniform("fp32") if is_cpu else None,
+        max_length=room,
+        device=device,
+        ops="torch" if is_cpu else None,
+    )
     results = [_score(model, engine, "fp16", weights.made_fp16, None, progress)]
     del engine
     packed = pack_int4(weights.fp16, weights.int4, device, weights.kept)
@@ -258,12 +265,7 @@ def _score(
     reference: PerplexityResult | None,
     progress: Progress,
 ) -> PerplexityResult:
-    executed = Executed(
-        kernel=kernel,
-        executed_path=engine.describe(),
-        transform=transform,
-        weight_bytes=engine.weight_bytes,
-    )
+    executed = Executed(kernel=kernel, executed_path=engine.describe(), transform=transform)
     title = f"{model.directory.name} perplexity {executed.executed_path}"
     try:
         with progress.stage(title) as update:

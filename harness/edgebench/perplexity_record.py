@@ -64,7 +64,6 @@ class PerplexityResult(StrictModel):
     over_reference: NonNegative | None = Field(
         default=None, description="perplexity over that of fp16; None on fp16"
     )
-    weight_bytes: Count = Field(description="that one decoded token reads")
 
 
 class PerplexityRecord(StrictModel):
@@ -88,7 +87,6 @@ class Executed:
     kernel: Kernel
     executed_path: str
     transform: str
-    weight_bytes: int
 
 
 def derive_result(
@@ -109,7 +107,6 @@ def derive_result(
         word_perplexity=_exp(nats / protocol.words) if protocol.words else None,
         bits_per_byte=nats / (protocol.bytes * math.log(2)) if protocol.bytes else None,
         over_reference=None if reference is None else perplexity / reference.perplexity,
-        weight_bytes=executed.weight_bytes,
     )
 
 

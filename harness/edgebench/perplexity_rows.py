@@ -7,7 +7,7 @@ import io
 from collections.abc import Callable, Mapping
 
 from edgebench.perplexity_record import PerplexityRecord, PerplexityResult
-from edgebench.units import DASH, format_bytes, format_number
+from edgebench.units import DASH, format_number
 
 COLUMNS: Mapping[str, Callable[[PerplexityResult], str]] = {
     "kernel": lambda one: one.kernel,
@@ -17,7 +17,6 @@ COLUMNS: Mapping[str, Callable[[PerplexityResult], str]] = {
     "over fp16": lambda one: DASH if one.over_reference is None else f"{one.over_reference:.4f}x",
     "word perplexity": lambda one: format_number(one.word_perplexity, 5),
     "bits/byte": lambda one: format_number(one.bits_per_byte, 4),
-    "weights read per token": lambda one: format_bytes(one.weight_bytes),
 }
 
 
