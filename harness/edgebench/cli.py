@@ -47,6 +47,12 @@ def main() -> None:
 
 @main.command()
 @click.option("--track", default="closed", show_default=True, help="closed or open.")
+@click.option("--model", metavar="PATH|ID", help="With --workload llm: a directory or a hub id.")
+@click.option(
+    "--text", type=click.Path(path_type=Path), help="With --workload llm: a text to predict."
+)
+@click.option("--context", type=int, metavar="TOKENS", help="With llm: of a window; default: 2048.")
+@click.option("--stride", type=int, metavar="TOKENS", help="With llm: default: the context.")
 @click.option("--device", default="auto", show_default=True, help="See `bench list devices`.")
 @click.option(
     "--workload", default="assistant,assistant@300m", show_default=True, help="Names with commas."
@@ -118,6 +124,32 @@ def check(bundle: Path, tensors: Path | None, form: str) -> None:
     text, exit_code = check_command(bundle, tensors=tensors, form=form)
     click.echo(text)
     sys.exit(exit_code)
+
+
+@main.command(name="import")
+@click.argument("source")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="A new folder.")
+@click.option("--quiet", is_flag=True, help="No progress on stderr.")
+def import_(source: str, out: Path, quiet: bool) -> None:
+    """Read a 4-bit checkpoint, SOURCE (AWQ, GPTQ, compressed-tensors), into canonical tensors."""
+    from edgebench.command_checkpoint import import_command
+    from edgebench.progress import choose_progress
+
+    click.echo(import_command(source, out, choose_progress(quiet)))
+
+
+@main.command()
+@click.argument("source")
+@click.option("--to", required=True, metavar="FORMAT", help="compressed-tensors, awq-gemm, ...")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="A new folder.")
+@click.option("--transform", help="How to quantize a SOURCE that is not; default: symmetric.")
+@click.option("--quiet", is_flag=True, help="No progress on stderr.")
+def export(source: str, to: str, out: Path, transform: str | None, quiet: bool) -> None:
+    """Write a checkpoint, SOURCE, in a 4-bit format that other tools load."""
+    from edgebench.command_checkpoint import convert
+    from edgebench.progress import choose_progress
+
+    click.echo(convert(source, to, out, transform=transform, progress=choose_progress(quiet)))
 
 
 @main.command()

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edgebench.draft import repeat_command
-from edgebench.errors import unknown_name
+from edgebench.errors import EXIT_OK, unknown_name
 from edgebench.progress import Progress, choose_progress
 from edgebench.record import rows
 from edgebench.rows import FORMATS
 from edgebench.run import Campaign, exit_code, run
-from edgebench.spec import RunOptions, parse_run
+from edgebench.spec import ModelRequest, RunOptions, RunSpec, parse_run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +27,8 @@ def run_command(options: RunOptions, *, form: str, quiet: bool) -> Outcome:
         raise unknown_name("run", "format", form, FORMATS)
     progress = choose_progress(quiet)
     spec = parse_run(options)
+    if spec.own_model is not None:
+        return _own_model(spec, spec.own_model, form, progress)
     try:
         campaign = run(spec, progress)
     except BaseException:
@@ -35,6 +37,16 @@ def run_command(options: RunOptions, *, form: str, quiet: bool) -> Outcome:
     _close(campaign, progress)
     flat = [row for record in campaign.records for row in rows(record)]
     return Outcome(text=FORMATS[form](flat), exit_code=exit_code(campaign))
+
+
+def _own_model(spec: RunSpec, request: ModelRequest, form: str, progress: Progress) -> Outcome:
+    from edgebench import perplexity_rows
+    from edgebench.own_model import measure_own_model
+
+    record, path = measure_own_model(spec, request, progress)
+    progress.note(f"executed on: {record.executed_on}")
+    progress.note(f"record: {path}")
+    return Outcome(text=perplexity_rows.FORMATS[form](record), exit_code=EXIT_OK)
 
 
 def _close(campaign: Campaign, progress: Progress) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
@@ -130,6 +131,7 @@ def repeat_command(spec: RunSpec) -> str:
         f"--track {spec.track}",
         f"--device {spec.device}",
         f"--workload {','.join(spec.workloads)}",
+        *_own_model_words(spec),
         f"--scenario {','.join(spec.scenarios)}",
         f"--kernel {','.join(spec.kernels)}",
         f"--transform {spec.transform}",
@@ -140,3 +142,16 @@ def repeat_command(spec: RunSpec) -> str:
     if spec.affinity is not None:
         words.append(f"--affinity {','.join(map(str, spec.affinity))}")
     return " ".join(words)
+
+
+def _own_model_words(spec: RunSpec) -> list[str]:
+    """The options of `--workload llm`; folders stay out of records, so names stand for paths."""
+    request = spec.own_model
+    if request is None:
+        return []
+    return [
+        f"--model {shlex.quote(request.name)}",
+        f"--text {shlex.quote(request.text.name)}",
+        f"--context {request.context}",
+        f"--stride {request.stride}",
+    ]

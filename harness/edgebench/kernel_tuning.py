@@ -9,7 +9,7 @@ import json
 import subprocess
 import sys
 
-from edgebench.errors import RunFailed
+from edgebench.errors import DeviceUnavailable, RunFailed
 from edgebench.record import KernelTuning
 from edgebench_kernels import native
 
@@ -31,6 +31,20 @@ def tune_kernels() -> KernelTuning:
         said = getattr(error, "stderr", None) or str(error)
         last = said.strip().splitlines()[-1:] or [type(error).__name__]
         raise RunFailed(f"[run] the kernels could not be tuned: {last[0]}") from error
+
+
+def present_tuning() -> KernelTuning:
+    """How the kernels are set already, for a run that measures no speed.
+
+    Raises DeviceUnavailable where they are not compiled.
+    """
+    try:
+        return KernelTuning(
+            prefetch_bytes=native.prefetch_bytes(),
+            few_tokens={path: native.few_tokens(path) for path in native.FAMILIES},
+        )
+    except native.NativeLibraryMissing as error:
+        raise DeviceUnavailable(str(error)) from error
 
 
 def apply_tuning(tuning: KernelTuning) -> None:

@@ -11,9 +11,16 @@ Table = Sequence[Mapping[str, object]]
 
 
 def _workloads() -> Table:
+    from edgebench.spec import LLM
     from edgebench_workloads.catalog import WORKLOADS
 
-    return [
+    own = {
+        "name": LLM,
+        "title": "Your own model and text (--model, --text): its perplexity, fp16 and INT4",
+        "tracks": "closed",
+        "disclosure": "No bundle, nothing ranked",
+    }
+    catalog = [
         {
             "name": name,
             "title": workload.task.title,
@@ -22,6 +29,7 @@ def _workloads() -> Table:
         }
         for name, workload in WORKLOADS.items()
     ]
+    return [*catalog, own]
 
 
 def _devices() -> Table:

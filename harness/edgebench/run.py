@@ -83,7 +83,7 @@ def run(spec: RunSpec, progress: Progress) -> Campaign:
     measured is on disk by then.
     """
     started_s = time.monotonic()
-    _set_affinity(spec.affinity)
+    set_affinity(spec.affinity)
     device = resolve(spec.device)
     target = open_target(device.backend)
     with MachineLock() as lock, target.errors():
@@ -133,7 +133,7 @@ def _announce(campaign: Campaign) -> None:
         note(f"other runs on this machine cannot be noticed: {campaign.lock.unavailable}")
 
 
-def _set_affinity(cpus: Sequence[int] | None) -> None:
+def set_affinity(cpus: Sequence[int] | None) -> None:
     """Keep this process, and all threads it starts from now on, on the CPUs asked for."""
     if cpus is None:
         return

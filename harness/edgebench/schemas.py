@@ -10,6 +10,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from edgebench.codec import write_atomic
+from edgebench.perplexity_record import PerplexityRecord
 from edgebench.record import CeilingRow, Ledger, NllRow, Record, Row, SampleRow
 from edgebench.system import SystemDescription
 
@@ -23,6 +24,7 @@ SCHEMAS: Mapping[str, type[BaseModel]] = {
     "nll_row": NllRow,
     "ceiling_row": CeilingRow,
     "row": Row,
+    "perplexity": PerplexityRecord,
 }
 
 

@@ -18,12 +18,31 @@ SCENARIO_ALIASES: Mapping[str, Scenario] = {
     "singlestream": "single-stream",
 }
 DEFAULT_WORKLOADS = "assistant,assistant@300m"
+LLM = "llm"  # a model and a text of the user's own; no row of WORKLOADS, whose hashes are pinned
+DEFAULT_CONTEXT = 2048  # tokens of the published perplexities of GPTQ, AWQ and those after them
 BUDGETS_S: Mapping[Profile, float | None] = {
     "quick": 360.0,  # a first leaderboard within six minutes
     "standard": None,
     "official": None,
 }
 FOLDER_NAME = r"[A-Za-z0-9][A-Za-z0-9@._-]{0,99}"  # record.Name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRequest:
+    """What `--workload llm` asks for."""
+
+    model: str
+    """A directory or a hub id, as typed."""
+    text: Path
+    context: int
+    stride: int
+
+    @property
+    def name(self) -> str:
+        """How a record calls it: no folder of this machine, only the last one's name."""
+        path = Path(self.model).expanduser()
+        return path.resolve().name if path.is_dir() else self.model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +65,8 @@ class RunSpec:
     """CPUs to run on; None: wherever the system wants."""
     budget_s: float | None
     """Scenarios that would not fit into this much time are skipped with a reason."""
+    own_model: ModelRequest | None = None
+    """Given exactly when the workload is `llm`."""
 
 
 def split_names(value: str) -> tuple[str, ...]:
@@ -86,11 +107,15 @@ class RunOptions:
     affinity: str | None = None
     budget: float | None = None
     """Minutes; None is the profile's own."""
+    model: str | None = None
+    text: Path | None = None
+    context: int | None = None
+    stride: int | None = None
 
 
 def parse_run(options: RunOptions) -> RunSpec:
     """Check every name of a `bench run` and build its spec; SpecError names the nearest match."""
-    workloads = _known("workload", split_names(options.workload), WORKLOADS)
+    workloads = _known("workload", split_names(options.workload), (*WORKLOADS, LLM))
     scenarios = tuple(SCENARIO_ALIASES.get(name, name) for name in split_names(options.scenario))
     kernels = _known("kernel", split_names(options.kernel), get_args(Kernel))
     if set(kernels) != set(get_args(Kernel)):
@@ -119,9 +144,43 @@ def parse_run(options: RunOptions) -> RunSpec:
         threads=options.threads,
         affinity=None if options.affinity is None else parse_cpus(options.affinity),
         budget_s=BUDGETS_S[profile] if minutes is None else 60.0 * minutes,
+        own_model=_own_model(workloads, options),
     )
     _check_track(spec)
     return spec
+
+
+def _own_model(workloads: tuple[str, ...], options: RunOptions) -> ModelRequest | None:
+    """What `llm` needs, all of it; None for other workloads, which take none of it."""
+    given = {
+        "--model": options.model,
+        "--text": options.text,
+        "--context": options.context,
+        "--stride": options.stride,
+    }
+    if LLM not in workloads:
+        typed = [name for name, value in given.items() if value is not None]
+        if typed:
+            raise SpecError(f"[run] expected {', '.join(typed)} with --workload llm only")
+        return None
+    if workloads != (LLM,) or options.track != "closed" or options.resume:
+        raise SpecError(
+            "[run] expected --workload llm alone, in the closed track and without --resume: it "
+            "measures a perplexity, which no bundle holds"
+        )
+    if options.model is None or options.text is None:
+        raise SpecError(
+            "[run] expected --workload llm with --model, a directory or a hub id, and --text, a "
+            "UTF-8 file to predict"
+        )
+    context = DEFAULT_CONTEXT if options.context is None else options.context
+    stride = context if options.stride is None else options.stride
+    if context < 2 or not 1 <= stride <= context:
+        raise SpecError(
+            "[run] expected --context of 2 tokens or more and a --stride between 1 and it, "
+            f"got {context} and {stride}"
+        )
+    return ModelRequest(model=options.model, text=options.text, context=context, stride=stride)
 
 
 def parse_cpus(text: str) -> tuple[int, ...]:

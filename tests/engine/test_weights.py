@@ -17,6 +17,7 @@ from edgebench_kernels.engine import linear_shapes, load_reference  # noqa: E402
 pytestmark = pytest.mark.torch
 
 DOWN = "model.layers.1.mlp.down_proj.weight"
+BIAS = "model.layers.1.mlp.down_proj.bias"
 
 
 @pytest.fixture
@@ -121,4 +122,20 @@ def test_a_broken_index_is_named(copy, text: str) -> None:
     (copy / "model.safetensors").unlink()
     (copy / "model.safetensors.index.json").write_text(text, encoding="utf-8")
     with pytest.raises(ValueError, match="not a safetensors index"):
+        load_reference(copy)
+
+
+def put_bias(value: float):
+    return lambda tensors: tensors.update({BIAS: torch.full((64,), value)})
+
+
+def test_biases_of_zeros_are_left_out(copy) -> None:
+    """Some tools write them for every linear."""
+    rewrite(copy, put_bias(0.0))
+    assert BIAS not in load_reference(copy).tensors
+
+
+def test_a_bias_that_would_not_be_computed_is_named(copy) -> None:
+    rewrite(copy, put_bias(0.5))
+    with pytest.raises(ValueError, match=rf"tensor {BIAS} is a bias"):
         load_reference(copy)

@@ -12,7 +12,7 @@ from edgebench.transform import rtn
 
 if TYPE_CHECKING:
     from edgebench.transform.calibration import CalibrationSet
-    from edgebench.transform.quantized import QuantizedModel, ReferenceLinears
+    from edgebench.transform.quantized import Linears, QuantizedModel
 
 Parameter = int | float | str | bool
 Role = Literal["smooth", "round"]
@@ -117,7 +117,7 @@ def parse_transform(text: str) -> TransformChain:
 
 def apply_transform(
     chain: TransformChain,
-    reference: ReferenceLinears,
+    reference: Linears,
     progress: Callable[[int, int], None] | None = None,
     *,
     calibration: CalibrationSet | None = None,
@@ -132,6 +132,12 @@ def apply_transform(
         raise SpecError(
             f"[transform] expected a calibration set for {chain}, got none; give the workload's"
         )
+    from edgebench.transform.quantized import ReferenceLinears
     from edgebench.transform.steps import apply  # torch is imported only by those that need it
+
+    if not isinstance(reference, ReferenceLinears):
+        raise SpecError(
+            f"[transform] expected rtn for weights that are loaded already, got {chain}"
+        )
 
     return apply(chain, reference, calibration, progress)

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,24 @@ from edgebench_kernels.formats import Int4Tensor, tensor_sha256
 NOT_LINEAR = ("embed_tokens", "norm")
 SUFFIX = ".weight"
 SCALE = ".scale"
+
+
+class Linears(Protocol):
+    """What a transform needs of a reference, wherever its weights lie."""
+
+    @property
+    def sha256(self) -> str:
+        """The reference by content."""
+        ...
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Module paths of its linear layers."""
+        ...
+
+    def weight(self, name: str) -> npt.NDArray[np.float16]:
+        """Return the weight of one linear layer, fp16 [N, K]."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from edgebench.errors import SpecError
 from edgebench.record import TransformStep
-from edgebench.transform.quantized import QuantizedModel, ReferenceLinears, model_sha256
+from edgebench.transform.quantized import Linears, QuantizedModel, model_sha256
 from edgebench_kernels.formats import choose_group
 from edgebench_kernels.quantize import quantize_rtn
 
@@ -16,7 +16,7 @@ DEFAULT_GROUP = 128  # docs/design.md, section 7: else the largest of 64 and 32 
 
 
 def apply(
-    reference: ReferenceLinears,
+    reference: Linears,
     *,
     progress: Callable[[int, int], None] | None = None,
     group: int = DEFAULT_GROUP,

@@ -20,7 +20,7 @@ from edgebench_kernels.cuda.step_geometry import NOT_FINITE
 from edgebench_kernels.cuda.step_kernels import StepKernels, check_shape
 from edgebench_kernels.engine.config import LlamaConfig
 from edgebench_kernels.engine.generate import overflow
-from edgebench_kernels.engine.interface import DecodeEngine, padded_logits
+from edgebench_kernels.engine.interface import DecodeEngine, check_window, padded_logits
 from edgebench_kernels.engine.weights import EMBEDDING
 
 BATCHES = (1, 2, 4, 8, 16, 32, 48, 64, 96, 128, 192, 256)
@@ -43,6 +43,7 @@ class GpuEngine(DecodeEngine):
         room: Room,
     ) -> None:
         check_shape(config)
+        check_window(config, room.max_length)
         self.config, self.linears = config, dict(linears)
         self._launcher, self._device = launcher, launcher.device
         self._embedding = tensors[EMBEDDING]

@@ -22,6 +22,12 @@ NO_END = -1  # the host decides which rows end
 
 def check_shape(config: LlamaConfig) -> None:
     """Raise ValueError for a model that the kernels cannot run."""
+    for is_there, what in (
+        (config.has_qkv_bias, "biases of q, k and v (Qwen2)"),
+        (config.has_head_norms, "norms of q's and k's heads (Qwen3)"),
+    ):
+        if is_there:
+            raise ValueError(f"[engine] GPU kernels have no {what}; use device='cpu'")
     for name in ("hidden_size", "intermediate_size"):
         if getattr(config, name) % EIGHT:
             raise ValueError(

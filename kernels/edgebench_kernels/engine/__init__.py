@@ -11,6 +11,7 @@ from edgebench_kernels.engine.build import build_fp16, build_int4
 from edgebench_kernels.engine.cache import CacheCell
 from edgebench_kernels.engine.config import LlamaConfig, parse_config, read_config
 from edgebench_kernels.engine.fuse import fused_linears
+from edgebench_kernels.engine.imported import ImportedWeights, load_imported
 from edgebench_kernels.engine.interface import DecodeEngine
 from edgebench_kernels.engine.linear_fp16 import Fp16Linear
 from edgebench_kernels.engine.linear_int4 import pack_int4
@@ -30,6 +31,7 @@ __all__ = [
     "DecodeEngine",
     "Engine",
     "Fp16Linear",
+    "ImportedWeights",
     "LlamaConfig",
     "LlamaWeights",
     "OpsChoice",
@@ -42,6 +44,7 @@ __all__ = [
     "fastest_ops",
     "fused_linears",
     "linear_shapes",
+    "load_imported",
     "load_reference",
     "pack_int4",
     "parse_config",

@@ -6,7 +6,7 @@ With `device="cuda"` they are `cuda.engine.GpuEngine`s, and a GPU that cannot be
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -81,17 +81,19 @@ def build_int4(  # noqa: PLR0913 (keywords with defaults)
     cell: CacheCell = "fp16",
     ops: OpsName | OpsChoice | None = None,
     packed: Mapping[str, PackedLinear | GpuInt4] | None = None,
+    kept: Collection[str] = (),
     device: str | torch.device = "cpu",
 ) -> DecodeEngine:
     """The INT4 engine: every linear packed, the embedding row and the norms as in the reference.
 
     `packed` (from `pack_int4` for the same device) is used instead of packing `quantized`
-    again: engines of different paths then share one copy of the weights.
+    again: engines of different paths then share one copy of the weights. The engine's linears in
+    `kept` are no INT4, as lm_head in most checkpoints: fp16 weights, multiplied in fp32.
     """
     from edgebench_kernels.engine.linear_int4 import PackedLinear, PathLinear, pack_int4
 
     if packed is None:
-        packed = pack_int4(weights, quantized, device)
+        packed = pack_int4(weights, quantized, device, kept)
     choice = PathChoice.of(path)
     if torch.device(device).type != "cpu":
         from edgebench_kernels.cuda.engine_build import build_int4_on
@@ -99,12 +101,15 @@ def build_int4(  # noqa: PLR0913 (keywords with defaults)
         from edgebench_kernels.cuda.launcher import launcher_of
         from edgebench_kernels.cuda.linear import GpuInt4
 
-        _refuse_on_gpu(ops=ops)
+        _refuse_on_gpu(ops=ops, kept=kept or None)
         room = Room(max_batch=max_batch, max_length=max_length, cell=cell)
         weights_on_gpu = cast(Mapping[str, GpuInt4], packed)
         return build_int4_on(launcher_of(device), weights, weights_on_gpu, choice, room)
+    names, fp32 = fused_linears(weights.config), RegimeChoice.uniform("fp32")
     linears = {
-        name: PathLinear(cast(PackedLinear, packed[name]), shape, choice)
+        name: Fp16Linear([weights.linear(part) for part in names[name]], fp32)
+        if name in kept
+        else PathLinear(cast(PackedLinear, packed[name]), shape, choice)
         for name, shape in fused_shapes(weights.config).items()
     }
     return Engine(

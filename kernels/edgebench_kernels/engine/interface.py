@@ -176,6 +176,15 @@ def check_size(max_batch: int, max_length: int) -> None:
         )
 
 
+def check_window(config: LlamaConfig, max_length: int) -> None:
+    """Raise ValueError for rows longer than a sliding window: attention here sees all of a row."""
+    if config.sliding_window is not None and max_length > config.sliding_window:
+        raise ValueError(
+            f"[engine] this model attends to the last {config.sliding_window} tokens "
+            f"(sliding_window), so max_length may be no more, got {max_length}"
+        )
+
+
 def padded_logits(logits: Tensor, ids: Tensor, counts: list[int]) -> Tensor:
     """[S, V] of packed tokens -> [B, T, V] as ids [B, T], zeros past each length."""
     if logits.shape[0] == ids.numel():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -57,12 +57,13 @@ def pack_int4(
     weights: LlamaWeights,
     quantized: Mapping[str, Int4Tensor],
     device: str | torch.device = "cpu",
+    kept: Collection[str] = (),
 ) -> dict[str, PackedLinear] | dict[str, GpuInt4]:
     """Fuse and pack quantized tensors for an engine: {'layers.0.qkv': Int4Linear, ...}.
 
     On a GPU they are `cuda.linear.GpuInt4`s. `quantized` is keyed by Hugging Face tensor names,
-    with or without '.weight'. Raises ValueError naming a tensor that is missing, misshapen or
-    grouped unlike those it is fused with.
+    with or without '.weight'. On a CPU, the engine's linears in `kept` are not packed. Raises
+    ValueError naming a tensor that is missing, misshapen or grouped unlike those it is fused with.
     """
     if torch.device(device).type != "cpu":
         from edgebench_kernels.cuda.engine_build import pack_int4_on
@@ -72,16 +73,19 @@ def pack_int4(
     from edgebench_kernels.linear import Int4Linear
 
     return {
-        name: Int4Linear.from_tensor(tensor) for name, tensor in fused_tensors(weights, quantized)
+        name: Int4Linear.from_tensor(tensor)
+        for name, tensor in fused_tensors(weights, quantized, kept)
     }
 
 
 def fused_tensors(
-    weights: LlamaWeights, quantized: Mapping[str, Int4Tensor]
+    weights: LlamaWeights, quantized: Mapping[str, Int4Tensor], kept: Collection[str] = ()
 ) -> Iterator[tuple[str, Int4Tensor]]:
     """Each of the engine's linears with its quantized rows, one at a time; see pack_int4."""
     shapes = linear_shapes(weights.config)
     for fused, names in fused_linears(weights.config).items():
+        if fused in kept:
+            continue
         parts = [_find(quantized, name, shapes[name]) for name in names]
         yield fused, concat_rows(names, parts)
 

@@ -20,10 +20,16 @@ from edgebench_kernels.engine.cache import CacheCell, KvCache
 from edgebench_kernels.engine.config import LlamaConfig
 from edgebench_kernels.engine.fuse import fused_linears
 from edgebench_kernels.engine.generate import overflow
-from edgebench_kernels.engine.interface import DecodeEngine, check_size, padded_logits
+from edgebench_kernels.engine.interface import (
+    DecodeEngine,
+    check_size,
+    check_window,
+    padded_logits,
+)
 from edgebench_kernels.engine.linear_int4 import PathLinear
 from edgebench_kernels.engine.native_ops import HEAD_DIM_MULTIPLE, NativeOps, can_run
 from edgebench_kernels.engine.nonlinear import Attention, NormWeight, StepOps, TorchOps
+from edgebench_kernels.engine.qkv_finish import QkvFinish
 from edgebench_kernels.engine.rope import Rotations
 from edgebench_kernels.engine.weights import EMBEDDING, FINAL_NORM
 
@@ -40,6 +46,7 @@ class _Layer:
 
     attention_norm: NormWeight
     qkv: Linear
+    finish: QkvFinish | None
     o: Linear
     mlp_norm: NormWeight
     gate_up: Linear
@@ -66,6 +73,7 @@ class Engine(DecodeEngine):
         ops: OpsName | OpsChoice | None = None,
     ) -> None:
         check_size(max_batch, max_length)
+        check_window(config, max_length)
         names = fused_linears(config)
         missing = [name for name in names if name not in linears]
         if missing:
@@ -159,6 +167,8 @@ class Engine(DecodeEngine):
         delta = None
         for index, layer in enumerate(self._layers):
             qkv = layer.qkv(ops.add_norm(x, delta, layer.attention_norm))
+            if layer.finish is not None:
+                qkv = layer.finish(qkv)
             delta = layer.o(attention(index, qkv))
             gate_up = layer.gate_up(ops.add_norm(x, delta, layer.mlp_norm))
             delta = layer.down(ops.swiglu(gate_up))
@@ -201,10 +211,15 @@ class Engine(DecodeEngine):
         return ops
 
     def _whole_decoder(self) -> NativeDecoder | None:
-        """The one-call decode step, if every linear is packed INT4 and goes the same way."""
+        """The one-call decode step, if every linear is packed INT4 and goes the same way.
+
+        That call has no biases and no norms of heads.
+        """
         from edgebench_kernels.engine.native_decoder import NativeDecoder
         from edgebench_kernels.linear import Int4Linear
 
+        if any(layer.finish is not None for layer in self._layers):
+            return None
         packed, paths = {}, None
         for name, linear in self.linears.items():
             if not isinstance(linear, PathLinear) or not isinstance(linear.packed, Int4Linear):
@@ -229,6 +244,7 @@ class Engine(DecodeEngine):
         return _Layer(
             attention_norm=NormWeight.of(tensors[hf + "input_layernorm.weight"]),
             qkv=self.linears[ours + "qkv"],
+            finish=QkvFinish.of(self.config, tensors, index),
             o=self.linears[ours + "o"],
             mlp_norm=NormWeight.of(tensors[hf + "post_attention_layernorm.weight"]),
             gate_up=self.linears[ours + "gate_up"],

@@ -6,7 +6,6 @@ the layout that it executes, so an untouched fp16 tensor costs no private memory
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from edgebench_kernels.checkpoints.files import CONFIG, read_tensors
 from edgebench_kernels.engine.config import LlamaConfig, read_config
 
 EMBEDDING = "model.embed_tokens.weight"
@@ -69,8 +68,17 @@ def tensor_shapes(config: LlamaConfig) -> dict[str, tuple[int, ...]]:
     if config.is_tied:
         del shapes[LM_HEAD]
     for layer in range(config.layers):
+        prefix = f"model.layers.{layer}."
         for norm in ("input_layernorm", "post_attention_layernorm"):
-            shapes[f"model.layers.{layer}.{norm}.weight"] = (config.hidden_size,)
+            shapes[f"{prefix}{norm}.weight"] = (config.hidden_size,)
+        if config.has_qkv_bias:
+            for part in ("q_proj", "k_proj", "v_proj"):
+                shapes[f"{prefix}self_attn.{part}.bias"] = shapes[
+                    f"{prefix}self_attn.{part}.weight"
+                ][:1]
+        if config.has_head_norms:
+            for norm in ("q_norm", "k_norm"):
+                shapes[f"{prefix}self_attn.{norm}.weight"] = (config.head_dim,)
     shapes[FINAL_NORM] = (config.hidden_size,)
     return shapes
 
@@ -81,13 +89,14 @@ def load_reference(directory: Path) -> LlamaWeights:
     bf16 and fp32 checkpoints are rounded to fp16, the reference's storage. Raises ValueError naming
     the file or the tensor that is missing, truncated, misshapen or not a finite fp16 number.
     """
-    config = read_config(directory / "config.json")
-    return weights_from_tensors(config, _read_tensors(directory))
+    config = read_config(directory / CONFIG)
+    return weights_from_tensors(config, read_tensors(directory))
 
 
 def weights_from_tensors(config: LlamaConfig, tensors: Mapping[str, Tensor]) -> LlamaWeights:
     """Check tensors (of a file or made in memory) against the config and hold them as fp16."""
     checked: dict[str, Tensor] = {}
+    _refuse_other_biases(config, tensors)
     for name, shape in tensor_shapes(config).items():
         tensor = tensors.get(name)
         if tensor is None:
@@ -118,6 +127,16 @@ def with_norms(weights: LlamaWeights, norms: Mapping[str, NDArray[np.float16]]) 
     return replace(weights, tensors=tensors)
 
 
+def _refuse_other_biases(config: LlamaConfig, tensors: Mapping[str, Tensor]) -> None:
+    """Biases of zeros change nothing, and some tools write them; any other must be computed."""
+    known = tensor_shapes(config)
+    for name, tensor in tensors.items():
+        if name.endswith(".bias") and name not in known and bool(tensor.any()):
+            raise ValueError(
+                f"[engine] tensor {name} is a bias, which this model's family does not have"
+            )
+
+
 def _as_fp16(name: str, tensor: Tensor) -> Tensor:
     if tensor.dtype not in _FLOATS:
         raise ValueError(f"[engine] tensor {name} must be fp16, bf16 or fp32, got {tensor.dtype}")
@@ -126,36 +145,3 @@ def _as_fp16(name: str, tensor: Tensor) -> Tensor:
     if not bool(torch.isfinite(half.sum(dtype=torch.float32))):
         raise ValueError(f"[engine] tensor {name} holds values that are not finite in fp16")
     return half
-
-
-def _read_tensors(directory: Path) -> dict[str, Tensor]:
-    tensors: dict[str, Tensor] = {}
-    for path in _weight_files(directory):
-        try:
-            with safe_open(path, framework="pt") as stored:
-                for name in stored.keys():  # noqa: SIM118 (safe_open is not a mapping)
-                    tensors[name] = stored.get_tensor(name)
-        except (SafetensorError, OSError) as err:
-            raise ValueError(f"[engine] {path} is not a whole safetensors file: {err}") from err
-    return tensors
-
-
-def _weight_files(directory: Path) -> list[Path]:
-    single = directory / "model.safetensors"
-    index = directory / "model.safetensors.index.json"
-    if single.is_file():
-        return [single]
-    if not index.is_file():
-        raise ValueError(
-            f"[engine] no model.safetensors in {directory}; only safetensors are read, "
-            "never pickled weights"
-        )
-    try:
-        shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        paths = [directory / shard for shard in shards]
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as err:
-        raise ValueError(f"[engine] {index} is not a safetensors index: {err!r}") from err
-    for path in paths:
-        if path.parent != directory or not path.is_file():
-            raise ValueError(f"[engine] {index} names {path.name!r}, not a file beside it")
-    return paths

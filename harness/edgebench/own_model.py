@@ -1,0 +1,275 @@
+"""`--workload llm`: the perplexity of a text under a model of the user's own, fp16 and INT4."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgebench import __version__
+from edgebench.codec import encode_model, make_folder, write_atomic
+from edgebench.devices import resolve
+from edgebench.draft import new_run_id, repeat_command, utc_now
+from edgebench.errors import AssetError, RunFailed, SpecError
+from edgebench.kernel_tuning import present_tuning
+from edgebench.perplexity_record import (
+    Executed,
+    ModelIdentity,
+    PerplexityRecord,
+    PerplexityResult,
+    Protocol,
+    derive_result,
+)
+from edgebench.prepare import CONFIG_FILE, harness_error
+from edgebench.progress import Progress
+from edgebench.record import Kernel, Provenance
+from edgebench.run import set_affinity
+from edgebench.spec import ModelRequest, RunSpec
+from edgebench.system import SystemDescription, describe_system, usable_cores
+from edgebench.target import Target, open_target
+from edgebench.transform import TransformChain, apply_transform
+from edgebench.transform.loaded import file_hashes, linears_of
+from edgebench_kernels.checkpoints.layout import UnsupportedLayout
+from edgebench_workloads.errors import WorkloadError
+from edgebench_workloads.llm.perplexity import Window, denominators, window_nats, windows_of
+from edgebench_workloads.llm.source import find_model
+from edgebench_workloads.llm.text import (
+    TOKENIZER,
+    TokenizedText,
+    load_tokenizer,
+    read_text,
+    tokenize,
+)
+from edgebench_workloads.weights import sha256_of
+
+if TYPE_CHECKING:
+    from edgebench_kernels.engine import DecodeEngine, LlamaConfig, LlamaWeights
+    from edgebench_kernels.engine.arithmetic import Int4Path
+    from edgebench_kernels.formats import Int4Tensor
+
+RECORD = "perplexity.json"
+FOLDER = "perplexity"  # under --out, beside the divisions of the submission tree
+PATHS: tuple[Int4Path, ...] = ("w4a16", "w4a8")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnModel:
+    """A model and a text, checked as far as they can be before weights are read."""
+
+    directory: Path
+    config: LlamaConfig
+    is_quantized: bool
+    text: TokenizedText
+    windows: tuple[Window, ...]
+    protocol: Protocol
+
+
+def measure_own_model(
+    spec: RunSpec, request: ModelRequest, progress: Progress
+) -> tuple[PerplexityRecord, Path]:
+    """Measure and file; returns the record and where it lies.
+
+    Raises SpecError for what cannot run, AssetError for what is missing or broken, RunFailed where
+    memory does not suffice or an arithmetic overflows, StorageError.
+    """
+    set_affinity(spec.affinity)
+    device = resolve(spec.device)
+    target = open_target(device.backend)
+    system = target.described(describe_system())
+    started_utc = utc_now()
+    with target.errors():
+        with progress.stage(f"{request.name}: text"):
+            model = open_model(request)
+        _require_memory(model, target, system)
+        target.prepare(spec.threads or usable_cores(), spec.affinity, present_tuning())
+        identity, results = _measure(spec, request, model, device.backend, progress)
+    record = PerplexityRecord(
+        schema_version=1,
+        run_id=new_run_id(),
+        organisation=spec.organisation,
+        system=system.name,
+        executed_on=device.executed_on,
+        model=identity,
+        protocol=model.protocol,
+        results=results,
+        provenance=Provenance(
+            tool_version=__version__,
+            git_commit=system.software.git_commit,
+            git_dirty=system.software.git_dirty,
+            command=repeat_command(spec),
+            started_utc=started_utc,
+            finished_utc=utc_now(),
+        ),
+    )
+    folder = spec.out / FOLDER / record.organisation / record.system / record.run_id
+    make_folder(folder)
+    write_atomic(folder / RECORD, encode_model(record))
+    return record, folder / RECORD
+
+
+def open_model(request: ModelRequest) -> OwnModel:
+    """Find the model, read its config, cut the text; nothing of the weights is read."""
+    from edgebench_kernels.checkpoints.files import read_json
+    from edgebench_kernels.engine import read_config
+
+    try:
+        directory = find_model(request.model)
+        config = read_config(directory / CONFIG_FILE, may_be_quantized=True)
+        is_quantized = read_json(directory / CONFIG_FILE).get("quantization_config") is not None
+        text = tokenize(load_tokenizer(directory), read_text(request.text))
+        windows = windows_of(len(text.ids), request.context, request.stride)
+    except WorkloadError as error:
+        raise harness_error(error) from error
+    except ValueError as error:
+        raise SpecError(str(error)) from error
+    _check_fit(config, text, request)
+    counted = denominators(text, windows)
+    protocol = Protocol(
+        tokenizer_sha256=sha256_of(directory / TOKENIZER),
+        text_sha256=sha256_of(request.text),
+        text_size_bytes=text.text_size_bytes,
+        context=request.context,
+        stride=request.stride,
+        windows=len(windows),
+        special_tokens=text.special_tokens,
+        tokens=counted.tokens,
+        words=counted.words,
+        bytes=counted.bytes,
+    )
+    return OwnModel(
+        directory=directory,
+        config=config,
+        is_quantized=is_quantized,
+        text=text,
+        windows=windows,
+        protocol=protocol,
+    )
+
+
+def _check_fit(config: LlamaConfig, text: TokenizedText, request: ModelRequest) -> None:
+    largest = min(config.max_position_embeddings, config.sliding_window or math.inf)
+    if request.context > largest:
+        raise SpecError(
+            f"[llm] expected --context to be at most {largest}, which this model attends to, "
+            f"got {request.context}"
+        )
+    highest = int(text.ids.max())
+    if highest >= config.vocab_size:
+        raise AssetError(
+            f"[llm] the tokenizer makes id {highest} and the model knows 0..{config.vocab_size - 1}"
+            "; give the model's own tokenizer.json"
+        )
+
+
+def _require_memory(model: OwnModel, target: Target, system: SystemDescription) -> None:
+    from edgebench_kernels.engine.weights import tensor_shapes
+
+    weights_bytes = 2 * sum(math.prod(shape) for shape in tensor_shapes(model.config).values())
+    widest = max(window.stop - window.start for window in model.windows)
+    logits_bytes = 4 * widest * model.config.vocab_size
+    shortage = target.memory_shortage(weights_bytes + logits_bytes, system)
+    if shortage is not None:
+        raise RunFailed(f"[llm] {model.directory.name} was not started: {shortage}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Weights:
+    """The model in fp16 and in INT4, and what was done to make the two."""
+
+    fp16: LlamaWeights
+    int4: Mapping[str, Int4Tensor]
+    kept: tuple[str, ...]
+    made_fp16: str
+    made_int4: str
+
+
+def _measure(
+    spec: RunSpec, request: ModelRequest, model: OwnModel, device: str, progress: Progress
+) -> tuple[ModelIdentity, list[PerplexityResult]]:
+    """fp16 first and let go of, then INT4 by both of its paths on one copy of packed weights."""
+    from edgebench_kernels.engine import RegimeChoice, build_fp16, build_int4, pack_int4
+
+    try:
+        hashes = file_hashes(model.directory)
+        weights = _load(model, spec.transform, hashes, progress)
+    except UnsupportedLayout as error:
+        raise SpecError(str(error)) from error
+    except ValueError as error:
+        raise AssetError(str(error)) from error
+    identity = ModelIdentity(
+        name=request.name,
+        config_sha256=sha256_of(model.directory / CONFIG_FILE),
+        weights_sha256=hashes,
+    )
+    room = min(request.context, len(model.text.ids))
+    # The reference multiplies fp16 weights in fp32: its perplexity owes nothing to bf16. Torch runs
+    # what is between, because two pools of threads would fight.
+    is_cpu = device == "cpu"
+    engine = build_fp16(
+        weights.fp16,
+        RegimeChoice.uniform("fp32") if is_cpu else None,
+        max_length=room,
+        device=device,
+        ops="torch" if is_cpu else None,
+    )
+    results = [_score(model, engine, "fp16", weights.made_fp16, None, progress)]
+    del engine
+    packed = pack_int4(weights.fp16, weights.int4, device, weights.kept)
+    for path in PATHS:
+        engine = build_int4(
+            weights.fp16,
+            {},
+            path,
+            packed=packed,
+            max_length=room,
+            device=device,
+            kept=weights.kept,
+        )
+        results.append(_score(model, engine, "int4", weights.made_int4, results[0], progress))
+    return identity, results
+
+
+def _load(
+    model: OwnModel, transform: TransformChain, hashes: Mapping[str, str], progress: Progress
+) -> _Weights:
+    """A 4-bit checkpoint as it is, any other quantized by the transform."""
+    from edgebench_kernels.engine import load_imported, load_reference
+
+    if model.is_quantized:
+        with progress.stage(f"{model.directory.name}: importing"):
+            imported = load_imported(model.directory)
+        return _Weights(
+            fp16=imported.weights,
+            int4=imported.quantized,
+            kept=imported.kept,
+            made_fp16=f"dequantized from {imported.format}",
+            made_int4=f"imported from {imported.format}",
+        )
+    weights = load_reference(model.directory)
+    linears = linears_of(weights, hashes)
+    try:
+        with progress.stage(f"{model.directory.name}: {transform}") as update:
+            int4 = apply_transform(transform, linears, update).tensors
+    except ValueError as error:
+        raise SpecError(str(error)) from error
+    return _Weights(fp16=weights, int4=int4, kept=(), made_fp16="none", made_int4=str(transform))
+
+
+def _score(
+    model: OwnModel,
+    engine: DecodeEngine,
+    kernel: Kernel,
+    transform: str,
+    reference: PerplexityResult | None,
+    progress: Progress,
+) -> PerplexityResult:
+    executed = Executed(kernel=kernel, executed_path=engine.describe(), transform=transform)
+    title = f"{model.directory.name} perplexity {executed.executed_path}"
+    try:
+        with progress.stage(title) as update:
+            nats = list(window_nats(engine, model.text, model.windows, update))
+    except FloatingPointError as error:
+        raise RunFailed(str(error)) from error
+    return derive_result(model.protocol, executed, nats, reference)

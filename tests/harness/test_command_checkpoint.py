@@ -1,0 +1,131 @@
+"""`bench import` and `bench export`: another format, the same weights, and clear refusals."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+torch = pytest.importorskip("torch")
+
+from safetensors.torch import load_file  # noqa: E402
+
+from edgebench.cli import main  # noqa: E402
+from edgebench_kernels.checkpoints.directory import read_int4  # noqa: E402
+from edgebench_kernels.engine import load_reference  # noqa: E402
+from edgebench_kernels.formats import tensor_sha256  # noqa: E402
+from edgebench_kernels.quantize import quantize_rtn  # noqa: E402
+from tests.harness.tiny_model import write_model  # noqa: E402
+
+pytestmark = pytest.mark.torch
+
+LINEARS = 2 * 7  # of two layers
+
+
+def bench(*words: object) -> Result:
+    return CliRunner().invoke(main, [*map(str, words), "--quiet"])
+
+
+@pytest.fixture
+def model(tmp_path) -> Path:
+    """An untied Qwen2 of two layers."""
+    write_model(tmp_path / "model", "qwen2")
+    return tmp_path / "model"
+
+
+def hashes(directory: Path) -> dict[str, str]:
+    quantized = read_int4(directory)[1].quantized
+    return {name: tensor_sha256(tensor) for name, tensor in quantized.items()}
+
+
+@pytest.mark.parametrize("to", ["compressed-tensors", "awq-gemm", "gptq-v1", "gptq-v2"])
+def test_a_model_is_quantized_written_and_read_again(model, tmp_path, to: str) -> None:
+    said = bench("export", model, "--to", to, "--out", tmp_path / "out")
+    assert said.exit_code == 0, said.output
+    assert f"{LINEARS} linears from rtn:group=32,symmetric=true" in said.stdout
+    layout, checkpoint = read_int4(tmp_path / "out")
+    assert layout.name == to
+    assert len(checkpoint.quantized) == LINEARS
+    weights = load_reference(model)
+    for name, tensor in checkpoint.quantized.items():
+        weight = weights.linear(f"{name}.weight").numpy()
+        expected = quantize_rtn(weight, tensor.group, symmetric=True)
+        assert tensor_sha256(tensor) == tensor_sha256(expected)
+    kept = weights.tensors.keys() - {f"{name}.weight" for name in checkpoint.quantized}
+    assert checkpoint.tensors.keys() == kept
+    assert all(torch.equal(checkpoint.tensors[name], weights.tensors[name]) for name in kept)
+    assert (tmp_path / "out" / "tokenizer.json").is_file()
+
+
+def test_a_chain_of_formats_keeps_every_bit(model, tmp_path) -> None:
+    source = model
+    for step, to in enumerate(("awq-gemm", "gptq-v1", "compressed-tensors", "gptq-v2")):
+        said = bench("export", source, "--to", to, "--out", tmp_path / str(step))
+        assert said.exit_code == 0, said.output
+        source = tmp_path / str(step)
+    said = bench("import", source, "--out", tmp_path / "canonical")
+    assert said.exit_code == 0, said.output
+    assert "from gptq-v2" in said.stdout
+    assert hashes(tmp_path / "canonical") == hashes(tmp_path / "0")
+    first, last = (load_file(tmp_path / name / "model.safetensors") for name in ("0", "canonical"))
+    for name in read_int4(tmp_path / "0")[1].tensors:
+        assert torch.equal(first[name], last[name])
+    config = json.loads((tmp_path / "canonical" / "config.json").read_text())
+    assert config["quantization_config"] == {"quant_method": "edgebench", "bits": 4}
+
+
+def test_an_asymmetric_transform_is_written_where_it_fits(model, tmp_path) -> None:
+    words = ("export", model, "--transform", "rtn:group=32")
+    said = bench(*words, "--to", "awq-gemm", "--out", tmp_path / "awq")
+    assert said.exit_code == 0, said.output
+    assert {tensor.group for tensor in read_int4(tmp_path / "awq")[1].quantized.values()} == {32}
+    said = bench(*words, "--to", "compressed-tensors", "--out", tmp_path / "ct")
+    assert said.exit_code == 2
+    assert "symmetric only" in said.output
+    assert not (tmp_path / "ct").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "exit_code", "message"),
+    [
+        (("export", "model", "--to", "awqgemm"), 2, "did you mean 'awq-gemm'"),
+        (("export", "model", "--to", "awq-gemm", "--transform", "rnt"), 2, "did you mean 'rtn'"),
+        (("export", "no-one/here", "--to", "awq-gemm"), 4, "hf download no-one/here"),
+        (("import", "model"), 2, "is not quantized"),
+        (("export", "full", "--to", "awq-gemm"), 4, "no config.json"),
+    ],
+)
+def test_what_cannot_be_written_is_named(
+    model, tmp_path, monkeypatch, words, exit_code: int, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "full").mkdir()
+    said = bench(*words, "--out", tmp_path / "out")
+    assert said.exit_code == exit_code, said.output
+    assert message in said.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_nothing_is_overwritten(model) -> None:
+    said = bench("export", model, "--to", "awq-gemm", "--out", model)
+    assert said.exit_code == 2
+    assert "must be a new or an empty directory" in said.output
+
+
+def test_a_quantized_source_is_not_quantized_again(model, tmp_path) -> None:
+    assert bench("export", model, "--to", "gptq-v2", "--out", tmp_path / "a").exit_code == 0
+    words = ("--to", "awq-gemm", "--out", tmp_path / "b", "--transform", "rtn")
+    said = bench("export", tmp_path / "a", *words)
+    assert said.exit_code == 2
+    assert "quantized already" in said.output
+
+
+def test_an_unknown_layout_is_usage(model, tmp_path) -> None:
+    config = json.loads((model / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "bitsandbytes"}
+    (model / "config.json").write_text(json.dumps(config))
+    said = bench("import", model, "--out", tmp_path / "out")
+    assert said.exit_code == 2
+    assert "quant_method 'bitsandbytes' is not read here" in said.output
