@@ -283,7 +283,7 @@ def test_a_model_that_is_not_llamas(
     reference: ReferenceLinears, calibration: CalibrationSet, tmp_path: Path
 ) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "mamba"}')
-    with pytest.raises(SpecError, match="only model_type 'llama' runs here"):
+    with pytest.raises(SpecError, match="only model_type llama, mistral, qwen2, qwen3 runs here"):
         transformed("gptq", reference, calibration)
 
 
