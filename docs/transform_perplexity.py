@@ -29,15 +29,9 @@ from edgebench.transform.awq import Awq
 from edgebench.transform.calibrated import Method, Outcome, load_config, load_tensors, quantize
 from edgebench.transform.gptq import Gptq
 from edgebench.transform.grid import GridForm
-from edgebench.transform.llama_layer import (
-    HEAD_GROUP,
-    SCALE_GROUPS,
-    Layer,
-    Prompts,
-    rms_norm,
-    walk,
-)
+from edgebench.transform.llama_layer import Layer, Prompts, rms_norm, walk
 from edgebench.transform.quantized import ReferenceLinears, open_reference
+from edgebench.transform.scale_groups import HEAD_GROUP, SCALE_GROUPS
 from edgebench.transform.smoothquant import SmoothQuant, int8_blocks
 from edgebench_kernels.formats import dequantize
 from edgebench_workloads.catalog import find
