@@ -42,6 +42,9 @@ OUTPUT_MISMATCH_LIMIT = 0.01  # ours: outputs that may differ between modes by r
 
 # Weights.
 NEAREST_CODE_SLACK_STEPS = 0.02  # ours: room for ties of the fp16 scale
+MIN_REPLAYED_SHARE = 0.995  # ours: GPTQ's sums differ by precision and order; docs/provenance.md
+MAX_REPLAYED_ZEROS = 0.001  # ours: of the codes that may miss, those that stand for zero
+SCALE_TOLERANCE = 1e-3  # ours, relative: float32 activations of two BLAS libraries
 MAX_CODE = 15  # docs/design.md §7: unsigned 4 bits
 VERIFIED_TRANSFORMS = frozenset({"rtn"})  # rule W-04 holds for their honest results
 UNVERIFIED_TRANSFORMS = frozenset({"awq", "gptq", "smoothquant"})  # ours: no rule tells them apart
