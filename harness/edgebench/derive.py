@@ -25,7 +25,7 @@ from edgebench.record import (
 )
 from edgebench.roofline import Arithmetic, Executed, Model, place, work_of
 from edgebench.scenarios import ScenarioResult, derive, derive_speedup, mode_rows
-from edgebench.verdict import invalid_reasons, unverified_reasons, warnings
+from edgebench.verdict import invalid_reasons, warnings
 
 REFERENCE: Kernel = "fp16"
 
@@ -242,7 +242,6 @@ def _judged(case: CaseFacts, facts: KernelFacts, result: KernelResult) -> Kernel
     reasons = [
         *facts.invalid_reasons,
         *invalid_reasons(result, counts, case.scored_count),
-        *unverified_reasons(case.track, facts.transform),
     ]
     return result.model_copy(
         update={

@@ -33,7 +33,6 @@ from edgebench.spec import RunSpec
 from edgebench.system import SystemDescription, describe_system, usable_cores
 from edgebench.target import Target, open_target
 from edgebench.units import format_duration
-from edgebench.verdict import unverified_reasons
 from edgebench_workloads.catalog import WORKLOADS
 from edgebench_workloads.errors import WorkloadError
 
@@ -125,8 +124,6 @@ def _announce(campaign: Campaign) -> None:
         note(f"energy: unmeasured ({campaign.selection.reason})")
     else:
         note(f"energy: {campaign.selection.primary.meter} {campaign.selection.primary.domain}")
-    for reason in unverified_reasons(campaign.spec.track, str(campaign.spec.transform)):
-        note(f"{campaign.spec.transform} will be measured and filed as invalid: {reason}")
     if campaign.lock.other_runs_seen:
         note("another EdgeBench run is on this machine; both records say so")
     if campaign.lock.unavailable is not None:

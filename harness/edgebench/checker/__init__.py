@@ -23,6 +23,7 @@ from edgebench.checker.known import Lookup, known_workload
 from edgebench.checker.subject import KnownWorkload, Subject
 from edgebench.errors import SpecError
 from edgebench.findings import BundleRefused, Finding, finding
+from edgebench.progress import Progress, SilentProgress
 
 __all__ = [
     "CHECKS",
@@ -43,6 +44,8 @@ class Check:
     run: Callable[[Subject], Iterator[Finding]]
     is_gate: bool = False
 
+
+WEIGHTS = ("W-03", "W-04", "W-05", "W-06", "W-07", "W-09", "W-10", "W-11", "W-12")
 
 READING = ("S-01", "S-02", "S-03", "S-04", "S-05")
 """The rules that reading a bundle applies; they refuse it at once."""
@@ -79,17 +82,20 @@ CHECKS: tuple[Check, ...] = (
     Check(rules=("W-01", "W-03"), run=provenance.check_identity),
     Check(rules=("W-02",), run=provenance.check_calibration),
     Check(rules=("W-07", "W-08"), run=provenance.check_track),
-    Check(rules=("W-09",), run=provenance.check_verified),
     Check(rules=("W-06",), run=provenance.check_chain),
     Check(rules=("W-06",), run=folded.check_folded),
-    Check(rules=("W-03", "W-04", "W-05", "W-06", "W-09"), run=weights.check_weights),
+    Check(rules=WEIGHTS, run=weights.check_weights),
     # The record's own verdict.
     Check(rules=("S-07",), run=derivation.check_verdict),
 )
 
 
 def check(
-    path: Path, *, tensors: Path | None = None, lookup: Lookup = known_workload
+    path: Path,
+    *,
+    tensors: Path | None = None,
+    lookup: Lookup = known_workload,
+    progress: Progress | None = None,
 ) -> list[Finding]:
     """Return every finding of a bundle; an empty list means that it keeps all rules.
 
@@ -104,7 +110,12 @@ def check(
         workload = lookup(bundle.record.workload.name)
     except SpecError:
         return [finding("W-01", "a workload of the catalog", bundle.record.workload.name)]
-    subject = Subject(bundle=bundle, workload=workload, tensors_folder=tensors)
+    subject = Subject(
+        bundle=bundle,
+        workload=workload,
+        tensors_folder=tensors,
+        progress=progress or SilentProgress(),
+    )
     findings = [found for item in CHECKS if item.is_gate for found in item.run(subject)]
     if not any(found.severity == "error" for found in findings):
         findings += [found for item in CHECKS if not item.is_gate for found in item.run(subject)]

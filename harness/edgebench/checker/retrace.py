@@ -66,9 +66,7 @@ def scaled_paths(config: LlamaConfig, recipe: Recipe) -> dict[str, bool]:
     }
 
 
-def retrace(
-    model: KnownModel, submission: Submission, update: Update
-) -> Iterator[Scaled | Judged]:
+def retrace(model: KnownModel, submission: Submission, update: Update) -> Iterator[Scaled | Judged]:
     """Judge every scale and every tensor, in the order of execution.
 
     Raises ValueError for a tensor that cannot be read, LinAlgError where a Hessian has no factor.
@@ -85,7 +83,8 @@ class _Retrace:
     def __init__(self, model: KnownModel, submission: Submission, update: Update) -> None:
         self._model, self._submission, self._update = model, submission, update
         self._recipe = submission.recipe
-        self._sequences = Sequences(model.config, model.sequences[: self._recipe.samples])
+        used = model.sequences[: self._recipe.samples] if self._recipe.needs_data else [[0]]
+        self._sequences = Sequences(model.config, used)
         hidden = model.tensor(EMBEDDING)[self._sequences.ids].astype(np.float32)
         self._exact = self._rough = hidden
         self._done, self._total = 0, model.config.layers * len(LINEARS) + 1

@@ -90,7 +90,7 @@ def examine(
 
 
 def fold(layer: Layer, group: ScaleGroup, scale: Floats) -> None:
-    """Readers' columns times the scales [K]; their feeder divided by them, as the transform does."""
+    """Readers' columns times the scales [K], their feeder divided by them; order as there."""
     for reader in group.readers:
         layer.replace(reader, layer.weight(reader) * scale)
     feeder = layer.weight(group.feeder)

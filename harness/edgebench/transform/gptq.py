@@ -6,8 +6,8 @@
 Columns go in the order of falling diag H (act-order), on grids that were fixed before (static
 groups), so that nothing has to be permuted when the model runs. Diagonals are compared in
 ORDER_STEPS to a doubling, equal ones by place: sums that were added in another order, or columns
-that are copies of each other, then change no order, and a verifier finds the same. A dead column (its input is always
-0) is rounded to nearest, where other implementations set it to 0: no weight is dropped.
+that are copies of each other, then change no order, and a verifier finds the same. A dead column
+(its input is always 0) is rounded to nearest, where others set it to 0: no weight is dropped.
 Frantar et al., "GPTQ", ICLR 2023, algorithm 1; IST-DASLab/gptq gptq.py.
 """
 

@@ -1,6 +1,6 @@
 """The decode engine: Llama-family inference with pluggable linears, the same for fp16 and INT4.
 
-Names are looked up when they are first used: `config` alone needs no torch, and the checker reads it.
+Names are looked up when first used: `config` alone needs no torch, and the checker reads it.
 """
 
 from __future__ import annotations
