@@ -383,8 +383,8 @@ RULE_TABLE = (
         id="W-13",
         title="Closed: the description is small",
         text="Parameters, choices and scales at 16 bits each (a norm's once, with the norm) take "
-        f"less than {p.MAX_DESCRIPTION_SHARE:.0%} of the bytes of codes, scales and zero points, "
-        f"or at most {p.DESCRIPTION_FLOOR_BYTES} bytes.",
+        f"at most {p.MAX_DESCRIPTION_SHARE:.0%} of the codes' bytes, or "
+        f"{p.DESCRIPTION_FLOOR_BYTES} bytes.",
         why="A description as large as the weights could hold other weights.",
         source=f"{MLPERF}, closed division: a description much smaller than the weights",
         what_to_do="submit to the open track",
@@ -392,9 +392,9 @@ RULE_TABLE = (
     Rule(
         id="W-14",
         title="What is filed is what was timed",
-        text="The tensors that the engine packed hash to the ledger's model before the first and "
-        "after the last timed block, its packed weights do not change in between, and the bytes "
-        "it reads are those of its packed weights. A record without these hashes is older.",
+        text="The tensors that the engine packed hash to the ledger's model, its packed weights "
+        "hash alike before the first timed block and after the last, and the bytes that it reads "
+        "are those of its packed weights. Records of GPUs and of older versions have no hashes.",
         why="Weights that change while the clock runs are other weights.",
         source=f"{MLPERF}: no modification of weights while timed",
         what_to_do="run again",

@@ -17,6 +17,7 @@ from edgebench.checker import (
     roofline,
     schedule,
     structure,
+    timed,
     weights,
 )
 from edgebench.checker.known import Lookup, known_workload
@@ -84,6 +85,8 @@ CHECKS: tuple[Check, ...] = (
     Check(rules=("W-07", "W-08"), run=provenance.check_track),
     Check(rules=("W-06",), run=provenance.check_chain),
     Check(rules=("W-06",), run=folded.check_folded),
+    Check(rules=("W-13",), run=timed.check_description),
+    Check(rules=("W-14",), run=timed.check_timed),
     Check(rules=WEIGHTS, run=weights.check_weights),
     # The record's own verdict.
     Check(rules=("S-07",), run=derivation.check_verdict),

@@ -34,6 +34,7 @@ ORDER_STEPS = 32  # transform/gptq.py: to a doubling of the Hessian's diagonal
 FACTOR_BLOCKS = 8  # of R's columns: what lies below the diagonal is not multiplied
 PATTERNS = ((2, 4), (4, 8))  # N:M that sparse tensor cores execute
 PATTERN_SHARE = 0.99  # ours: of groups of M with at least N zeros
+MIN_PATTERN_ZEROS = 0.01  # ours: unjustified ones; a tensor of few large weights has one honestly
 
 Floats = npt.NDArray[np.float32]
 
@@ -135,7 +136,7 @@ def judge(
         groups=tensor.scale.size,
         off_grid=off_grid,
         unjustified_zeros=zeros,
-        pattern=_pattern(tensor) if zeros else None,
+        pattern=_pattern(tensor) if zeros > MIN_PATTERN_ZEROS * weight.size else None,
         is_fed_back=feedback is not None,
     )
 

@@ -55,10 +55,10 @@ def _matches(
         exact = high / levels - low / levels
     step = scale.astype(np.float32)
     rounding = np.spacing(scale).astype(np.float32) / 2
-    is_near = np.abs(step - exact) <= rounding + RANGE_SLACK * exact
+    is_near: Bools = np.abs(step - exact) <= rounding + RANGE_SLACK * exact
     is_near |= (step == SMALLEST_SCALE) & (exact < SMALLEST_SCALE)
     if symmetric:
-        return is_near & (zero == SYMMETRIC_ZERO)
+        return np.asarray(is_near & (zero == SYMMETRIC_ZERO))
     with np.errstate(over="ignore"):
         target = np.clip(-low / step, 0, levels)
     matching: Bools = is_near & (np.abs(zero - target) <= 0.5 + ZERO_SLACK)

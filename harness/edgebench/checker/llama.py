@@ -56,7 +56,7 @@ class Layer:
 
     def linear(self, name: str, x: Floats) -> Floats:
         """x [S, K] -> [S, N]."""
-        out = x @ self.weight(name).T
+        out: Floats = x @ self.weight(name).T
         bias = self.tensors.get(f"{name}.bias")
         if bias is not None:
             out += bias
@@ -127,16 +127,16 @@ def walk(layer: Layer, hidden: Floats, sequences: Sequences, visit: Visit) -> Fl
 def frequencies(config: LlamaConfig) -> Floats:
     """Radians per position, f32 [D / 2]: as `edgebench_kernels.engine.rope` has them."""
     exponents = np.arange(0, config.head_dim, 2, dtype=np.float32) / np.float32(config.head_dim)
-    plain = 1 / np.float32(config.rope_theta) ** exponents
+    plain: Floats = 1 / np.float32(config.rope_theta) ** exponents
     scaling = config.rope_scaling
     if scaling is None:
         return plain
     if scaling.kind == "linear":
-        return plain / np.float32(scaling.factor)
+        return np.asarray(plain / np.float32(scaling.factor), np.float32)
     waves = 2 * math.pi / plain
     low, high, length = scaling.low_freq_factor, scaling.high_freq_factor, scaling.original_length
     share = np.clip((length / waves - low) / (high - low), 0, 1)  # 0: slowed, 1: kept
-    return ((1 - share) / scaling.factor + share).astype(np.float32) * plain
+    return np.asarray(((1 - share) / scaling.factor + share) * plain, np.float32)
 
 
 def _heads(layer: Layer, x: Floats) -> list[Floats]:

@@ -52,7 +52,7 @@ def statistic(recipe: Recipe, x: Floats) -> Floats:
     """What the formula needs of the inputs f32 [S, K]: mean|x| or max|x|, [K]."""
     magnitude = np.abs(x)
     if recipe.smooth == "awq":
-        return magnitude.mean(axis=0, dtype=np.float64).astype(np.float32)
+        return np.asarray(magnitude.mean(axis=0, dtype=np.float64), np.float32)
     largest: Floats = magnitude.max(axis=0)
     return largest
 
@@ -63,15 +63,15 @@ def examine(
     """Compare the declared scales of one group with those recomputed; layer is the reference's."""
     path = prefix + group.feeder
     unit = np.ones(len(statistics), np.float32)
-    exponent = recipe.choices.get(path)
-    if exponent is None or not _is_on_grid(recipe, exponent):
-        fault = f"an exponent of {exponent} for {path}"
-        return Scaled(path=path, fault=fault, deviation=np.inf, scale=unit)
-    expected = _candidate(recipe, group, layer, statistics, exponent)
     given = _channels(folded.get(f"{path}.scale"), group, layer.config, len(unit))
     if given is None:
         fault = f"no usable scales of {path}"
         return Scaled(path=path, fault=fault, deviation=np.inf, scale=unit)
+    exponent = recipe.choices.get(path)
+    if exponent is None or not _is_on_grid(recipe, exponent):
+        fault = f"an exponent of {exponent} for {path}"
+        return Scaled(path=path, fault=fault, deviation=np.inf, scale=given)
+    expected = _candidate(recipe, group, layer, statistics, exponent)
     limit = SCALE_TOLERANCE
     if group.feeder_is_norm:
         norm = layer.weight(group.feeder)
@@ -83,10 +83,8 @@ def examine(
     else:
         expected = _bounded(expected)
     deviation = float(np.abs(given / expected - 1).max())
-    fault = None
-    if not deviation <= limit:
-        fault = f"scales of {path} up to {deviation:.1%} off"
-    return Scaled(path=path, fault=fault, deviation=deviation, scale=given)
+    off = None if deviation <= limit else f"scales of {path} up to {deviation:.1%} off"
+    return Scaled(path=path, fault=off, deviation=deviation, scale=given)
 
 
 def fold(layer: Layer, group: ScaleGroup, scale: Floats) -> None:

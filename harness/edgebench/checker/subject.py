@@ -143,4 +143,5 @@ def facts_of(result: KernelResult) -> KernelFacts:
         peak_memory_bytes=result.peak_memory_bytes,
         arithmetic=result.roofline.compute_ceiling,
         energy=result.energy,
+        timed_weights=result.timed_weights,
     )
