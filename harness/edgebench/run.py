@@ -21,7 +21,7 @@ from edgebench.draft import (
 from edgebench.engines import WorkloadEngines
 from edgebench.errors import EXIT_OK, DeviceUnavailable, RuleViolation, RunFailed, SpecError
 from edgebench.estimate import probe_ns, scenario_s
-from edgebench.filing import existing_record, open_writer
+from edgebench.filing import existing_record, kept_tensors, open_writer
 from edgebench.job import ScenarioJob
 from edgebench.lock import MachineLock
 from edgebench.measure import measure_scenario
@@ -223,6 +223,9 @@ def _run_scenario(
         per_query_ns=per_query_ns,
     )
     writer = open_writer(spec, draft, prepared, campaign.system)
+    kept = kept_tensors(spec, draft, prepared)
+    if kept is not None:
+        campaign.progress.note(f"too large for a bundle; check it with --tensors {kept}")
     record = measure_scenario(job, writer, campaign.progress)
     record = finished_record(record, other_runs_seen=campaign.lock.check())
     campaign.bundles.append(writer.finish(record))
