@@ -17,13 +17,11 @@ from numpy.typing import NDArray
 
 from edgebench.errors import AssetError, SpecError
 from edgebench.transform.calibration import CalibrationSet
-from edgebench_workloads.llm.overlap import shared_runs
+from edgebench_workloads.llm.overlap import Shared, shared_runs
 from edgebench_workloads.llm.text import load_tokenizer, read_text
 from edgebench_workloads.weights import sha256_of
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
-
     from edgebench_kernels.engine import LlamaConfig
 
 BLOCK_TOKENS = 512  # llm-awq utils/calib_data.py block_size
@@ -46,15 +44,20 @@ def read_calibration(
     Raises WorkloadAssetError where the text or the tokenizer cannot be read, AssetError where the
     tokenizer is another model's, SpecError for a text that is too short or overlaps.
     """
-    tokenizer = load_tokenizer(directory)
-    ids = np.array(tokenizer.encode(read_text(path)).ids, dtype=np.int64)
+    text = read_text(path)
+    cut = load_tokenizer(directory).encode(text)
+    ids = np.array(cut.ids, dtype=np.int64)
     if len(ids) < 2:
         raise SpecError(
             f"[calibration] expected {path.name} to have at least 2 tokens, got {len(ids)}"
         )
     require_known(int(ids.max()), config)
     if scored is not None:
-        refuse_overlap(path.name, ids, scored, tokenizer)
+        shared = shared_runs(ids, scored)
+        if shared is not None:
+            first, last = shared.first, shared.first + shared.tokens - 1
+            stretch = text[cut.offsets[first][0] : cut.offsets[last][1]]
+            raise _overlap(path.name, len(ids), shared, stretch)
     size = min(
         BLOCK_TOKENS,
         config.max_position_embeddings,
@@ -76,17 +79,11 @@ def require_known(highest: int, config: LlamaConfig) -> None:
         )
 
 
-def refuse_overlap(
-    name: str, ids: NDArray[np.int64], scored: NDArray[np.int64], tokenizer: Tokenizer
-) -> None:
-    """SpecError, naming the stretch, where a calibration text stands in part in the scored one."""
-    shared = shared_runs(ids, scored)
-    if shared is None:
-        return
-    stretch = tokenizer.decode(ids[shared.first : shared.first + shared.tokens].tolist())
+def _overlap(name: str, tokens: int, shared: Shared, stretch: str) -> SpecError:
+    """The error that names what a calibration text of so many tokens shares with the scored one."""
     shown = stretch[:_SHOWN_CHARACTERS] + "..." * (len(stretch) > _SHOWN_CHARACTERS)
-    share = math.ceil(100 * shared.runs / max(1, len(ids) - shared.tokens + 1))
-    raise SpecError(
+    share = math.ceil(100 * shared.runs / (tokens - shared.tokens + 1))
+    return SpecError(
         f"[calibration] expected a text that shares no {shared.tokens} tokens in a row with the "
         f"scored one, got {name}, which shares {shared.runs} such runs ({share} % of it), the "
         f"first at token {shared.first} (token {shared.in_other} of the scored text): {shown!r}; "
