@@ -156,10 +156,10 @@ def import_(source: str, out: Path, quiet: bool) -> None:
 @click.option("--quiet", is_flag=True, help="No progress on stderr.")
 def export(source: str, to: str, out: Path, quiet: bool, **how: Any) -> None:
     """Write a checkpoint, SOURCE, in a 4-bit format that other tools load."""
-    from edgebench.command_checkpoint import convert
+    from edgebench.command_checkpoint import Quantizing, convert
     from edgebench.progress import choose_progress
 
-    click.echo(convert(source, to, out, progress=choose_progress(quiet), **how))
+    click.echo(convert(source, to, out, progress=choose_progress(quiet), how=Quantizing(**how)))
 
 
 @main.command()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,20 @@ if TYPE_CHECKING:
 HEAD = "lm_head"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quantizing:
+    """How a source that is not quantized is: by which transform, learning from which text."""
+
+    transform: str | None = None
+    """None: round to nearest, symmetric, as any format can hold it."""
+    calibration: Path | None = None
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether anything was."""
+        return self.transform is not None or self.calibration is not None
+
+
 def import_command(source: str, out: Path, progress: Progress) -> str:
     """Read a 4-bit checkpoint of another tool into canonical tensors; see `convert`."""
     return convert(source, "canonical", out, must_be_quantized=True, progress=progress)
@@ -37,8 +51,7 @@ def convert(
     to: str,
     out: Path,
     *,
-    transform: str | None = None,
-    calibration: Path | None = None,
+    how: Quantizing | None = None,
     must_be_quantized: bool = False,
     progress: Progress,
 ) -> str:
@@ -57,13 +70,14 @@ def convert(
         layout = find_format(to)
         directory = find_model(source)
         is_quantized = "quantization_config" in read_json(directory / CONFIG_FILE)
-        _check_choice(source, transform or calibration, is_quantized, must_be_quantized)
+        how = how or Quantizing()
+        _check_choice(source, how, is_quantized, must_be_quantized)
         with progress.stage(f"reading {source}"):
             if is_quantized:
                 came, checkpoint = read_int4(directory)
                 what = came.name
             else:
-                what, checkpoint = _quantized(directory, transform, calibration, progress)
+                what, checkpoint = _quantized(directory, how, progress)
         with progress.stage(f"writing {to}"):
             write_int4(checkpoint, layout, out)
             copy_beside(directory, out)
@@ -82,9 +96,9 @@ def convert(
 
 
 def _check_choice(
-    source: str, asked: str | Path | None, is_quantized: bool, must_be_quantized: bool
+    source: str, how: Quantizing, is_quantized: bool, must_be_quantized: bool
 ) -> None:
-    if is_quantized and asked is not None:
+    if is_quantized and how.is_asked:
         raise SpecError(
             f"[export] {source} is quantized already, so --transform and --calibration have "
             "nothing to do; omit them"
@@ -96,19 +110,18 @@ def _check_choice(
         )
 
 
-def _quantized(
-    directory: Path, transform: str | None, calibration: Path | None, progress: Progress
-) -> tuple[str, Int4Checkpoint]:
-    """By the transform, or symmetric in the largest group that divides every K: any format's."""
+def _quantized(directory: Path, how: Quantizing, progress: Progress) -> tuple[str, Int4Checkpoint]:
+    """The source by the transform, its folded norms and biases beside the codes."""
     from edgebench_kernels.checkpoints.directory import Int4Checkpoint
     from edgebench_kernels.checkpoints.files import read_json
     from edgebench_kernels.engine import with_tensors
 
     config = _config(directory)
-    chain = parse_transform(transform or _any_formats(config))
-    check_calibration("export", chain, is_given=calibration is not None)
-    text = None if calibration is None else read_calibration(calibration, directory, config)
-    given = None if text is None else text.set
+    chain = parse_transform(how.transform or _any_formats(config))
+    check_calibration("export", chain, is_given=how.calibration is not None)
+    given = None
+    if how.calibration is not None:
+        given = read_calibration(how.calibration, directory, config).set
     require_quantizing_memory(directory.name, config, chain, given, describe_system())
     linears = _linears(directory)
     with progress.stage(f"{directory.name}: {chain}") as update:

@@ -57,9 +57,7 @@ def run(folder: Path, *words: object) -> Result:
 
 
 def calibrated(folder: Path, chain: str, *words: object) -> Result:
-    return run(
-        folder, "--transform", chain, "--calibration", folder / "calibration.txt", *words
-    )
+    return run(folder, "--transform", chain, "--calibration", folder / "calibration.txt", *words)
 
 
 def sequences() -> list[list[int]]:
@@ -168,9 +166,7 @@ def test_an_export_holds_the_folded_norms(tmp_path, model_type: str, to: str, ch
     reads = weights_from_tensors(
         linears.config(),
         dict(checkpoint.tensors)
-        | {
-            f"{n}.weight": torch.from_numpy(dequantize(t)) for n, t in checkpoint.quantized.items()
-        },
+        | {f"{n}.weight": torch.from_numpy(dequantize(t)) for n, t in checkpoint.quantized.items()},
     )
     state = {name: tensor.float() for name, tensor in reads.tensors.items()}
     reference = {name: tensor.float() for name, tensor in linears.weights.tensors.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
 from pathlib import Path
 from typing import Any
 
@@ -84,8 +84,7 @@ def folded_state(model, outcome: Outcome) -> dict[str, Tensor]:
     heads = model.config.num_attention_heads // model.config.num_key_value_heads
     for path, array in outcome.scales.items():
         scale = torch.from_numpy(array)
-        prefix, _, feeder = path.rpartition("self_attn." if "self_attn" in path else "mlp.")
-        if path in outcome.norms:
+                if path in outcome.norms:
             state[f"{path}.weight"] = torch.from_numpy(outcome.norms[path]).float()
         else:
             state[f"{path}.weight"] /= scale[:, None]
@@ -114,9 +113,7 @@ def test_folding_keeps_the_logits(made, smoother) -> None:
         sha256=linears.sha256,
         names=tuple(name for name in linears.names if name != "lm_head"),
     )
-    outcome = quantize(
-        linears, sequences(), Method(form=GridForm(group=32), smoother=smoother)
-    )
+    outcome = quantize(linears, sequences(), Method(form=GridForm(group=32), smoother=smoother))
     assert "lm_head" not in outcome.tensors
     ids = torch.tensor([np.random.default_rng(6).integers(0, 256, 30).tolist()])
     before = model(ids).logits
@@ -154,16 +151,10 @@ def test_a_checkpoint_in_shards_is_the_same(tmp_path: Path) -> None:
     assert all(np.array_equal(one[name].qweight, many[name].qweight) for name in one)
 
 
-@pytest.mark.parametrize(
-    "spoil", [lambda config: config | {"model_type": "phi3", "architectures": ["Phi3ForCausalLM"]}]
-)
-def test_a_family_with_fused_projections_is_refused_by_name(
-    tmp_path: Path, spoil: Callable[[dict[str, Any]], dict[str, Any]]
-) -> None:
-    import json
-
+def test_a_family_with_fused_projections_is_refused_by_name(tmp_path: Path) -> None:
     write_model(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps(spoil(config)))
-    with pytest.raises(ValueError, match="got 'phi3' with architectures=.*Phi3ForCausalLM"):
+    config |= {"model_type": "phi3", "architectures": ["Phi3ForCausalLM"]}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=r"got 'phi3' with architectures=.*Phi3ForCausalLM"):
         load_reference(tmp_path)

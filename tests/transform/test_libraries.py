@@ -40,7 +40,8 @@ def drawn(seed: int) -> Tensor:
 def test_rtn_is_that_of_compressed_tensors(symmetric: bool, seed: int) -> None:
     """Its scales are float32 and ours their fp16; on our grid its codes must be ours.
 
-    It rounds w / s + z where we round w / s: a weight exactly between two codes may fall either way.
+    It rounds w / s + z where we round w / s: a weight exactly between two codes may fall either
+    way.
 
     A scale that lies on the edge between two fp16 numbers, and a zero point on the edge between
     two codes, may fall either way: one step at most, and for less than 1 % of the groups.

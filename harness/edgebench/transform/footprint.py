@@ -2,7 +2,7 @@
 
     weights       fp16, all of them, and the INT4 tensors as they are made
     one layer     the largest layer (or lm_head) in fp32; once more for the folded one
-    activations   every calibration token: hidden states, the inputs of a layer's linears, its middle
+    activations   every calibration token: hidden states, what a layer's linears read, its middle
     a Hessian     K x K in fp32 for the widest input, and the copies that its factor goes through
 
 `driver` says which parts a chain needs: rtn goes linear by linear and keeps no activations.
@@ -37,9 +37,7 @@ class Footprint:
     @property
     def total_bytes(self) -> int:
         """All that is held at once."""
-        return (
-            self.weights_bytes + self.layer_bytes + self.activations_bytes + self.hessian_bytes
-        )
+        return self.weights_bytes + self.layer_bytes + self.activations_bytes + self.hessian_bytes
 
     def __str__(self) -> str:
         parts = {
