@@ -84,7 +84,7 @@ def folded_state(model, outcome: Outcome) -> dict[str, Tensor]:
     heads = model.config.num_attention_heads // model.config.num_key_value_heads
     for path, array in outcome.scales.items():
         scale = torch.from_numpy(array)
-                if path in outcome.norms:
+        if path in outcome.norms:
             state[f"{path}.weight"] = torch.from_numpy(outcome.norms[path]).float()
         else:
             state[f"{path}.weight"] /= scale[:, None]

@@ -144,8 +144,8 @@ def apply_transform(
     if chain.names == ("rtn",):
         return rtn.apply(reference, progress=progress, **chain.steps[0].parameters)  # type: ignore[arg-type]
     if calibration is None:
+        raise SpecError(
             f"[transform] expected a calibration set for {chain}, got none; give the workload's"
-            f"[transform] expected a calibration set for {chain}, got none; give the workload's, or a text"
         )
     from edgebench.transform.steps import apply  # torch is imported only by those that need it
 
