@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from edgebench import __version__
 from edgebench.calibration_text import CalibrationText, read_calibration, require_known
@@ -317,7 +317,7 @@ def _used(text: CalibrationText, quantized: QuantizedModel) -> Calibration:
     return Calibration(
         text_sha256=text.set.sha256,
         block_tokens=text.block_tokens,
-        blocks=int(quantized.steps[0].parameters["samples"]),
+        blocks=cast(int, quantized.steps[0].parameters["samples"]),
     )
 
 
