@@ -212,6 +212,12 @@ class _Weights:
     folded: Folded = field(default_factory=Folded)
     calibration: Calibration | None = None
 
+    def beside_int4(self) -> LlamaWeights:
+        """What is not quantized, with the norms and biases that carry scales."""
+        from edgebench_kernels.engine import with_tensors
+
+        return with_tensors(self.fp16, self.folded.replaced())
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Measured:
@@ -226,13 +232,7 @@ def _measure(
     spec: RunSpec, request: ModelRequest, model: OwnModel, device: str, progress: Progress
 ) -> _Measured:
     """fp16 first and let go of, then INT4 by both of its paths on one copy of packed weights."""
-    from edgebench_kernels.engine import (
-        RegimeChoice,
-        build_fp16,
-        build_int4,
-        pack_int4,
-        with_tensors,
-    )
+    from edgebench_kernels.engine import RegimeChoice, build_fp16, build_int4, pack_int4
 
     try:
         hashes = file_hashes(model.directory)
@@ -260,10 +260,9 @@ def _measure(
     results = [_score(model, engine, "fp16", weights.made_fp16, None, progress)]
     del engine
     packed = pack_int4(weights.fp16, weights.int4, device, weights.kept)
-    folded = with_tensors(weights.fp16, weights.folded.replaced())
     for path in PATHS:
         engine = build_int4(
-            folded,
+            weights.beside_int4(),
             {},
             path,
             packed=packed,
