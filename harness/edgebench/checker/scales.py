@@ -82,6 +82,9 @@ def examine(
             return Scaled(path=path, fault=fault, deviation=np.inf, scale=given)
     else:
         expected = _bounded(expected)
+        if not _is_bias_divided(group, layer, given, folded.get(f"{path}.bias")):
+            fault = f"a bias of {path} that is not the reference's over its scales"
+            return Scaled(path=path, fault=fault, deviation=np.inf, scale=given)
     deviation = float(np.abs(given / expected - 1).max())
     off = None if deviation <= limit else f"scales of {path} up to {deviation:.1%} off"
     return Scaled(path=path, fault=off, deviation=deviation, scale=given)
@@ -95,14 +98,30 @@ def fold(layer: Layer, group: ScaleGroup, scale: Floats) -> None:
     if group.feeder_is_norm:
         layer.replace(group.feeder, (feeder / scale).astype(np.float16).astype(np.float32))
         return
-    rows = scale
-    if group.feeder == V:
-        config = layer.config
-        rows = scale.reshape(config.kv_heads, -1, config.head_dim)[:, 0].reshape(-1)
+    rows = _rows(group, layer, scale)
     layer.replace(group.feeder, feeder / rows[:, None])
     bias = layer.tensors.get(f"{group.feeder}.bias")
     if bias is not None:
         layer.tensors[f"{group.feeder}.bias"] = bias / rows
+
+
+def _rows(group: ScaleGroup, layer: Layer, scale: Floats) -> Floats:
+    """The scale of each output of a feeding linear, from those of the readers' channels [K]."""
+    if group.feeder != V:
+        return scale
+    config = layer.config
+    return scale.reshape(config.kv_heads, -1, config.head_dim)[:, 0].reshape(-1)
+
+
+def _is_bias_divided(
+    group: ScaleGroup, layer: Layer, scale: Floats, folded: npt.NDArray[np.generic] | None
+) -> bool:
+    """Whether the folded bias is fp16(bias / scale), where there is one."""
+    bias = layer.tensors.get(f"{group.feeder}.bias")
+    if bias is None or folded is None:
+        return bias is folded
+    divided = (bias / _rows(group, layer, scale)).astype(np.float16)
+    return folded.dtype == np.float16 and np.array_equal(divided, folded)
 
 
 def _is_on_grid(recipe: Recipe, exponent: float) -> bool:

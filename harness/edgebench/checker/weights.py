@@ -43,7 +43,7 @@ class Fault:
 
 
 def check_weights(subject: Subject) -> Iterator[Finding]:
-    """W-03 to W-06, W-09 to W-12: exactly the reference's linears, each as the recipe makes it."""
+    """W-02, W-03, W-04, W-05, W-06, W-07, W-09, W-10, W-11, W-12: linears as the recipe says."""
     is_closed = subject.bundle.record.track == "closed"
     try:
         recipe = _recipe(subject) if is_closed else None
@@ -146,6 +146,7 @@ def _retraced(subject: Subject, source: TensorSource, recipe: Recipe) -> Iterato
     needed = scaled_paths(model.config, recipe)
     names = {f"{path}.scale" for path in needed}
     names |= {f"{path}.weight" for path, is_norm in needed.items() if is_norm}
+    names |= {f"{path}.bias" for path in needed} & model.names
     if names != folded.keys() or needed.keys() != recipe.choices.keys():
         differing = sorted((names ^ folded.keys()) | (needed.keys() ^ recipe.choices.keys()))
         came = f"differing: {', '.join(differing[:MAX_FINDINGS])}"

@@ -59,7 +59,7 @@ class Gptq:
     def _order(self, hessian: Tensor) -> Tensor:
         if not self.act_order:
             return torch.arange(hessian.shape[0], device=hessian.device)
-        steps = hessian.diagonal().double().log2_().mul_(ORDER_STEPS).round_()
+        steps = hessian.diagonal().double().log2().mul_(ORDER_STEPS).round_()
         return torch.argsort(steps, descending=True, stable=True)
 
 

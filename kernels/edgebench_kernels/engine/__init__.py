@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         load_reference,
         weights_from_tensors,
         with_norms,
+        with_tensors,
     )
 
 __all__ = [
@@ -61,6 +62,7 @@ __all__ = [
     "read_config",
     "weights_from_tensors",
     "with_norms",
+    "with_tensors",
 ]
 
 _FILES = {
@@ -82,6 +84,7 @@ _FILES = {
         "load_reference",
         "weights_from_tensors",
         "with_norms",
+        "with_tensors",
     ),
 }
 _FILE_OF = {name: file for file, names in _FILES.items() for name in names}
