@@ -135,7 +135,7 @@ def check(bundle: Path, tensors: Path | None, form: str) -> None:
     show_default=True,
     help="Names with commas.",
 )
-@click.option("--out", type=click.Path(path_type=Path), help="Default: audits/RUN/WORKLOAD/SCENARIO.")
+@click.option("--out", type=click.Path(path_type=Path), help="Default: audits/RUN/...")
 @click.option("--seed", type=click.IntRange(min=0), help="Of the audit's draws; default: random.")
 @click.option("--format", "form", default="md", show_default=True, help="md or json.")
 @click.option("--quiet", is_flag=True, help="No progress on stderr.")

@@ -1,4 +1,4 @@
-"""`bench audit`: a bundle that keeps the rules is run again here, in ways it could not prepare for."""
+"""`bench audit`: a bundle that keeps the rules is run again, in ways it did not prepare for."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgebench import __version__, layout
-from edgebench.answers import AnswerKey
 from edgebench.audit import TESTS
 from edgebench.audit.auditee import Auditee, Library
 from edgebench.audit.case import COUNTS, Case, Claimed
 from edgebench.audit.conduct import Judged, conduct
+from edgebench.audit.libraries import scored_library, unseen_library
 from edgebench.audit.premises import Premises, differing, incomparable_outputs, premises
 from edgebench.audit.record import AuditedKernel, AuditedTest, AuditMeasure, AuditRecord
 from edgebench.audit.report import FORMATS, exit_code, markdown, overall
@@ -26,7 +26,7 @@ from edgebench.devices import ResolvedDevice, is_on_gpu, resolve
 from edgebench.draft import utc_now
 from edgebench.errors import RuleViolation, SpecError, unknown_name
 from edgebench.lock import MachineLock
-from edgebench.prepare import PreparedWorkload, encode_pairs
+from edgebench.prepare import PreparedWorkload
 from edgebench.profiles import size_class
 from edgebench.progress import Progress, choose_progress
 from edgebench.record import Kernel
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 RECORD = "audit.json"
 TABLE = "audit.md"
 ROOT = Path("audits")
-SPARE = 1.2  # fresh questions drawn for each that is needed: longer ones than any scored are left out
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,13 +188,13 @@ def _audit_kernels(going: _Audit, kernels: Sequence[Kernel]) -> list[AuditedKern
     from edgebench.audit.engine_auditee import EngineAuditee
 
     scenario = going.bundle.record.scenario
-    unseen = _unseen_library(going)
+    counts = COUNTS[size_class(going.bundle.record.workload.name), scenario]
+    questions = max(counts.answers, len(going.prepared.prompts) // 2)
+    unseen = unseen_library(going.prepared, questions, going.seed)
     audited = []
     for kernel in kernels:
         engine = going.engines.for_scenario(kernel, scenario)
-        parts: dict[Part, Auditee] = {
-            "submitted": EngineAuditee(going.engines, engine, going.seed)
-        }
+        parts: dict[Part, Auditee] = {"submitted": EngineAuditee(going.engines, engine, going.seed)}
         if kernel != "fp16":
             fp16 = going.engines.for_scenario("fp16", scenario)
             parts["reference"] = EngineAuditee(going.engines, fp16, going.seed)
@@ -219,7 +218,7 @@ def _case(going: _Audit, engine: KernelEngine, unseen: Library) -> Case:
     return Case(
         kernel=kernel,
         scenario=record.scenario,
-        scored=_scored_library(going.prepared),
+        scored=scored_library(going.prepared),
         unseen=unseen,
         counts=COUNTS[size_class(record.workload.name), record.scenario],
         batch_size=engine.batch_size,
@@ -227,46 +226,6 @@ def _case(going: _Audit, engine: KernelEngine, unseen: Library) -> Case:
         seed=going.seed,
         claimed=Claimed(outputs=outputs, incomparable=reason),
         reference="fp16 is the reference" if kernel == "fp16" else None,
-    )
-
-
-def _scored_library(prepared: PreparedWorkload) -> Library:
-    return Library(
-        name="scored",
-        commands=[pair.command for pair in prepared.pairs],
-        prompts=prepared.prompts,
-        answers=AnswerKey(
-            decoder=prepared.tokenizer,
-            eos_id=prepared.eos_id,
-            expected=[pair.call for pair in prepared.pairs],
-            is_correct=prepared.workload.is_correct,
-        ),
-        eos_id=prepared.eos_id,
-        max_new_tokens=prepared.workload.task.max_new_tokens,
-    )
-
-
-def _unseen_library(going: _Audit) -> Library:
-    """Fresh questions, none longer than the longest scored one: engines hold no more."""
-    prepared, record = going.prepared, going.bundle.record
-    counts = COUNTS[size_class(record.workload.name), record.scenario]
-    needed = max(counts.answers, len(prepared.prompts) // 2)
-    pairs = prepared.workload.unseen(int(SPARE * needed), going.seed)
-    tokenizer, prompts, _ = encode_pairs(prepared.directory, pairs)
-    longest = max(map(len, prepared.prompts))
-    kept = [i for i, prompt in enumerate(prompts) if len(prompt) <= longest]
-    return Library(
-        name="unseen",
-        commands=[pairs[i].command for i in kept],
-        prompts=[prompts[i] for i in kept],
-        answers=AnswerKey(
-            decoder=tokenizer,
-            eos_id=prepared.eos_id,
-            expected=[pairs[i].call for i in kept],
-            is_correct=prepared.workload.is_correct,
-        ),
-        eos_id=prepared.eos_id,
-        max_new_tokens=prepared.workload.task.max_new_tokens,
     )
 
 

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
 import numpy.typing as npt
 
 from edgebench.prepare import PreparedWorkload
@@ -41,7 +40,7 @@ class KernelEngine:
         return self.engine.weight_bytes_at(self.batch_size)
 
 
-Weights = npt.NDArray[np.generic]
+Weights = npt.NDArray[Any]
 
 
 class WeightChange(Protocol):
@@ -123,22 +122,23 @@ class CpuEngines:
             arithmetic="int8",
         )
 
-
     def changed(self, engine: KernelEngine, change: WeightChange) -> KernelEngine:
         """See WorkloadEngines."""
         from edgebench_kernels.engine import Engine, build_fp16, build_int4, with_norms
 
-        room = {"max_batch": OFFLINE_BATCH, "max_length": longest_row(self._prepared)}
+        length = longest_row(self._prepared)
         if engine.kernel == "fp16":
             ops = self._fp16.ops if isinstance(self._fp16, Engine) else None
             weights = changed_reference(self._weights, change)
-            built = build_fp16(weights, self.regimes, ops=ops, **room)
+            built = build_fp16(
+                weights, self.regimes, ops=ops, max_batch=OFFLINE_BATCH, max_length=length
+            )
         else:
             quantized = self._prepared.quantized
             weights = with_norms(self._weights, quantized.folded.norms)
             tensors = changed_tensors(quantized.tensors, change)
             path: Any = next(p for p, one in self._int4.items() if one is engine.engine)
-            built = build_int4(weights, tensors, path, **room)
+            built = build_int4(weights, tensors, path, max_batch=OFFLINE_BATCH, max_length=length)
         return replace(engine, engine=built)
 
 

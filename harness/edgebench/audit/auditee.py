@@ -19,7 +19,7 @@ from edgebench.loadgen import SystemUnderTest
 Logits = npt.NDArray[np.float32]
 
 
-class NotSupported(Exception):  # noqa: N818  no fault of anybody's, so not named an error
+class NotSupported(Exception):
     """The auditee cannot do what a test needs; the text is the reason."""
 
 

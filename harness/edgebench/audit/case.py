@@ -27,7 +27,7 @@ class Counts:
 # Ours: on 2 cores an audit of `assistant` takes about two minutes, one of `assistant@300m` ten.
 COUNTS: Mapping[tuple[SizeClass, Scenario], Counts] = {
     ("embedded", "single-stream"): Counts(pairs=96, answers=400, logits=32),
-    ("embedded", "offline"): Counts(pairs=8, answers=512, logits=32),
+    ("embedded", "offline"): Counts(pairs=12, answers=512, logits=32),
     ("large", "single-stream"): Counts(pairs=16, answers=32, logits=4),
     ("large", "offline"): Counts(pairs=6, answers=64, logits=4),
 }

@@ -122,16 +122,16 @@ def _run_all(
     count: Callable[[int], None],
     clock: Clock,
 ) -> Results:
-    suts: dict[tuple[Part, str], SystemUnderTest] = {}
+    suts: dict[tuple[Part, str, str], SystemUnderTest] = {}
     got = _Collected()
     finished = 0
     for block, run in enumerate(plan):
         if run.wants == "answers":
-            sut = suts.get((run.part, run.library.name))
-            if sut is None:
-                sut = suts[run.part, run.library.name] = _sut(parts, run.part, run.library)
+            key = run.part, run.library.name, run.session
+            if key not in suts:
+                suts[key] = _sut(parts, run.part, run.library)
             issue = _one_by_one if case.scenario == "single-stream" else _whole
-            got.queries.setdefault(run.name, []).extend(issue(sut, run, block, clock))
+            got.queries.setdefault(run.name, []).extend(issue(suts[key], run, block, clock))
         else:
             _look(run, parts[run.part], got)
         finished += len(run.queries)

@@ -31,10 +31,12 @@ class EngineAuditee:
         return self._sut(self._engine, library)
 
     def perturbed(self, library: Library) -> EngineSut:
-        """See Auditee: the weights of the middle layer become noise of the same statistics."""
+        """See Auditee: the weights of the first layer become noise of the same statistics.
+
+        Noise in a later one is not enough: of 40 answers of `assistant`, 32 to 39 stay.
+        """
         if self._changed is None:
-            layers = self._engine.engine.config.layers
-            change = NoisyLayer(layer=layers // 2, seed=self._seed)
+            change = NoisyLayer(layer=0, seed=self._seed)
             self._changed = self._engines.changed(self._engine, change)
         return self._sut(self._changed, library)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-RESAMPLES = 2000
+RESAMPLES = 1000
 LEVEL = 0.95
 SIGMAS = 3.0  # as PINNED_SIGMAS: an honest system is accused once in 700 tests of both sides
 FEWEST_CLUSTERS = 4  # below that, resampled blocks say nothing of a drift
@@ -43,7 +43,11 @@ def bootstrap_median(
     drawn = np.random.Generator(np.random.Philox(seed)).integers(
         len(parts), size=(RESAMPLES, len(parts))
     )
-    medians = [float(np.median(np.concatenate([parts[i] for i in row]))) for row in drawn]
+    if len({len(part) for part in parts}) == 1:  # all at once, which is much the faster
+        medians = np.median(np.stack(parts)[drawn].reshape(RESAMPLES, -1), axis=1)
+    else:
+        each = [np.median(np.concatenate([parts[i] for i in row])) for row in drawn]
+        medians = np.asarray(each)
     tail = (1 - LEVEL) / 2
     low, high = np.quantile(medians, (tail, 1 - tail))
     return Interval(value=float(np.median(values)), low=float(low), high=float(high))

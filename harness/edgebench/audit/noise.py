@@ -1,6 +1,6 @@
 """Noise of a layer's own statistics: its weights in an order that a seed shuffles.
 
-Shape, size, scales and the distribution of codes stay, so the work stays; what was learned does not.
+Shape, size, scales and distribution of codes stay, so the work stays; what was learned goes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Pairs: the same query under two conditions, as ratios with the block that each was measured in."""
+"""Pairs: the same query under two conditions, as ratios with the block that each ran in."""
 
 from __future__ import annotations
 

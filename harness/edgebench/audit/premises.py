@@ -1,4 +1,4 @@
-"""The premises of an audit: a bundle that keeps the rules, its very tensors, and engines of them."""
+"""The premises of an audit: the bundle's very tensors, and kernels set up as its run had them."""
 
 from __future__ import annotations
 
@@ -75,7 +75,9 @@ def differing(claimed: SystemDescription, here: SystemDescription) -> tuple[str,
         ("usable cores", claimed.cpu.cores_usable, here.cpu.cores_usable),
         ("GPUs", [gpu.name for gpu in claimed.gpus], [gpu.name for gpu in here.gpus]),
     )
-    return tuple(f"{what} {now} here, {was} in the bundle" for what, was, now in compared if was != now)
+    return tuple(
+        f"{what} {now} here, {was} in the bundle" for what, was, now in compared if was != now
+    )
 
 
 def incomparable_outputs(
@@ -100,7 +102,7 @@ def _require_memory(name: str, target: Target, system: SystemDescription) -> Non
 
 
 def _prepare(bundle: Bundle, tensors: Path | None, progress: Progress) -> PreparedWorkload:
-    """Take the tensors from the bundle, else --tensors, else the recipe; hold them to the ledger."""
+    """Take tensors from the bundle, else --tensors, else the recipe; hold them to the ledger."""
     record, ledger = bundle.record, bundle.ledger
     named = [one.transform for one in record.results if one.kernel == QUANTIZED]
     transform = parse_transform(named[0] if named else "rtn")
@@ -122,8 +124,8 @@ def _prepare(bundle: Bundle, tensors: Path | None, progress: Progress) -> Prepar
         unlike = sorted(k for k in hashes | claimed if hashes.get(k) != claimed.get(k))
         source = "the recipe" if path is None else str(path)
         raise RuleViolation(
-            f"[audit] expected {source} to give the ledger's tensors, got {len(unlike)} others, such "
-            f"as {unlike[0]}; give the submitted ones with --tensors DIR"
+            f"[audit] expected {source} to give the ledger's tensors, got {len(unlike)} others, "
+            f"such as {unlike[0]}; give the submitted ones with --tensors DIR"
         )
     return prepared
 

@@ -86,9 +86,14 @@ def _measured(measure: AuditMeasure) -> str:
 
 
 def _cell(text: str) -> str:
-    return printable(text).replace("\\", "\\\\").replace("|", "\\|").replace("<=", "≤").replace(
-        ">=", "≥"
-    ).replace("<", "&lt;")
+    return (
+        printable(text)
+        .replace("\\", "\\\\")
+        .replace("|", "\\|")
+        .replace("<=", "≤")
+        .replace(">=", "≥")
+        .replace("<", "&lt;")
+    )
 
 
 def _json(record: AuditRecord) -> str:

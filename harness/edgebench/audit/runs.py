@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Literal, Protocol
 
 from edgebench import stats
@@ -24,6 +25,8 @@ class Run:
     library: Library = field(repr=False)
     queries: tuple[tuple[int, ...], ...]
     part: Part = "submitted"
+    session: str = ""
+    """Runs of one session of a test meet one system under test; another session, a fresh one."""
     wants: Wants = "answers"
 
 
@@ -104,9 +107,7 @@ class AuditTest(Protocol):
         """Judge the results."""
 
 
-def alternated(
-    names: tuple[str, str], units: Mapping[str, Sequence[Run]]
-) -> list[Run]:
+def alternated(names: tuple[str, str], units: Mapping[str, Sequence[Run]]) -> list[Run]:
     """Order the blocks of two names A B B A A B B A ..., so that a steady drift hits both alike."""
     order: list[Run] = []
     for number, pair in enumerate(zip(units[names[0]], units[names[1]], strict=True)):
@@ -114,10 +115,8 @@ def alternated(
     return order
 
 
-def blocks_of(
-    queries: Sequence[tuple[int, ...]], blocks: int
-) -> list[tuple[tuple[int, ...], ...]]:
+def blocks_of(queries: Sequence[tuple[int, ...]], blocks: int) -> list[tuple[tuple[int, ...], ...]]:
     """Cut queries into so many blocks, or as many as there are queries, equal but for one."""
     count = min(blocks, len(queries))
     edges = [len(queries) * edge // count for edge in range(count + 1)]
-    return [tuple(queries[a:b]) for a, b in zip(edges, edges[1:], strict=False)]
+    return [tuple(queries[a:b]) for a, b in pairwise(edges)]

@@ -35,8 +35,7 @@ class Unseen:
         for name, library in libraries.items():
             units = case.units(case.draw(f"unseen/{name}", size, population=len(library)))
             runs[name] = [
-                Run(name=name, library=library, queries=block)
-                for block in blocks_of(units, BLOCKS)
+                Run(name=name, library=library, queries=block) for block in blocks_of(units, BLOCKS)
             ]
         warm = Run(name="warm-up", library=case.scored, queries=runs["scored"][0].queries[-1:])
         return [warm, *alternated(("scored", "fresh"), runs)]
