@@ -144,7 +144,11 @@ def audit(form: str, quiet: bool, **request: object) -> None:
     from edgebench.command_audit import AuditOptions, audit_command
 
     options = AuditOptions(**request)  # type: ignore[arg-type]  # click made each value's type
-    text, exit_code = audit_command(options, form=form, quiet=quiet)
+    try:
+        text, exit_code = audit_command(options, form=form, quiet=quiet)
+    except KeyboardInterrupt:
+        click.echo("bench: interrupted; an audit that did not end leaves nothing", err=True)
+        sys.exit(EXIT_INTERRUPTED)
     click.echo(text)
     sys.exit(exit_code)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -90,7 +90,7 @@ def hasty_answer(prompt: Sequence[int]) -> list[int]:
 
 @cache
 def library_of(name: str, count: int, seed: int) -> Library:
-    """Questions of random tokens, with what the model answers as right, but for one in a hundred."""
+    """Questions of random tokens; what the model answers is right, but for one in a hundred."""
     source = random.Random(f"{name} {seed}")
     prompts = [
         [source.randrange(3, VOCABULARY) for _ in range(source.randrange(8, 40))]
@@ -158,7 +158,6 @@ class Double:
     name: str = "double"
     is_closed: bool = False
     """Whether its model can be neither changed nor looked into."""
-    asked: list[str] = field(default_factory=list)
 
     def sut(self, library: Library) -> SystemUnderTest:
         return self._make(library, right_answer)

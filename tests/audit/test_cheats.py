@@ -1,4 +1,4 @@
-"""Every cheat is caught by the test that is there for it; an honest system passes, 20 seeds long."""
+"""Every cheat is caught by the test that is there for it; an honest system passes, 20 times."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_an_honest_system_passes_every_test(seed: int, batch_size: int) -> None:
 
 @pytest.mark.parametrize("batch_size", BATCHES)
 @pytest.mark.parametrize("cheat", CHEATS)
-@pytest.mark.parametrize("seed", (1, 2, 3))
+@pytest.mark.parametrize("seed", [1, 2, 3])
 def test_a_cheat_is_caught_by_its_test(cheat: str, seed: int, batch_size: int) -> None:
     make, test = CHEATS[cheat]
     assert audited(seed, batch_size, make, test)[test].verdict == "caught"

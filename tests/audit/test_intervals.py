@@ -7,7 +7,7 @@ import random
 import pytest
 
 from edgebench.audit.intervals import Interval, bootstrap_median, difference, wilson
-from edgebench.audit.judgement import Measure, Verdict, at_least, at_most, within, worst
+from edgebench.audit.judgement import Measure, Verdict, at_least, within, worst
 
 
 def test_wilson_has_its_closed_form() -> None:
@@ -19,7 +19,8 @@ def test_wilson_has_its_closed_form() -> None:
 
 def test_a_difference_of_equal_shares_holds_zero_and_turns_its_sign() -> None:
     same = difference((90, 100), (90, 100))
-    assert same.value == 0 and same.low < 0 < same.high
+    assert same.value == 0
+    assert same.low < 0 < same.high
     one, other = difference((95, 100), (60, 100)), difference((60, 100), (95, 100))
     assert one.low > 0
     assert (one.low, one.high) == (pytest.approx(-other.high), pytest.approx(-other.low))
@@ -32,13 +33,14 @@ def test_a_difference_covers_the_true_one() -> None:
         k = [sum(source.random() < share for _ in range(200)) for share in (0.9, 0.8)]
         found = difference((k[0], 200), (k[1], 200), 2.0)
         held += found.low <= 0.1 <= found.high
-    assert 0.95 - 0.033 <= held / 400
+    assert held / 400 >= 0.95 - 0.033
 
 
 @pytest.mark.parametrize("size", [1, 4])
 def test_a_bootstrap_covers_the_median_though_blocks_swing_together(size: int) -> None:
-    """24 blocks, each with a swing of its own as large as the noise; percentile intervals of so few
-    are a little narrow, so 90 % of 95 % is asked for."""
+    """24 blocks, each with a swing as large as the noise; percentile intervals of so few
+    are a little narrow, so 90 % of 95 % is asked for.
+    """
     source, held = random.Random(size), 0
     for trial in range(120):
         values, clusters = [], []
@@ -61,7 +63,9 @@ def test_values_of_one_block_say_nothing() -> None:
 
 def test_blocks_of_unlike_size_are_drawn_as_blocks() -> None:
     found = bootstrap_median([1.0, 1.0, 1.0, 2.0, 3.0, 3.0], [0, 0, 0, 1, 2, 3], 1)
-    assert found is not None and found.value == 1.5 and 1.0 <= found.low <= found.high <= 3.0
+    assert found is not None
+    assert found.value == 1.5
+    assert 1.0 <= found.low <= found.high <= 3.0
 
 
 @pytest.mark.parametrize(
@@ -81,10 +85,8 @@ def test_within(low: float, high: float, verdict: Verdict) -> None:
     assert within("x", Interval(value=low, low=low, high=high), 0.05).verdict == verdict
 
 
-def test_at_most_and_nothing_measured() -> None:
-    assert at_most("x", Interval(value=1.0, low=1.0, high=1.1), 1.2).verdict == "passed"
-    assert at_most("x", Interval(value=1.3, low=1.25, high=1.4), 1.2).verdict == "caught"
-    assert at_most("x", None, 1.2).verdict == "unsure"
+def test_nothing_measured_is_unsure() -> None:
+    assert at_least("x", None, 0.9).verdict == "unsure"
 
 
 @pytest.mark.parametrize(

@@ -37,11 +37,6 @@ def at_least(what: str, found: Interval | None, low: float) -> Measure:
     return _judged(what, found, low, None, f">= {low:g}")
 
 
-def at_most(what: str, found: Interval | None, high: float) -> Measure:
-    """Judge a ratio that may not rise above a limit."""
-    return _judged(what, found, None, high, f"<= {high:g}")
-
-
 def within(what: str, found: Interval | None, tolerance: float) -> Measure:
     """Judge a ratio that must stay near 1; the limits are 1 - tolerance and its inverse."""
     low = 1 - tolerance
