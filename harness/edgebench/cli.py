@@ -136,7 +136,7 @@ def check(bundle: Path, tensors: Path | None, form: str) -> None:
 @click.option("--tensors", type=click.Path(path_type=Path), help="Folder with quantized tensors.")
 @click.option(
     "--tests",
-    default="caching,outputs,seeds,tokens,length,perturbed,unseen",
+    default="caching,outputs,seeds,tokens,length,perturbed,unseen,claims",
     show_default=True,
     help="Names with commas.",
 )

@@ -13,6 +13,7 @@ from edgebench.audit import TESTS
 from edgebench.audit.auditee import Auditee, Library
 from edgebench.audit.case import COUNTS, Case, Claimed
 from edgebench.audit.conduct import Judged, conduct
+from edgebench.audit.intervals import Interval
 from edgebench.audit.libraries import scored_library, unseen_library
 from edgebench.audit.premises import Premises, differing, incomparable_outputs, premises
 from edgebench.audit.record import AuditedKernel, AuditedTest, AuditMeasure, AuditRecord
@@ -213,8 +214,6 @@ def _audit_kernels(going: _Audit, kernels: Sequence[Kernel]) -> list[AuditedKern
 
 def _case(going: _Audit, engine: KernelEngine, unseen: Library) -> Case:
     record, kernel = going.bundle.record, engine.kernel
-    reason = incomparable_outputs(going.bundle, kernel, going.system, engine.executed_path)
-    outputs = {} if reason else scored_outputs(going.bundle.samples, kernel)
     return Case(
         kernel=kernel,
         scenario=record.scenario,
@@ -224,8 +223,30 @@ def _case(going: _Audit, engine: KernelEngine, unseen: Library) -> Case:
         batch_size=engine.batch_size,
         published_seed=record.seeds.sample_index,
         seed=going.seed,
-        claimed=Claimed(outputs=outputs, incomparable=reason),
+        claimed=_claimed(going, engine),
         reference="fp16 is the reference" if kernel == "fp16" else None,
+    )
+
+
+def _claimed(going: _Audit, engine: KernelEngine) -> Claimed:
+    bundle, kernel = going.bundle, engine.kernel
+    reason = incomparable_outputs(bundle, kernel, going.system, engine.executed_path)
+    result = next(one for one in bundle.record.results if one.kernel == kernel)
+    speedup, untimed = None, None
+    if going.premises.differences:
+        untimed = "another system than the bundle's: no time is compared with it"
+    elif bundle.record.scenario == "offline":
+        untimed = "an offline round is the whole set: bench run repeats them"
+    elif result.speedup is None or result.speedup_ci95 is None:
+        untimed = "the bundle claims no speedup of this kernel"
+    else:
+        low, high = result.speedup_ci95
+        speedup = Interval(value=result.speedup, low=low, high=high)
+    return Claimed(
+        outputs={} if reason else scored_outputs(bundle.samples, kernel),
+        incomparable=reason,
+        speedup=speedup,
+        untimed=untimed or "",
     )
 
 

@@ -17,11 +17,13 @@ import numpy as np
 from edgebench.answers import AnswerKey
 from edgebench.audit.auditee import Library, LogitsPair, NotSupported
 from edgebench.audit.case import Case, Claimed, Counts
+from edgebench.audit.intervals import Interval
 from edgebench.loadgen import QuerySample, SystemUnderTest
 
 EOS = 2
 VOCABULARY = 64
 LONGEST = 24
+SPEEDUP = 2.0
 FirstToken = Callable[[int], None]
 Complete = Callable[[int, Sequence[int]], None]
 Answer = Callable[[Sequence[int]], list[int]]  # prompt -> output ids
@@ -155,6 +157,8 @@ class Double:
     machine: Machine
     batch_size: int = 1
     cheat: Callable[[ModelSut], SystemUnderTest] | None = None
+    work: float = 1.0
+    """What an answer costs, of the machine's cost."""
     name: str = "double"
     is_closed: bool = False
     """Whether its model can be neither changed nor looked into."""
@@ -185,7 +189,7 @@ class Double:
             )
 
     def _make(self, library: Library, answer: Answer) -> SystemUnderTest:
-        honest = ModelSut(self.machine, library, answer, batch_size=self.batch_size)
+        honest = ModelSut(self.machine, library, answer, batch_size=self.batch_size, work=self.work)
         return honest if self.cheat is None else self.cheat(honest)
 
     def _refuse(self) -> None:
@@ -212,7 +216,8 @@ def case_of(seed: int = 1, batch_size: int = 1, **change: object) -> Case:
         "published_seed": 42,
         "seed": seed,
         "claimed": Claimed(
-            outputs={i: tuple(right_answer(p)) for i, p in enumerate(scored.prompts)}
+            outputs={i: tuple(right_answer(p)) for i, p in enumerate(scored.prompts)},
+            speedup=None if offline else Interval(value=SPEEDUP, low=SPEEDUP, high=SPEEDUP),
         ),
     }
     return Case(**{**given, **change})  # type: ignore[arg-type]

@@ -17,6 +17,7 @@ from edgebench.audit.runs import Part
 from edgebench.loadgen import QuerySample, SystemUnderTest
 from tests.audit import cheats
 from tests.audit.doubles import (
+    SPEEDUP,
     Double,
     ModelSut,
     case_of,
@@ -102,7 +103,7 @@ def audited(
     machine = machine_of(seed, **change)
     parts: dict[Part, Auditee] = {
         "submitted": Double(machine, batch_size, cheat),
-        "reference": Double(machine, batch_size),
+        "reference": Double(machine, batch_size, work=SPEEDUP),
     }
     case = case_of(seed=seed, batch_size=batch_size)
     tests = [TESTS[name] for name in names or TESTS]
@@ -113,7 +114,10 @@ def audited(
 @pytest.mark.parametrize("seed", SEEDS)
 def test_an_honest_system_passes_every_test(seed: int, batch_size: int) -> None:
     verdicts = {name: one.verdict for name, one in audited(seed, batch_size).items()}
-    assert verdicts == dict.fromkeys(TESTS, "passed")
+    expected: dict[str, Verdict] = dict.fromkeys(TESTS, "passed")
+    if batch_size > 1:
+        expected["claims"] = "not applicable"  # offline speedups are not claimed of single batches
+    assert verdicts == expected
 
 
 @pytest.mark.parametrize("batch_size", BATCHES)

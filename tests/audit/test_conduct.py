@@ -10,9 +10,11 @@ from edgebench.audit import TESTS
 from edgebench.audit.auditee import Auditee, Library
 from edgebench.audit.case import Claimed
 from edgebench.audit.conduct import Judged, conduct
+from edgebench.audit.intervals import Interval
 from edgebench.audit.runs import Part, Run, alternated, blocks_of
 from edgebench.loadgen import QuerySample, SystemUnderTest
 from tests.audit.doubles import (
+    SPEEDUP,
     Complete,
     Double,
     FirstToken,
@@ -29,7 +31,7 @@ def audited(
     machine = machine_of(1)
     parts: dict[Part, Auditee] = {
         "submitted": Double(machine, **double),  # type: ignore[arg-type]
-        "reference": Double(machine),
+        "reference": Double(machine, work=SPEEDUP),
     }
     tests = [TESTS[name] for name in names.split(",")]
     return conduct(case_of(**(change or {})), tests, parts, clock=machine.clock)  # type: ignore[arg-type]
@@ -179,3 +181,19 @@ def test_blocks_alternate_and_hold_every_query() -> None:
     }
     assert "".join(run.name for run in alternated(("a", "b"), runs)) == "abbaabba"
     assert blocks_of(queries[:2], 4) == [(queries[0],), (queries[1],)]
+
+
+@pytest.mark.parametrize(
+    ("claimed", "verdict"), [(2.0, "passed"), (1.0, "passed"), (2.5, "unsure"), (4.0, "unsure")]
+)
+def test_a_speedup_that_is_not_reached_leaves_it_unsure(claimed: float, verdict: str) -> None:
+    """This machine has 2.0; a bundle may not claim more than it by a tenth."""
+    speedup = Interval(value=claimed, low=claimed, high=claimed)
+    (found,) = audited("claims", change={"claimed": Claimed(speedup=speedup)})
+    assert found.verdict == verdict
+    assert f"{claimed:.2f} claimed" in found.measures[0].note
+
+
+def test_no_time_is_compared_where_the_bundle_cannot_be() -> None:
+    (found,) = audited("claims", change={"claimed": Claimed(untimed="another system")})
+    assert (found.verdict, found.note) == ("not applicable", "another system")

@@ -224,8 +224,9 @@ def audited(built: Built, cheat: Make | None, *names: str) -> dict[str, Judged]:
 
 
 def test_an_honest_engine_passes(built: Built) -> None:
-    found = audited(built, None)
-    assert {name: one.verdict for name, one in found.items()} == dict.fromkeys(TESTS, "passed")
+    names = [name for name in TESTS if name != "claims"]  # there is no bundle that could claim
+    found = audited(built, None, *names)
+    assert {name: one.verdict for name, one in found.items()} == dict.fromkeys(names, "passed")
     absent = [m.note for one in found.values() for m in one.measures if m.verdict != "passed"]
     assert absent == [
         "no bundle here",

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from edgebench.audit.caching import Caching
+from edgebench.audit.claims import Claims
 from edgebench.audit.length import Length
 from edgebench.audit.outputs import OutputsTest
 from edgebench.audit.perturbed import Perturbed
@@ -22,6 +23,6 @@ from edgebench.audit.unseen import Unseen
 TESTS: Mapping[str, AuditTest] = {
     test.name: test
     for test in (
-        Caching(), OutputsTest(), Seeds(), Tokens(), Length(), Perturbed(), Unseen(),
+        Caching(), OutputsTest(), Seeds(), Tokens(), Length(), Perturbed(), Unseen(), Claims(),
     )
 }  # fmt: skip

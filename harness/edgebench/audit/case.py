@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from edgebench.audit.auditee import Library
+from edgebench.audit.intervals import Interval
 from edgebench.loadgen import sample_schedule
 from edgebench.profiles import SizeClass
 from edgebench.record import Kernel, Scenario
@@ -35,11 +36,15 @@ COUNTS: Mapping[tuple[SizeClass, Scenario], Counts] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claimed:
-    """What the bundle says this kernel answered, or why that cannot be compared here."""
+    """What the bundle says of this kernel, as far as it can be compared here."""
 
     outputs: Mapping[int, tuple[int, ...]] = field(default_factory=dict, repr=False)
     """Scored sample -> output ids, end-of-sequence included."""
     incomparable: str | None = None
+    speedup: Interval | None = None
+    """Over fp16, with its 95 % interval; None where no time is compared with the bundle's."""
+    untimed: str = "the bundle claims no speedup"
+    """Why there is no speedup to compare."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
