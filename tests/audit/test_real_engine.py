@@ -178,6 +178,10 @@ def precomputed(own: RealAuditee, library: Library, honest: Timed) -> SystemUnde
     return cheats.Precomputed(honest, pass_ns, of, own.table, is_patient=True)
 
 
+def streams_at_the_end(own: RealAuditee, library: Library, honest: Timed) -> SystemUnderTest:
+    return cheats.StreamsAtTheEnd(honest, own.machine.clock.pass_ns)
+
+
 CHEATS: dict[str, tuple[Make, str]] = {
     "caches by index": (caches_by_index, "caching"),
     "caches by content": (caches_by_content, "caching"),
@@ -185,6 +189,7 @@ CHEATS: dict[str, tuple[Make, str]] = {
     "skips when timed": (skips_when_timed, "outputs"),
     "recognises the benchmark": (recognises, "unseen"),
     "precomputed answers": (precomputed, "perturbed"),
+    "streams at the end": (streams_at_the_end, "tokens"),
 }
 
 
