@@ -60,7 +60,7 @@ def test_outputs_that_are_not_the_bundles_are_caught() -> None:
     others = Claimed(outputs=dict.fromkeys(range(600), (3, 2)))
     (found,) = audited("outputs", change={"claimed": others})
     caught = [one.what for one in found.measures if one.verdict == "caught"]
-    assert caught == ["timed against the bundle's that differ"]
+    assert caught == ["outputs unlike the bundle's"]
 
 
 def test_other_rounding_is_no_fault_of_outputs() -> None:

@@ -45,10 +45,8 @@ class Caching:
         seed, cold = case.derived_seed("caching/bootstrap"), results.queries["cold"]
         copies = [_original(query, len(case.scored)) for query in results.queries["copy"]]
         return [
-            at_least(
-                f"{what} of {how}, of the first time", ratio(queries, cold, timed, seed), LIMIT
-            )
-            for how, queries in (("a repeat", results.queries["again"]), ("a copy", copies))
+            at_least(f"{what}, {how} / first time", ratio(queries, cold, timed, seed), LIMIT)
+            for how, queries in (("repeat", results.queries["again"]), ("copy", copies))
             for what, timed in (("latency", latency), ("first token", first_token))
         ]
 

@@ -54,7 +54,7 @@ class Claims:
             low=found.low / claimed.high,
             high=found.high / claimed.low,
         )
-        measure = at_least("speedup here, of the bundle's", share, LIMIT)
+        measure = at_least("speedup, here / claimed", share, LIMIT)
         note = f"{found.value:.2f} here, {claimed.value:.2f} claimed" if found else measure.note
         if measure.verdict == "caught":
             return [replace(measure, verdict="unsure", note=f"{note}; repeat with nothing else")]

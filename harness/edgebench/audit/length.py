@@ -36,7 +36,7 @@ class Length:
         low, high = LENGTH_CORRIDOR
         return [
             Measure(
-                what="output tokens, of the fp16 reference's",
+                what="output tokens, own / fp16",
                 verdict="passed" if low <= share <= high else "caught",
                 value=share,
                 limit=f"{low:g} .. {high:g}",

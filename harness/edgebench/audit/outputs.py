@@ -67,21 +67,19 @@ class OutputsTest:
             case.derived_seed("outputs/bootstrap"),
         )
         measures = [
-            _same("timed against accuracy outputs that differ", timed, accuracy),
-            within("latency when timed, of the accuracy run's", speed, TOLERANCE),
+            _same("outputs unlike, timed / accuracy order", timed, accuracy),
+            within("latency, timed / accuracy order", speed, TOLERANCE),
         ]
         if case.claimed.incomparable:
-            measures.append(absent("timed against the bundle's", case.claimed.incomparable))
+            measures.append(absent("outputs unlike the bundle's", case.claimed.incomparable))
         else:
-            measures.append(
-                _same("timed against the bundle's that differ", timed, case.claimed.outputs)
-            )
+            measures.append(_same("outputs unlike the bundle's", timed, case.claimed.outputs))
         if "logits" in results.missing:
             measures.append(absent("full logits", results.missing["logits"]))
             return measures
         pairs = results.logits["logits"]
         steps = {pair.sample: pair.output_ids for pair in pairs}
-        measures.append(_same("answers with logits that differ from the timed", steps, timed))
+        measures.append(_same("outputs unlike, beside their logits / timed", steps, timed))
         return [*measures, logits_measure(pairs)]
 
 
@@ -107,7 +105,7 @@ def logits_measure(pairs: Sequence[LogitsPair]) -> Measure:
     sample = max(distances, key=distances.__getitem__)
     worst = distances[sample]
     return Measure(
-        what="full logits by step against one pass, relative distance",
+        what="full logits, by step / in one pass: relative distance",
         verdict="passed" if worst <= LOGITS_LIMIT else "caught",
         value=worst if math.isfinite(worst) else None,
         limit=f"<= {LOGITS_LIMIT:g}",

@@ -45,7 +45,7 @@ class Perturbed:
         seed = case.derived_seed("perturbed/bootstrap")
         measures = [
             within(
-                "first token when perturbed, of the submitted",
+                "first token, perturbed / submitted",
                 ratio(changed, own, first_token, seed),
                 TOLERANCE,
             )
@@ -53,7 +53,7 @@ class Perturbed:
         if case.batch_size == 1:  # rows of a batch end at other steps, so its steps cost otherwise
             measures.append(
                 within(
-                    "time per token when perturbed, of the submitted",
+                    "time per token, perturbed / submitted",
                     ratio(changed, own, per_token, seed),
                     TOLERANCE,
                 )
@@ -75,7 +75,7 @@ class Perturbed:
         scores = [results.score(name, case.scored) for name in ("submitted", "perturbed")]
         fall = difference(scores[0], scores[1])
         return Measure(
-            what="accuracy lost when perturbed",
+            what="accuracy, submitted - perturbed",
             verdict="passed" if fall.low > 0 else "caught",
             value=fall.value,
             interval=(fall.low, fall.high),

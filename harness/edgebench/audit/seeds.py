@@ -52,7 +52,7 @@ class Seeds:
         seed = case.derived_seed("seeds/bootstrap")
         measures = [
             within(
-                "latency in another order, of the published",
+                "latency, another order / published",
                 ratio(another, published, latency, seed),
                 TOLERANCE,
             )
@@ -60,7 +60,7 @@ class Seeds:
         scores = results.score("published", case.scored), results.score("others", case.scored)
         if all(trials for _, trials in scores):
             drop = difference(*scores)
-            measures.append(accuracy_drop("published samples' accuracy less others'", drop))
+            measures.append(accuracy_drop("accuracy, published - other samples", drop))
         return measures
 
 

@@ -25,7 +25,8 @@ class Tokens:
 
     def plan_runs(self, case: Case) -> list[Run]:
         """Answer a hundred questions, then ask for their first tokens alone."""
-        drawn = case.draw(self.name, min(SAMPLES, max(case.counts.answers, case.batch_size)))
+        whole = -(-SAMPLES // case.batch_size) * case.batch_size
+        drawn = case.draw(self.name, min(whole, max(case.counts.answers, case.batch_size)))
         units = case.units(drawn)
         first = tuple(sample for unit in units for sample in unit)
         return [

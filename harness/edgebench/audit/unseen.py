@@ -45,16 +45,14 @@ class Unseen:
         assert case.unseen is not None  # or nothing would have run
         scored, fresh = results.queries["scored"], results.queries["fresh"]
         scores = results.score("scored", case.scored), results.score("fresh", case.unseen)
-        measures = [
-            accuracy_drop("scored questions' accuracy less fresh ones'", difference(*scores))
-        ]
+        measures = [accuracy_drop("accuracy, scored - fresh questions", difference(*scores))]
         if case.batch_size > 1:  # a batch is as slow as its longest rows, which differ
             return measures
         seed = case.derived_seed("unseen/bootstrap")
         sides = _with_lengths(fresh, case.unseen), _with_lengths(scored, case.scored)
         for what, timed in (("first token", first_token), ("time per token", per_token)):
             found = matched_ratio(*sides, timed, seed)
-            measures.append(within(f"{what} of fresh questions, of scored", found, TOLERANCE))
+            measures.append(within(f"{what}, fresh / scored questions", found, TOLERANCE))
         return measures
 
 
