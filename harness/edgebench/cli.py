@@ -131,6 +131,33 @@ def check(bundle: Path, tensors: Path | None, form: str) -> None:
     sys.exit(exit_code)
 
 
+@main.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--tensors", type=click.Path(path_type=Path), help="Folder with quantized tensors.")
+@click.option(
+    "--tests",
+    default="caching,outputs,seeds,tokens,length,perturbed,unseen,claims",
+    show_default=True,
+    help="Names with commas.",
+)
+@click.option("--out", type=click.Path(path_type=Path), help="Default: audits/RUN/...")
+@click.option("--seed", type=click.IntRange(min=0), help="Of the audit's draws; default: random.")
+@click.option("--format", "form", default="md", show_default=True, help="md or json.")
+@click.option("--quiet", is_flag=True, help="No progress on stderr.")
+def audit(form: str, quiet: bool, **request: object) -> None:
+    """Run again what a BUNDLE claims, with intent to catch: exit code 5 where a test does."""
+    from edgebench.command_audit import AuditOptions, audit_command
+
+    options = AuditOptions(**request)  # type: ignore[arg-type]  # click made each value's type
+    try:
+        text, exit_code = audit_command(options, form=form, quiet=quiet)
+    except KeyboardInterrupt:
+        click.echo("bench: interrupted; an audit that did not end leaves nothing", err=True)
+        sys.exit(EXIT_INTERRUPTED)
+    click.echo(text)
+    sys.exit(exit_code)
+
+
 @main.command(name="import")
 @click.argument("source")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="A new folder.")
