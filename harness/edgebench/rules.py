@@ -59,15 +59,17 @@ def find_rule(rule_id: str) -> Rule:
 def _profile_rows() -> list[str]:
     rows = [
         "| profile | size | scenario | queries or rounds | samples a round | seconds per kernel "
-        "| scored on | stamps |",
-        "|---|---|---|---|---|---|---|---|",
+        "| issued | scored on | stamps |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for profile in PROFILES.values():
         for (size, scenario), counts in profile.counts_by_case.items():
             each = counts.samples_per_round or ("all" if scenario == "offline" else 1)
             rows.append(
                 f"| {profile.name} | {size} | {scenario} | {counts.min_queries} | {each} "
-                f"| {counts.min_duration_s:g} | {counts.scored_on} "
+                f"| {counts.min_duration_s:g} "
+                f"| {'whole passes' if counts.equal_issue else 'equally, up to one'} "
+                f"| {counts.scored_on} "
                 f"| {', '.join(profile.stamps) or '-'} |"
             )
     return rows

@@ -62,6 +62,7 @@ CHECKS: tuple[Check, ...] = (
     Check(rules=("D-04",), run=duration.check_stamps),
     Check(rules=("D-08",), run=schedule.check_seeds),
     Check(rules=("D-09",), run=duration.check_alone),
+    Check(rules=("D-10",), run=schedule.check_equal_issue),
     # What was published.
     Check(rules=("N-01", "N-02", "Q-01", "Q-06", "R-02"), run=derivation.check_numbers),
     Check(rules=("P-01",), run=power.check_energy),
