@@ -91,7 +91,7 @@ def test_transforms_are_chained_by_plus() -> None:
 def test_budget_is_the_profiles_own_unless_given() -> None:
     assert parse_run(RunOptions()).budget_s == 360
     assert parse_run(RunOptions(profile="official")).budget_s is None
-    assert parse_run(RunOptions(profile="official", budget=2)).budget_s == 120
+    assert parse_run(RunOptions(profile="official", budget="2")).budget_s == 120
 
 
 @pytest.mark.parametrize(
