@@ -30,6 +30,8 @@ class Pilot:
     """What was probed: ns per sample of each kernel, and the speedup of each pair."""
 
     per_sample_ns: Mapping[Kernel, int]
+    fastest_ns: Mapping[Kernel, int]
+    """The fastest of them: blocks sized by it last long enough, for whoever disturbs only adds."""
     ratios: tuple[float, ...]
     """fp16 over the other kernel; empty where only one ran."""
     took_s: float
@@ -96,6 +98,7 @@ def pilot_of(
     what = f"rounds of {ROUND_SAMPLES} samples" if is_offline else "queries"
     return Pilot(
         per_sample_ns={kernel: round(statistics.median(own)) for kernel, own in kept.items()},
+        fastest_ns={kernel: round(min(own)) for kernel, own in kept.items()},
         ratios=_ratios(kept),
         took_s=(clock() - begun_ns) / NS_PER_S,
         probed=f"{pairs} {what} of each kernel",

@@ -219,7 +219,7 @@ def _run_scenario(
         selection=campaign.selection,
         transform=str(spec.transform),
         threads=campaign.threads,
-        per_query_ns=forecast.pilot.per_sample_ns,
+        per_query_ns=forecast.pilot.fastest_ns,
     )
     draft = _draft(campaign, prepared, forecast.scenario)
     writer = open_writer(spec, draft, prepared, campaign.system)

@@ -1,4 +1,4 @@
-"""`bench import` and `bench export`: another format, the same weights, and clear refusals."""
+"""`bench import` and `bench export checkpoint`: another format, the same weights, and clear refusals."""
 
 from __future__ import annotations
 
