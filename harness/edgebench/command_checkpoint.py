@@ -1,4 +1,4 @@
-"""`bench import` and `bench export checkpoint`: a model's directory in another 4-bit format, bit for bit."""
+"""`bench import` and `bench export checkpoint`: a model in another 4-bit format, bit for bit."""
 
 from __future__ import annotations
 

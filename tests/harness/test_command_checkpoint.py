@@ -1,4 +1,4 @@
-"""`bench import` and `bench export checkpoint`: another format, the same weights, and clear refusals."""
+"""`bench import`, `bench export checkpoint`: another format, the same weights, clear refusals."""
 
 from __future__ import annotations
 

@@ -62,8 +62,13 @@ def test_a_stage_is_timed_and_may_be_ended() -> None:
             raise InterruptedError
 
     clock = StageClock(SilentProgress(), enough=enough)
-    with pytest.raises(InterruptedError), clock.stage("work") as update:
-        for done in (1, 2, 3):
-            update(done, 3)
+
+    def work() -> None:
+        with clock.stage("work") as update:
+            for done in (1, 2, 3):
+                update(done, 3)
+
+    with pytest.raises(InterruptedError):
+        work()
     assert seen == [("work", 1, 3), ("work", 2, 3)]
     assert clock.took_s["work"] >= 0
