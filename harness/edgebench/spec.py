@@ -10,7 +10,7 @@ from typing import cast, get_args
 
 from edgebench.errors import SpecError, unknown_name
 from edgebench.record import Kernel, Profile, Scenario, Track
-from edgebench.transform import TransformChain, parse_transform
+from edgebench.transform import TransformChain, check_calibration, parse_transform
 from edgebench_workloads.catalog import WORKLOADS
 
 SCENARIO_ALIASES: Mapping[str, Scenario] = {
@@ -37,6 +37,8 @@ class ModelRequest:
     text: Path
     context: int
     stride: int
+    calibration: Path | None = None
+    """A text for transforms that learn from one."""
 
     @property
     def name(self) -> str:
@@ -112,6 +114,7 @@ class RunOptions:
     text: Path | None = None
     context: int | None = None
     stride: int | None = None
+    calibration: Path | None = None
 
 
 def parse_run(options: RunOptions) -> RunSpec:
@@ -152,6 +155,9 @@ def parse_run(options: RunOptions) -> RunSpec:
         own_model=_own_model(workloads, options),
     )
     _check_track(spec)
+    if spec.own_model is not None:
+        is_given = spec.own_model.calibration is not None
+        check_calibration("run", spec.transform, is_given=is_given)
     return spec
 
 
@@ -162,6 +168,7 @@ def _own_model(workloads: tuple[str, ...], options: RunOptions) -> ModelRequest 
         "--text": options.text,
         "--context": options.context,
         "--stride": options.stride,
+        "--calibration": options.calibration,
     }
     if LLM not in workloads:
         typed = [name for name, value in given.items() if value is not None]
@@ -185,7 +192,13 @@ def _own_model(workloads: tuple[str, ...], options: RunOptions) -> ModelRequest 
             "[run] expected --context of 2 tokens or more and a --stride between 1 and it, "
             f"got {context} and {stride}"
         )
-    return ModelRequest(model=options.model, text=options.text, context=context, stride=stride)
+    return ModelRequest(
+        model=options.model,
+        text=options.text,
+        context=context,
+        stride=stride,
+        calibration=options.calibration,
+    )
 
 
 def parse_budget(text: str) -> float:
