@@ -166,10 +166,19 @@ def _run_workload(campaign: Campaign, name: str) -> None:
         engines = campaign.target.engines(prepared, campaign.spec.kernels)
         plan = list(plan_scenarios(campaign.spec, prepared, engines, pending))
         update(1, 1)
-    for planned in plan:
-        campaign.progress.note(planned.forecast.summary)
+    _announce_plan(campaign, plan)
     for planned in plan:
         _run_scenario(campaign, prepared, engines, planned)
+
+
+def _announce_plan(campaign: Campaign, plan: Sequence[PlannedScenario]) -> None:
+    """Say before measuring what each scenario takes, whether it fits, and what it buys."""
+    spent_s = campaign.elapsed_s()
+    for forecast in (planned.forecast for planned in plan):
+        shortage = forecast.shortage(spent_s, campaign.spec.budget_s)
+        fits = "fits" if shortage is None else f"does not fit: {shortage}"
+        campaign.progress.note(f"{forecast.summary}: {fits}")
+        spent_s += forecast.estimate.total_s if shortage is None else 0.0
 
 
 def _draft(campaign: Campaign, prepared: PreparedWorkload, scenario: Scenario) -> Record:

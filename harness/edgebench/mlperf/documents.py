@@ -34,7 +34,7 @@ def run_readme(run: KernelRun) -> str:
 - `early_stopping_latency_ss` is of the whole answer, as the rules have it; LoadGen writes the time
   to the first token there when token latencies are on.
 - Offline has one query per round of the whole set, and LoadGen one query in all.
-- `qsl_rng_seed` is the round's, and nothing is drawn from it: the set is loaded whole. The order
+- `qsl_rng_seed` is MLPerf v6.1's, and nothing is drawn from it: the set is loaded whole. The order
   comes from `sample_index_rng_seed` by Python's mt19937, so it is not LoadGen's order.
 - `mlperf_log_accuracy.json` keeps both ends of a longer log; `hash` is of the whole.
 """
