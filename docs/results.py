@@ -44,7 +44,7 @@ def _cells(record: Record) -> list[list[str]]:
                 DASH if result.call_nll is None else f"{result.call_nll:.4f}",
                 _share(result.roofline.percent_of_bandwidth),
                 _share(result.roofline.percent_of_compute),
-                format_number(result.weight_bytes / 1e6),
+                format_number(None if result.weight_bytes is None else result.weight_bytes / 1e6),
             ]
         )
     return rows

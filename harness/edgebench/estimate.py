@@ -5,8 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
-from edgebench.engines import KernelEngine
-from edgebench.job import sut_of
+from edgebench.job import AnyEngine, sut_of
 from edgebench.loadgen import run_offline, run_single_stream
 from edgebench.prepare import PreparedWorkload
 from edgebench.profiles import Counts
@@ -21,7 +20,7 @@ CEILINGS_S = 3.0  # five repeats of four ceilings
 MEMORY_PER_WEIGHT_BYTE = 3.5  # fp16 weights, a bf16 copy, canonical and packed INT4, the KV cache
 
 
-def probe_ns(prepared: PreparedWorkload, engine: KernelEngine) -> int:
+def probe_ns(prepared: PreparedWorkload, engine: AnyEngine) -> int:
     """Measure one kernel briefly: ns per single-stream query, or per offline sample."""
     sut = sut_of(prepared, engine)
     if engine.batch_size > 1:

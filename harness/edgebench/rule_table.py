@@ -71,11 +71,12 @@ RULE_TABLE = (
     ),
     Rule(
         id="S-06",
-        title="Both kernels, once each",
-        text="The record holds one result for fp16 and one for int4, and every row belongs to one.",
+        title="The reference and one candidate, once each",
+        text="The record holds one result for fp16 and exactly one more, for int4 or for external, "
+        "and every row belongs to one of the two.",
         why="A ratio needs its reference, measured in the same run.",
         source="docs/design.md §6",
-        what_to_do="run with --kernel fp16,int4",
+        what_to_do="run with --kernel fp16,int4, or with --sut openai",
     ),
     Rule(
         id="S-07",
@@ -145,7 +146,8 @@ RULE_TABLE = (
         id="D-04",
         title="Short runs are stamped",
         text=f"A profile shorter than {p.OFFICIAL_DURATION_S:.0f} s carries {p.DURATION_STAMP}; "
-        "the stamps are exactly the profile's.",
+        "the stamps are exactly the profile's, "
+        f"and {p.EXTERNAL_STAMP} exactly where the kernel external was measured.",
         why="A quick number must not pass for an official one.",
         source="docs/design.md §6",
         what_to_do="do not remove the stamp",
@@ -244,7 +246,8 @@ RULE_TABLE = (
         id="Q-06",
         title="The call's likelihood follows from its rows",
         text="call_nll = sum(nll) / sum(tokens) over nll.jsonl; both kernels cover the same "
-        "samples, each once, with the task's token counts.",
+        "samples, each once, with the task's token counts. An external engine shows text alone and "
+        "has none.",
         why="Exact match alone cannot see four bits.",
         source="docs/design.md §4",
         what_to_do="do not edit record.json; run again",
@@ -262,7 +265,8 @@ RULE_TABLE = (
         id="Q-08",
         title="Outputs are whole token sequences",
         text="At most one end-of-sequence, and it is last; every id is in the vocabulary; the "
-        "length is within the task's limit; an output that does not end has the full length.",
+        "length is within the task's limit; an output that does not end has the full length (an "
+        "external engine's text is encoded again, so it may have fewer tokens).",
         why="A truncated or padded output falsifies tokens/s.",
         source="MLPerf compliance TEST06",
         what_to_do="run again without changing max_new_tokens",
@@ -348,6 +352,27 @@ RULE_TABLE = (
         why="A name in a ledger proves nothing about the weights.",
         source="docs/design.md §5",
         what_to_do="compare it on your own machine; to be ranked, use rtn",
+    ),
+    Rule(
+        id="W-10",
+        title="An external engine says that it is one",
+        text="A bundle holds external exactly where its record describes the server. Then its "
+        "ledger has no step and no tensor, and the result says transform "
+        f"{p.EXTERNAL_TRANSFORM!r}, no weight bytes, no memory and no place under the roofline.",
+        why="What cannot be checked must not be claimed.",
+        source="ours: engines behind HTTP",
+        what_to_do="run with --sut openai and do not edit the bundle",
+    ),
+    Rule(
+        id="W-11",
+        title="An external engine's weights are not checked",
+        text="W-03 to W-06, W-09 and R-05 cannot look into a server: whether it runs the "
+        "reference's weights, and at how many bits, is its owner's word. All other rules hold; "
+        "such results are ranked among themselves only.",
+        why="A reader should know what nobody verified.",
+        source="ours: engines behind HTTP",
+        what_to_do="compare it on your own machine; to be ranked among INT4, use the kernel int4",
+        severity="warning",
     ),
     Rule(
         id="R-01",

@@ -22,13 +22,15 @@ from edgebench.engines import WorkloadEngines
 from edgebench.errors import EXIT_OK, DeviceUnavailable, RuleViolation, RunFailed, SpecError
 from edgebench.estimate import probe_ns, scenario_s
 from edgebench.filing import existing_record, open_writer
-from edgebench.job import ScenarioJob
+from edgebench.job import AnyEngine, ScenarioJob
 from edgebench.lock import MachineLock
 from edgebench.measure import measure_scenario
+from edgebench.openai.discovery import Served
+from edgebench.openai.engine import External, connect, executed_path, open_external
 from edgebench.prepare import PreparedWorkload, harness_error, prepare
-from edgebench.profiles import PROFILES
+from edgebench.profiles import EXTERNAL, PROFILES
 from edgebench.progress import Progress
-from edgebench.record import KernelTuning, Record, Scenario
+from edgebench.record import Kernel, KernelTuning, Record, Scenario
 from edgebench.spec import RunSpec
 from edgebench.system import SystemDescription, describe_system, usable_cores
 from edgebench.target import Target, open_target
@@ -47,6 +49,20 @@ class Skipped:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Kernels:
+    """The engines of one workload: our own, and a server where one is measured."""
+
+    own: WorkloadEngines
+    external: External | None
+
+    def for_scenario(self, kernel: Kernel, scenario: Scenario) -> AnyEngine:
+        """Return a kernel as it runs in a scenario."""
+        if kernel == EXTERNAL and self.external is not None:
+            return self.external.for_scenario(scenario)
+        return self.own.for_scenario(kernel, scenario)
+
+
 @dataclass(slots=True, kw_only=True)
 class Campaign:
     """One `bench run` as it goes: what is fixed, and what came of it so far."""
@@ -59,6 +75,8 @@ class Campaign:
     selection: meters.MeterSelection
     threads: int
     kernel_tuning: KernelTuning | None = None
+    served: Served | None = None
+    """The server to measure, and that answered; None for our own engine."""
     lock: MachineLock
     progress: Progress
     started_s: float
@@ -84,6 +102,7 @@ def run(spec: RunSpec, progress: Progress) -> Campaign:
     """
     started_s = time.monotonic()
     set_affinity(spec.affinity)
+    served = connect(spec.external) if spec.external else None  # before minutes are spent
     device = resolve(spec.device)
     target = open_target(device.backend)
     with MachineLock() as lock, target.errors():
@@ -95,6 +114,7 @@ def run(spec: RunSpec, progress: Progress) -> Campaign:
             target=target,
             selection=meters.select(device),
             threads=spec.threads or usable_cores(),
+            served=served,
             lock=lock,
             progress=progress,
             started_s=started_s,
@@ -125,7 +145,7 @@ def _announce(campaign: Campaign) -> None:
         note(f"energy: unmeasured ({campaign.selection.reason})")
     else:
         note(f"energy: {campaign.selection.primary.meter} {campaign.selection.primary.domain}")
-    for reason in unverified_reasons(campaign.spec.track, str(campaign.spec.transform)):
+    for reason in unverified_reasons(campaign.spec.track, campaign.spec.declared_transform):
         note(f"{campaign.spec.transform} will be measured and filed as invalid: {reason}")
     if campaign.lock.other_runs_seen:
         note("another EdgeBench run is on this machine; both records say so")
@@ -159,17 +179,33 @@ def _run_workload(campaign: Campaign, name: str) -> None:
         for scenario in campaign.spec.scenarios:
             campaign.skip(name, scenario, shortage)
         return
-    prepared = prepare(name, campaign.spec.transform, campaign.progress)
+    transform = campaign.spec.transform if campaign.served is None else None
+    prepared = prepare(name, transform, campaign.progress)
+    external = _open_external(campaign, prepared)
     engines: WorkloadEngines | None = None
-    for scenario, draft in _pending(campaign, prepared):
+    for scenario, draft in _pending(campaign, prepared, external):
         if engines is None:
             with campaign.progress.stage(f"{name}: packing and probing") as update:
                 engines = campaign.target.engines(prepared, campaign.spec.kernels)
                 update(1, 1)
-        _run_scenario(campaign, prepared, engines, scenario, draft)
+        _run_scenario(campaign, prepared, Kernels(engines, external), scenario, draft)
 
 
-def _pending(campaign: Campaign, prepared: PreparedWorkload) -> Iterator[tuple[Scenario, Record]]:
+def _open_external(campaign: Campaign, prepared: PreparedWorkload) -> External | None:
+    request = campaign.spec.external
+    if campaign.served is None or request is None:
+        return None
+    name = prepared.workload.name
+    with campaign.progress.stage(f"{name}: asking {request.address.shown}") as update:
+        external = open_external(campaign.served, prepared, request.concurrency)
+        update(1, 1)
+    campaign.progress.note(f"external engine: {executed_path(external.described())}")
+    return external
+
+
+def _pending(
+    campaign: Campaign, prepared: PreparedWorkload, external: External | None
+) -> Iterator[tuple[Scenario, Record]]:
     """Yield the scenarios to measure; a resumed run takes over what it had finished."""
     for scenario in campaign.spec.scenarios:
         given = Circumstances(
@@ -180,6 +216,7 @@ def _pending(campaign: Campaign, prepared: PreparedWorkload) -> Iterator[tuple[S
             cache_bytes=campaign.target.cache_bytes(campaign.system),
             kernel_tuning=campaign.kernel_tuning,
             other_runs_seen=campaign.lock.other_runs_seen,
+            external=external.described() if external else None,
         )
         draft = draft_record(campaign.spec, scenario, prepared.identity, given)
         existing = existing_record(campaign.spec, draft, prepared.ledger)
@@ -194,7 +231,7 @@ def _pending(campaign: Campaign, prepared: PreparedWorkload) -> Iterator[tuple[S
 def _run_scenario(
     campaign: Campaign,
     prepared: PreparedWorkload,
-    engines: WorkloadEngines,
+    engines: Kernels,
     scenario: Scenario,
     draft: Record,
 ) -> None:
@@ -216,12 +253,12 @@ def _run_scenario(
     job = ScenarioJob(
         prepared=prepared,
         engines=kernels,
-        model=engines.model,
+        model=engines.own.model,
         counts=counts,
         min_block_s=profile.min_block_s,
         target=campaign.target,
         selection=campaign.selection,
-        transform=str(spec.transform),
+        transform=spec.declared_transform,
         threads=campaign.threads,
         per_query_ns=per_query_ns,
     )

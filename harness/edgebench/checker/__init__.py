@@ -11,6 +11,7 @@ from edgebench.checker import (
     accuracy,
     derivation,
     duration,
+    external,
     folded,
     power,
     provenance,
@@ -83,6 +84,7 @@ CHECKS: tuple[Check, ...] = (
     Check(rules=("W-06",), run=provenance.check_chain),
     Check(rules=("W-06",), run=folded.check_folded),
     Check(rules=("W-03", "W-04", "W-05", "W-06", "W-09"), run=weights.check_weights),
+    Check(rules=("W-10", "W-11"), run=external.check_external),
     # The record's own verdict.
     Check(rules=("S-07",), run=derivation.check_verdict),
 )
