@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -77,6 +78,8 @@ class Campaign:
     kernel_tuning: KernelTuning | None = None
     served: Served | None = None
     """The server to measure, and that answered; None for our own engine."""
+    at_end: ExitStack
+    """Closes what a workload opened."""
     lock: MachineLock
     progress: Progress
     started_s: float
@@ -105,7 +108,7 @@ def run(spec: RunSpec, progress: Progress) -> Campaign:
     served = connect(spec.external) if spec.external else None  # before minutes are spent
     device = resolve(spec.device)
     target = open_target(device.backend)
-    with MachineLock() as lock, target.errors():
+    with MachineLock() as lock, target.errors(), ExitStack() as at_end:
         campaign = Campaign(
             spec=spec,
             run_id=(resumable_run_id(spec) if spec.resume else None) or new_run_id(),
@@ -115,6 +118,7 @@ def run(spec: RunSpec, progress: Progress) -> Campaign:
             selection=meters.select(device),
             threads=spec.threads or usable_cores(),
             served=served,
+            at_end=at_end,
             lock=lock,
             progress=progress,
             started_s=started_s,
@@ -199,6 +203,7 @@ def _open_external(campaign: Campaign, prepared: PreparedWorkload) -> External |
     with campaign.progress.stage(f"{name}: asking {request.address.shown}") as update:
         external = open_external(campaign.served, prepared, request.concurrency)
         update(1, 1)
+    campaign.at_end.callback(external.close)
     campaign.progress.note(f"external engine: {executed_path(external.described())}")
     return external
 

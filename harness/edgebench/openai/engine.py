@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
@@ -53,6 +53,13 @@ class External:
     door: Door
     task: Task
     concurrency: int
+    suts: list[OpenAiSut] = field(default_factory=list, repr=False)
+    """Those that were made of it."""
+
+    def close(self) -> None:
+        """Hang up everywhere."""
+        for sut in self.suts:
+            sut.close()
 
     def described(self) -> ExternalServer:
         """Say for the record what was measured, as far as the server says it."""
@@ -70,16 +77,17 @@ class External:
     def for_scenario(self, scenario: Scenario) -> ExternalEngine:
         """Return the server as it is asked in a scenario."""
         in_flight = 1 if scenario == "single-stream" else self.concurrency
-        path = executed_path(self.described())
         is_here = self.served.address.is_loopback
+        sut = OpenAiSut(
+            name=f"the server at {self.served.address.shown}",
+            door=self.door,
+            task=self.task,
+            concurrency=in_flight,
+        )
+        self.suts.append(sut)
         return ExternalEngine(
-            sut=OpenAiSut(
-                name=f"the server at {self.served.address.shown}",
-                door=self.door,
-                task=self.task,
-                concurrency=in_flight,
-            ),
-            executed_path=path,
+            sut=sut,
+            executed_path=executed_path(self.described()),
             batch_size=in_flight,
             energy_reason=None if is_here else "external engine: on another machine",
         )
