@@ -32,7 +32,7 @@ $(VENV)/.installed-test: $(NATIVE)
 	@touch $@ $(VENV)/.installed
 
 $(VENV)/.installed-all: $(NATIVE)
-	scripts/install.sh $(VENV) test,loadgen,dev$(CUDA_DEV)
+	scripts/install.sh $(VENV) test,loadgen,dev,servers$(CUDA_DEV)
 	@touch $@ $(VENV)/.installed $(VENV)/.installed-test
 
 bench: $(VENV)/.installed  ## measure this machine, and make the leaderboard page of it
