@@ -53,6 +53,11 @@ def main() -> None:
 )
 @click.option("--context", type=int, metavar="TOKENS", help="With llm: of a window; default: 2048.")
 @click.option("--stride", type=int, metavar="TOKENS", help="With llm: default: the context.")
+@click.option(
+    "--calibration",
+    type=click.Path(path_type=Path),
+    help="With llm: a text for awq, gptq and smoothquant to learn from.",
+)
 @click.option("--device", default="auto", show_default=True, help="See `bench list devices`.")
 @click.option(
     "--workload", default="assistant,assistant@300m", show_default=True, help="Names with commas."
@@ -148,13 +153,18 @@ def import_(source: str, out: Path, quiet: bool) -> None:
 @click.option("--to", required=True, metavar="FORMAT", help="compressed-tensors, awq-gemm, ...")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="A new folder.")
 @click.option("--transform", help="How to quantize a SOURCE that is not; default: symmetric.")
+@click.option(
+    "--calibration",
+    type=click.Path(path_type=Path),
+    help="A text for a transform that learns from one.",
+)
 @click.option("--quiet", is_flag=True, help="No progress on stderr.")
-def export(source: str, to: str, out: Path, transform: str | None, quiet: bool) -> None:
+def export(source: str, to: str, out: Path, quiet: bool, **how: Any) -> None:
     """Write a checkpoint, SOURCE, in a 4-bit format that other tools load."""
-    from edgebench.command_checkpoint import convert
+    from edgebench.command_checkpoint import Quantizing, convert
     from edgebench.progress import choose_progress
 
-    click.echo(convert(source, to, out, transform=transform, progress=choose_progress(quiet)))
+    click.echo(convert(source, to, out, progress=choose_progress(quiet), how=Quantizing(**how)))
 
 
 @main.command()

@@ -170,4 +170,5 @@ def _own_model_words(spec: RunSpec) -> list[str]:
         f"--text {shlex.quote(request.text.name)}",
         f"--context {request.context}",
         f"--stride {request.stride}",
+        *(f"--calibration {shlex.quote(path.name)}" for path in (request.calibration,) if path),
     ]

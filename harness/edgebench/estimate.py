@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
+from edgebench.errors import RunFailed
 from edgebench.job import AnyEngine, sut_of
 from edgebench.loadgen import run_offline, run_single_stream
 from edgebench.prepare import PreparedWorkload
 from edgebench.profiles import Counts
 from edgebench.record import Kernel, Scenario
 from edgebench.system import SystemDescription
+from edgebench.transform import TransformChain
+from edgebench.transform.calibration import DEFAULT_SAMPLES, CalibrationSet
+from edgebench.transform.footprint import footprint
 from edgebench.units import NS_PER_S, format_bytes
+
+if TYPE_CHECKING:
+    from edgebench_kernels.engine import LlamaConfig
 
 PROBE_QUERIES = 4  # the first two warm up
 PROBE_SAMPLES = 16  # of an offline probe: a small batch is slower per sample, so it errs high
@@ -50,8 +58,38 @@ def scenario_s(
 
 def memory_shortage(weights_bytes: int, system: SystemDescription) -> str | None:
     """Say why a model of so many fp16 bytes does not fit into the free memory, else None."""
+    return shortage_of(int(weights_bytes * MEMORY_PER_WEIGHT_BYTE), system)
+
+
+def shortage_of(needed: int, system: SystemDescription) -> str | None:
+    """Say why so many bytes do not fit into the free memory, else None."""
     available = system.memory.available_bytes
-    needed = int(weights_bytes * MEMORY_PER_WEIGHT_BYTE)
     if available is None or available >= needed:
         return None
     return f"it needs about {format_bytes(needed)} of memory and {format_bytes(available)} are free"
+
+
+def require_quantizing_memory(
+    name: str,
+    config: LlamaConfig,
+    transform: TransformChain,
+    calibration: CalibrationSet | None,
+    system: SystemDescription,
+) -> None:
+    """Raise RunFailed, saying what takes how much, where a model is too large to quantize here."""
+    needed = footprint(config, transform.names, _tokens(transform, calibration))
+    shortage = shortage_of(needed.total_bytes, system)
+    if shortage is not None:
+        raise RunFailed(
+            f"[transform] {transform} of {name} was not started: {shortage} ({needed}); take "
+            "fewer samples, or a machine with more memory"
+        )
+
+
+def _tokens(transform: TransformChain, calibration: CalibrationSet | None) -> int:
+    """How many calibration tokens a chain takes."""
+    if calibration is None:
+        return 0
+    given = [step.parameters.get("samples") for step in transform.steps]
+    samples = next((int(count) for count in given if count is not None), DEFAULT_SAMPLES)
+    return sum(map(len, calibration.sequences[:samples]))

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edgebench.errors import RuleViolation
-from edgebench.rule_table import Severity
-from edgebench.rules import RULES
+from edgebench.rules import RULES, Severity
 
 SHOWN_CHARACTERS = 300
 

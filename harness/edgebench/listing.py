@@ -51,7 +51,16 @@ def _transforms() -> Table:
 def _rules() -> Table:
     from edgebench.rules import RULES
 
-    return [{"id": rule_id, "title": rule.title} for rule_id, rule in RULES.items()]
+    return [
+        {
+            "id": rule.id,
+            "title": rule.title,
+            "applies to": f"{rule.applies_to}",
+            "severity": rule.severity,
+            "source": rule.source,
+        }
+        for rule in RULES.values()
+    ]
 
 
 LISTS: Mapping[str, Callable[[], Table]] = {
@@ -79,18 +88,8 @@ def list_text(what: str, form: str) -> str:
 
 def explain_text(rule_id: str) -> str:
     """Return everything the rulebook says of one rule."""
-    from edgebench.rules import RULES
+    from edgebench.rules import facts, find_rule
 
-    if rule_id not in RULES:
-        raise unknown_name("explain", "rule", rule_id, RULES)
-    rule = RULES[rule_id]
-    return "\n".join(
-        (
-            f"{rule.id}: {rule.title}",
-            "",
-            rule.text,
-            f"Why: {rule.why}",
-            f"Source: {rule.source}",
-            f"What to do: {rule.what_to_do}",
-        )
-    )
+    rule = find_rule(rule_id)
+    lines = [f"{name}: {text}" for name, text in facts(rule)]
+    return "\n".join((f"{rule.id}: {rule.title}", "", rule.text, *lines))

@@ -18,6 +18,7 @@ from edgebench.progress import Progress
 from edgebench.record import Ledger, WorkloadIdentity
 from edgebench.transform import TransformChain, apply_transform
 from edgebench.transform.calibration import CalibrationSet
+from edgebench.transform.kept import quantized_once
 from edgebench.transform.quantized import QuantizedModel, folded_hashes, open_reference
 from edgebench_kernels.formats import Int4Tensor, tensor_sha256
 from edgebench_workloads.assistant.tokenizer import EOS as EOS_ID
@@ -82,7 +83,12 @@ def prepare(name: str, transform: TransformChain | None, progress: Progress) -> 
     quantized = QuantizedModel(tensors={}, steps=())
     if transform is not None:
         with progress.stage(f"{name}: {transform}") as update:
-            quantized = apply_transform(transform, reference, update, calibration=calibration)
+            quantized = quantized_once(
+                transform,
+                reference,
+                calibration,
+                lambda: apply_transform(transform, reference, update, calibration=calibration),
+            )
     tokenizer, prompts, calls = encode_pairs(directory, pairs)
     return PreparedWorkload(
         workload=workload,

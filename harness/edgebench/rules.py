@@ -1,12 +1,10 @@
-"""The one rulebook: what a result must satisfy; the checker, the docs and the pages read it here.
+"""The door to the rulebook: what a result must satisfy; checker, docs and pages read it here.
 
-The numbers stand in `profiles.py`, each with its source, and the rules in `rule_table.py`;
+The numbers stand in `profiles.py`, each with its source, and the rules in `rulebook/`;
 `docs/rules.md` is written by `python -m edgebench.rules > docs/rules.md`.
 """
 
 from __future__ import annotations
-
-from collections.abc import Mapping
 
 from edgebench.errors import unknown_name
 from edgebench.profiles import (
@@ -17,36 +15,38 @@ from edgebench.profiles import (
     is_widened,
     size_class,
 )
-from edgebench.rule_table import RULE_TABLE, Rule, Severity
+from edgebench.rulebook import FAMILIES, RULES, AppliesTo, Rule, Severity
 
 __all__ = [
     "FAMILIES",
     "PROFILES",
     "RULES",
+    "AppliesTo",
     "Counts",
     "ProfileRules",
     "Rule",
     "Severity",
     "accuracy_targets",
+    "facts",
     "find_rule",
     "is_widened",
+    "profile_table",
     "rules_markdown",
     "size_class",
 ]
 
 REGENERATE = "python -m edgebench.rules > docs/rules.md"
 
-FAMILIES: Mapping[str, str] = {
-    "S": "Structure: the bundle is what it says it is",
-    "N": "Numbers: every published number follows from the raw rows",
-    "D": "Duration and schedule: enough was measured, in the agreed order",
-    "Q": "Quality: the answers are right, and are the same answers",
-    "W": "Weights: where they come from and what was done to them",
-    "R": "Roofline: no kernel beats the machine",
-    "P": "Power: energy is measured or absent",
-}
-
-RULES: Mapping[str, Rule] = {rule.id: rule for rule in RULE_TABLE}
+PROFILE_COLUMNS = (
+    "profile",
+    "size",
+    "scenario",
+    "queries or rounds",
+    "samples a round",
+    "seconds per kernel",
+    "scored on",
+    "stamps",
+)
 
 
 def find_rule(rule_id: str) -> Rule:
@@ -56,21 +56,29 @@ def find_rule(rule_id: str) -> Rule:
     return RULES[rule_id.upper()]
 
 
-def _profile_rows() -> list[str]:
-    rows = [
-        "| profile | size | scenario | queries or rounds | samples a round | seconds per kernel "
-        "| scored on | stamps |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+def profile_table() -> list[tuple[str, ...]]:
+    """What each profile demands, under PROFILE_COLUMNS."""
+    rows = []
     for profile in PROFILES.values():
         for (size, scenario), counts in profile.counts_by_case.items():
             each = counts.samples_per_round or ("all" if scenario == "offline" else 1)
-            rows.append(
-                f"| {profile.name} | {size} | {scenario} | {counts.min_queries} | {each} "
-                f"| {counts.min_duration_s:g} | {counts.scored_on} "
-                f"| {', '.join(profile.stamps) or '-'} |"
-            )
+            cells = (
+                profile.name, size, scenario, counts.min_queries, each,
+                f"{counts.min_duration_s:g}", counts.scored_on, ", ".join(profile.stamps) or "-",
+            )  # fmt: skip
+            rows.append(tuple(map(str, cells)))
     return rows
+
+
+def facts(rule: Rule) -> list[tuple[str, str]]:
+    """What else there is to say of a rule, under the names that every page and command uses."""
+    return [
+        ("Why", rule.why),
+        ("Source", rule.source),
+        ("Applies to", f"{rule.applies_to}"),
+        ("Checked by", ", ".join(rule.checks)),
+        (f"When broken ({rule.severity})", f"{rule.what_to_do}."),
+    ]
 
 
 def rules_markdown() -> str:
@@ -78,13 +86,14 @@ def rules_markdown() -> str:
     lines = ["# The rulebook", "", f"<!-- written by: {REGENERATE} -->", ""]
     lines += ["`bench check BUNDLE` applies these rules; `bench explain RULE` prints one. An error"]
     lines += ["refuses the bundle with exit code 5; a warning is shown beside the result.", ""]
-    lines += ["## Profiles", "", *_profile_rows()]
-    for letter, family in FAMILIES.items():
-        lines += ["", f"## {family}"]
-        for rule in (rule for rule in RULE_TABLE if rule.id[0] == letter):
+    lines += ["## Profiles", "", "| " + " | ".join(PROFILE_COLUMNS) + " |"]
+    lines += ["|" + "---|" * len(PROFILE_COLUMNS)]
+    lines += ["| " + " | ".join(row) + " |" for row in profile_table()]
+    for title, rules in FAMILIES.values():
+        lines += ["", f"## {title}"]
+        for rule in rules:
             lines += ["", f"### {rule.id} {rule.title}", "", rule.text, ""]
-            lines += [f"- Why: {rule.why}", f"- Source: {rule.source}"]
-            lines += [f"- When broken ({rule.severity}): {rule.what_to_do}."]
+            lines += [f"- {name}: {text}" for name, text in facts(rule)]
     return "\n".join(lines) + "\n"
 
 

@@ -12,7 +12,7 @@ from edgebench.errors import SpecError, unknown_name
 from edgebench.openai.address import Address, parse_url
 from edgebench.profiles import EXTERNAL_TRANSFORM
 from edgebench.record import Kernel, Profile, Scenario, Track
-from edgebench.transform import TransformChain, parse_transform
+from edgebench.transform import TransformChain, check_calibration, parse_transform
 from edgebench_workloads.catalog import WORKLOADS
 
 SCENARIO_ALIASES: Mapping[str, Scenario] = {
@@ -44,6 +44,8 @@ class ModelRequest:
     text: Path
     context: int
     stride: int
+    calibration: Path | None = None
+    """A text for transforms that learn from one."""
 
     @property
     def name(self) -> str:
@@ -142,6 +144,7 @@ class RunOptions:
     served_model: str | None = None
     concurrency: int | None = None
     allow_remote: bool = False
+    calibration: Path | None = None
 
 
 def parse_run(options: RunOptions) -> RunSpec:
@@ -184,6 +187,9 @@ def parse_run(options: RunOptions) -> RunSpec:
         external=external,
     )
     _check_track(spec)
+    if spec.own_model is not None:
+        is_given = spec.own_model.calibration is not None
+        check_calibration("run", spec.transform, is_given=is_given)
     return spec
 
 
@@ -194,6 +200,7 @@ def _own_model(workloads: tuple[str, ...], options: RunOptions) -> ModelRequest 
         "--text": options.text,
         "--context": options.context,
         "--stride": options.stride,
+        "--calibration": options.calibration,
     }
     if LLM not in workloads:
         typed = [name for name, value in given.items() if value is not None]
@@ -217,7 +224,13 @@ def _own_model(workloads: tuple[str, ...], options: RunOptions) -> ModelRequest 
             "[run] expected --context of 2 tokens or more and a --stride between 1 and it, "
             f"got {context} and {stride}"
         )
-    return ModelRequest(model=options.model, text=options.text, context=context, stride=stride)
+    return ModelRequest(
+        model=options.model,
+        text=options.text,
+        context=context,
+        stride=stride,
+        calibration=options.calibration,
+    )
 
 
 def _external(workloads: tuple[str, ...], options: RunOptions) -> ExternalRequest | None:

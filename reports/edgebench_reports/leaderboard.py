@@ -18,6 +18,7 @@ from edgebench_reports.details import describe_runs
 from edgebench_reports.entries import SCENARIOS, Entry, Submission, disclosures, rank_entries
 from edgebench_reports.render import render, script_json
 from edgebench_reports.roofline_chart import roofline
+from edgebench_reports.rulebook import shown_families
 from edgebench_reports.speed_chart import speed_accuracy
 from edgebench_reports.submissions import Lookup, Refused, collect
 from edgebench_reports.tables import Column, make_table
@@ -89,6 +90,7 @@ def leaderboard_html(submissions: Sequence[Submission], refused: Sequence[Refuse
             "columns": _columns(entries),
             "runs": describe_runs(entries),
             "disclosures": disclosures(entries),
+            "families": shown_families(),
             "refused": refused,
         },
     )

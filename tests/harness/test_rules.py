@@ -44,9 +44,13 @@ def test_a_rule_says_everything(rule: rules.Rule) -> None:
 
 
 def test_rule_ids_are_unique() -> None:
-    from edgebench.rule_table import RULE_TABLE
+    assert len(RULES) == sum(len(rules) for _, rules in FAMILIES.values())
 
-    assert len(RULES) == len(RULE_TABLE)
+
+def test_a_rule_stands_in_its_family() -> None:
+    for letter, (_, family) in FAMILIES.items():
+        assert [rule.id for rule in family] == sorted(rule.id for rule in family)
+        assert {rule.id[0] for rule in family} == {letter}
 
 
 def test_every_number_carries_its_source() -> None:

@@ -33,7 +33,7 @@ NEVER_TORCH = (
     "edgebench.meters",
     "edgebench.record",
     "edgebench.rows",
-    "edgebench.rule_table",
+    "edgebench.rulebook",
     "edgebench.rules",
     "edgebench.scenarios",
     "edgebench.spec",

@@ -4,90 +4,63 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 from edgebench.bundle import read_bundle
-from edgebench.checker import (
-    accuracy,
-    derivation,
-    duration,
-    external,
-    folded,
-    power,
-    provenance,
-    roofline,
-    schedule,
-    structure,
-    weights,
-)
 from edgebench.checker.known import Lookup, known_workload
 from edgebench.checker.subject import KnownWorkload, Subject
 from edgebench.errors import SpecError
 from edgebench.findings import BundleRefused, Finding, finding
+from edgebench.rules import RULES, Rule
 
-__all__ = [
-    "CHECKS",
-    "READING",
-    "Check",
-    "KnownWorkload",
-    "check",
-    "check_or_raise",
-    "known_workload",
-]
+__all__ = ["CHECKS", "Check", "KnownWorkload", "check", "check_or_raise", "known_workload"]
+
+PACKAGE = "edgebench"
+READING = "bundle_reader.read_bundle"
+"""Applies its rules while it reads, and refuses a bundle at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One check: the rules that it applies, and whether the others need it to hold first."""
+    """One function of the checker, with the rules that name it."""
 
-    rules: tuple[str, ...]
-    run: Callable[[Subject], Iterator[Finding]]
-    is_gate: bool = False
+    name: str
+    rules: tuple[Rule, ...]
+
+    @property
+    def is_gate(self) -> bool:
+        """Whether the other checks need it to hold first."""
+        return any(rule.is_gate for rule in self.rules)
+
+    def run(self, subject: Subject) -> Iterator[Finding]:
+        """Yield the findings of rules that apply to the subject."""
+        record = subject.bundle.record
+        if any(rule.applies_to.includes(record) for rule in self.rules):
+            for found in find_function(self.name)(subject):
+                if RULES[found.rule_id].applies_to.includes(record):
+                    yield found
 
 
-READING = ("S-01", "S-02", "S-03", "S-04", "S-05")
-"""The rules that reading a bundle applies; they refuse it at once."""
+def find_function(name: str) -> Callable[[Subject], Iterator[Finding]]:
+    """Return the function that a rule names, `module.function` below `edgebench.`."""
+    module, _, function = name.rpartition(".")
+    found: Callable[[Subject], Iterator[Finding]] = getattr(
+        import_module(f"{PACKAGE}.{module}"), function
+    )
+    return found
 
-CHECKS: tuple[Check, ...] = (
-    # The gates: without these rows mean nothing, and nothing can be derived from them.
-    Check(rules=("S-06",), run=structure.check_kernels, is_gate=True),
-    Check(rules=("D-07",), run=schedule.check_rows, is_gate=True),
-    Check(rules=("D-05",), run=schedule.check_times, is_gate=True),
-    Check(rules=("D-06",), run=schedule.check_pairs, is_gate=True),
-    Check(rules=("Q-08",), run=accuracy.check_outputs, is_gate=True),
-    # What was measured.
-    Check(rules=("S-02",), run=structure.check_system),
-    Check(rules=("D-01",), run=duration.check_duration),
-    Check(rules=("D-02", "N-03"), run=duration.check_counts),
-    Check(rules=("D-03",), run=duration.check_blocks),
-    Check(rules=("D-04",), run=duration.check_stamps),
-    Check(rules=("D-08",), run=schedule.check_seeds),
-    Check(rules=("D-09",), run=duration.check_alone),
-    # What was published.
-    Check(rules=("N-01", "N-02", "Q-01", "Q-06", "R-02"), run=derivation.check_numbers),
-    Check(rules=("P-01",), run=power.check_energy),
-    Check(rules=("P-02",), run=power.check_absence),
-    Check(rules=("R-01",), run=roofline.check_ceilings),
-    Check(rules=("R-03", "R-04"), run=roofline.check_places),
-    Check(rules=("R-05",), run=roofline.check_weight_bytes),
-    # What was answered.
-    Check(rules=("Q-02", "Q-04"), run=accuracy.check_gate),
-    Check(rules=("Q-03",), run=accuracy.check_reference),
-    Check(rules=("Q-05",), run=accuracy.check_same_outputs),
-    Check(rules=("Q-06",), run=accuracy.check_nll),
-    Check(rules=("Q-07",), run=accuracy.check_coverage),
-    # What ran.
-    Check(rules=("W-01", "W-03"), run=provenance.check_identity),
-    Check(rules=("W-02",), run=provenance.check_calibration),
-    Check(rules=("W-07", "W-08"), run=provenance.check_track),
-    Check(rules=("W-09",), run=provenance.check_verified),
-    Check(rules=("W-06",), run=provenance.check_chain),
-    Check(rules=("W-06",), run=folded.check_folded),
-    Check(rules=("W-03", "W-04", "W-05", "W-06", "W-09"), run=weights.check_weights),
-    Check(rules=("W-10", "W-11"), run=external.check_external),
-    # The record's own verdict.
-    Check(rules=("S-07",), run=derivation.check_verdict),
-)
+
+def _checks() -> tuple[Check, ...]:
+    named: dict[str, list[Rule]] = {}
+    for rule in RULES.values():
+        for name in rule.checks:
+            named.setdefault(name, []).append(rule)
+    return tuple(Check(name=name, rules=tuple(rules)) for name, rules in named.items())
+
+
+CHECKS = tuple(check for check in _checks() if check.name != READING)
+"""Every check once, in the order of the rulebook."""
 
 
 def check(

@@ -24,6 +24,7 @@ from edgebench_kernels.engine.weights import (
     load_reference,
     weights_from_tensors,
     with_norms,
+    with_tensors,
 )
 
 __all__ = [
@@ -52,4 +53,5 @@ __all__ = [
     "read_config",
     "weights_from_tensors",
     "with_norms",
+    "with_tensors",
 ]

@@ -1,0 +1,41 @@
+"""Numbers: every published number follows from the raw rows."""
+
+from __future__ import annotations
+
+from edgebench import profiles as p
+from edgebench.rulebook.rule import MLPERF, SINGLE_STREAM, Rule
+
+RULES = (
+    Rule(
+        id="N-01",
+        title="Latency and throughput follow from the samples",
+        text="Samples, queries, durations, percentiles (the p90 by early stopping at confidence "
+        f"{p.EARLY_STOPPING_CONFIDENCE}), TTFT, TPOT = (latency - TTFT) / (tokens - 1), samples/s "
+        "and output tokens/s are derived again from samples.jsonl and must be equal.",
+        why="No published number is taken on trust.",
+        source=f"{MLPERF}, scenarios and early stopping",
+        what_to_do="do not edit record.json; run again",
+        checks=("checker.derivation.check_numbers",),
+    ),
+    Rule(
+        id="N-02",
+        title="The speedup follows from the pairs",
+        text="Single-stream: median paired latency ratio; offline: median ratio of samples/s over "
+        "paired rounds; each with its 95 % interval; none for fp16.",
+        why="Only paired blocks of one run cancel the machine's drift.",
+        source="docs/design.md §6",
+        what_to_do="do not edit record.json; run again",
+        checks=("checker.derivation.check_numbers",),
+    ),
+    Rule(
+        id="N-03",
+        title="A p90 needs enough queries",
+        text=f"Single-stream has at least {p.MIN_QUERIES_FOR_P90} queries, else its early-stopping "
+        "p90 does not exist.",
+        why="A percentile from fewer queries is a guess.",
+        source=f"{MLPERF}, early stopping",
+        what_to_do="run more queries",
+        applies_to=SINGLE_STREAM,
+        checks=("checker.duration.check_counts",),
+    ),
+)
