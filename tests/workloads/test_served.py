@@ -93,3 +93,22 @@ def test_gguf_holds_the_same_numbers(tmp_path: Path) -> None:
     assert not held
     tokens = reader.fields["tokenizer.ggml.tokens"]
     assert len(tokens.data) == config["vocab_size"]
+
+
+@pytest.mark.servers
+@pytest.mark.torch
+def test_transformers_reads_the_same_model_out_of_gguf(tmp_path: Path) -> None:
+    if importlib.util.find_spec("gguf") is None:
+        pytest.skip("gguf missing: pip install edgebench[servers]")
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    directory = find("assistant").reference_directory()
+    write_gguf(directory, tmp_path / "assistant.gguf")
+    own = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
+    other = AutoModelForCausalLM.from_pretrained(
+        tmp_path, gguf_file="assistant.gguf", dtype=torch.float32
+    )
+    ids = torch.tensor([[1, 90, 889, 10, 86, 267, 298, 579, 320, 749, 912, 3]])
+    with torch.no_grad():
+        torch.testing.assert_close(other(ids).logits, own(ids).logits, rtol=0, atol=0)
