@@ -33,6 +33,8 @@ class KernelEngine:
     batch_size: int
     arithmetic: Arithmetic | None
     warnings: tuple[str, ...] = ()
+    is_in_process: bool = True
+    """Whether this process's memory holds it."""
 
     @property
     def weight_bytes(self) -> int:

@@ -25,12 +25,13 @@ from edgebench.interleave import (
     finished_blocks,
     run_interleaved,
 )
-from edgebench.job import ScenarioJob, sut_of
+from edgebench.job import AnyEngine, ScenarioJob, sut_of
+from edgebench.openai.engine import ExternalEngine
 from edgebench.plans import accuracy_plan, performance_plan
 from edgebench.prepare import PreparedWorkload
 from edgebench.profiles import MIN_CEILING_REPEATS
 from edgebench.progress import Progress
-from edgebench.record import CeilingRow, Kernel, KernelResult, Record, SampleRow
+from edgebench.record import CeilingRow, Energy, Kernel, KernelResult, Record, SampleRow
 from edgebench.target import Target
 from edgebench.units import NS_PER_S
 
@@ -168,6 +169,8 @@ def _score_likelihood(
 ) -> None:
     wanted = job.counts.nll_samples or len(job.prepared.pairs)
     for kernel, engine in job.engines.items():
+        if isinstance(engine, ExternalEngine):
+            continue  # a server shows text alone
         if sum(row.kernel == kernel for row in writer.nll) >= wanted:
             continue
         with progress.stage(f"{label} likelihood {kernel}") as update:
@@ -189,6 +192,19 @@ def answer_key(prepared: PreparedWorkload) -> AnswerKey:
         eos_id=prepared.eos_id,
         expected=[pair.call for pair in prepared.pairs],
         is_correct=prepared.workload.is_correct,
+    )
+
+
+def _energy(job: ScenarioJob, writer: BundleWriter, engine: AnyEngine) -> Energy:
+    """Integrate what the machine's meter saw; it does not see a server on another machine."""
+    unseen = engine.energy_reason if isinstance(engine, ExternalEngine) else None
+    source = None if unseen else job.selection.primary
+    return meters.integrate(
+        writer.power_path,
+        block_windows(writer.samples, engine.kernel),
+        meter=source.meter if source else None,
+        domain=source.domain if source else None,
+        reason=unseen or job.selection.reason,
     )
 
 
@@ -216,15 +232,9 @@ def _derive(
             transform="none" if kernel == "fp16" else job.transform,
             batch_size=engine.batch_size,
             weight_bytes=engine.weight_bytes,
-            peak_memory_bytes=observed.peak_bytes.get(kernel),
+            peak_memory_bytes=observed.peak_bytes.get(kernel) if engine.is_in_process else None,
             arithmetic=engine.arithmetic,
-            energy=meters.integrate(
-                writer.power_path,
-                block_windows(writer.samples, kernel),
-                meter=job.selection.primary.meter if job.selection.primary else None,
-                domain=job.selection.primary.domain if job.selection.primary else None,
-                reason=job.selection.reason,
-            ),
+            energy=_energy(job, writer, engine),
             warnings=(
                 *engine.warnings,
                 *(f"meter {name} failed: {why}" for name, why in meter_failures),

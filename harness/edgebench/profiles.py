@@ -31,6 +31,12 @@ OFFICIAL_DURATION_S = 600.0  # MLPerf inference_rules.adoc: every scenario runs 
 OFFICIAL_QUERIES = 1024  # MLPerf submission checker v6.1 constants.py, min-queries: SingleStream
 DURATION_STAMP = "NON-COMPLIANT-DURATION"  # docs/design.md §6; shorter than OFFICIAL_DURATION_S
 
+# Any engine.
+CANDIDATES: tuple[Kernel, ...] = ("int4", "external")  # ours: one of them beside the fp16 of a run
+EXTERNAL: Kernel = "external"  # ours: an engine behind HTTP, whose weights nobody here can check
+EXTERNAL_STAMP = "EXTERNAL-ENGINE"  # ours: such a bundle is never ranked with verified ones
+EXTERNAL_TRANSFORM = "unknown"  # ours: nothing is declared that no rule could verify
+
 # Quality.
 ACCURACY_TARGET = 0.99  # MLPerf inference_rules.adoc: 99 % of the reference
 HIGH_ACCURACY_TARGET = 0.999  # MLPerf inference_rules.adoc: the 99.9 % variants
@@ -92,6 +98,11 @@ class ProfileRules:
     def counts(self, workload: str, scenario: Scenario) -> Counts:
         """Return what this profile demands of one workload in one scenario."""
         return self.counts_by_case[size_class(workload), scenario]
+
+
+def stamps_of(profile: ProfileName, *, is_external: bool) -> tuple[str, ...]:
+    """Return the stamps that a bundle must carry: its profile's, and an external engine's."""
+    return PROFILES[profile].stamps + ((EXTERNAL_STAMP,) if is_external else ())
 
 
 def size_class(workload: str) -> SizeClass:

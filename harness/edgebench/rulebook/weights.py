@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edgebench import profiles as p
-from edgebench.rulebook.rule import CLOSED, MLPERF, OPEN, Rule
+from edgebench.rulebook.rule import CLOSED_OWN, MLPERF, OPEN, OWN, Rule
 
 RULES = (
     Rule(
@@ -33,7 +33,7 @@ RULES = (
         why="A smaller network is another entry: the open track's.",
         source=f"{MLPERF}, closed division: model equivalent to the reference",
         what_to_do="submit to the open track",
-        applies_to=CLOSED,
+        applies_to=CLOSED_OWN,
         checks=(
             "checker.provenance.check_identity",
             "checker.weights.check_weights",
@@ -48,7 +48,7 @@ RULES = (
         why="Retraining and pruning break this; rounding cannot.",
         source="ours: honest round-to-nearest passes with 100.000 % of codes",
         what_to_do="submit retrained or pruned weights to the open track",
-        applies_to=CLOSED,
+        applies_to=CLOSED_OWN,
         checks=("checker.weights.check_weights",),
     ),
     Rule(
@@ -59,6 +59,7 @@ RULES = (
         why="A huge step makes half a step say nothing.",
         source="ours: grids that contain zero",
         what_to_do="quantize again",
+        applies_to=OWN,
         checks=("checker.weights.check_weights",),
     ),
     Rule(
@@ -70,6 +71,7 @@ RULES = (
         why="What is checked must be what ran.",
         source="docs/design.md §5",
         what_to_do="submit the tensors that ran",
+        applies_to=OWN,
         checks=(
             "checker.provenance.check_chain",
             "checker.folded.check_folded",
@@ -105,7 +107,7 @@ RULES = (
         why="A name in a ledger proves nothing about the weights.",
         source="docs/design.md §5",
         what_to_do="compare it on your own machine; to be ranked, use rtn",
-        applies_to=CLOSED,
+        applies_to=CLOSED_OWN,
         checks=(
             "checker.provenance.check_verified",
             "checker.weights.check_weights",

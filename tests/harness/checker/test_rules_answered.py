@@ -18,6 +18,7 @@ from tests.harness.checker.edits import (
     assert_found,
     case_id,
     edit_result,
+    make_external,
     rows,
 )
 
@@ -179,6 +180,12 @@ def unverified(maker: Maker) -> None:
     maker.result("int4").update(valid=False, invalid_reasons=["W-09: no rule verifies gptq yet"])
 
 
+def external_with_weights(maker: Maker) -> None:
+    """An external engine that names its quantizer, which nobody could check."""
+    make_external(maker)
+    maker.result("external")["transform"] = "rtn"
+
+
 CASES: tuple[Case, ...] = (
     ("Q-01", edit_result("int4", accuracy=0.5), {"Q-01", "S-07"}),
     ("Q-01", edit_result("int4", accuracy_passed=None), {"Q-01", "S-07"}),
@@ -220,6 +227,8 @@ CASES: tuple[Case, ...] = (
     ("W-07", edit_result("int4", transform="rtn:group=32"), {"W-07", "S-07"}),
     ("W-09", unverified, {"W-09"}),
     ("W-08", open_track, {"W-08", "S-07"}),
+    ("E-01", external_with_weights, {"E-01", "E-02", "S-07"}),
+    ("E-02", make_external, {"E-02"}),
 )  # fmt: skip
 
 
