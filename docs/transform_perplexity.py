@@ -38,16 +38,9 @@ from edgebench.transform.calibrated import (
 from edgebench.transform.fold import Choice, GroupView
 from edgebench.transform.gptq import Gptq
 from edgebench.transform.grid import Grid, GridForm
-from edgebench.transform.llama_layer import (
-    HEAD_GROUP,
-    SCALE_GROUPS,
-    Layer,
-    Prompts,
-    ScaleGroup,
-    rms_norm,
-    walk,
-)
+from edgebench.transform.llama_layer import Layer, Prompts, rms_norm, walk
 from edgebench.transform.quantized import ReferenceLinears, open_reference
+from edgebench.transform.scale_groups import HEAD_GROUP, SCALE_GROUPS, ScaleGroup
 from edgebench.transform.smoothquant import SmoothQuant, int8_blocks
 from edgebench_kernels.engine import build_int4, load_reference, with_norms
 from edgebench_kernels.engine.arithmetic import Int4Path

@@ -131,8 +131,10 @@ def explain(rule: str) -> None:
 def check(bundle: Path, tensors: Path | None, form: str) -> None:
     """Check a BUNDLE against the rules, deriving every published number again."""
     from edgebench.checker.report import check_command
+    from edgebench.progress import choose_progress
 
-    text, exit_code = check_command(bundle, tensors=tensors, form=form)
+    progress = choose_progress()
+    text, exit_code = check_command(bundle, tensors=tensors, form=form, progress=progress)
     click.echo(text)
     sys.exit(exit_code)
 

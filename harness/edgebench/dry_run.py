@@ -15,7 +15,7 @@ from pathlib import Path
 
 from edgebench import meters
 from edgebench.devices import ResolvedDevice, resolve
-from edgebench.errors import EXIT_OK, RuleViolation, RunFailed, StorageError
+from edgebench.errors import EXIT_OK, RunFailed, StorageError
 from edgebench.forecast import Forecast, plan_scenarios
 from edgebench.lineup import Lineup, ask_server
 from edgebench.openai.discovery import Served
@@ -30,7 +30,6 @@ from edgebench.system import SystemDescription, describe_system, usable_cores
 from edgebench.target import Target, open_target
 from edgebench.transform import WITHOUT_DATA, TransformChain, parse_transform
 from edgebench.units import format_bytes
-from edgebench.verdict import unverified_reasons
 from edgebench_workloads.catalog import WORKLOADS
 from edgebench_workloads.errors import WorkloadError
 
@@ -76,7 +75,6 @@ class RunPlan:
     system: SystemDescription
     threads: int
     selection: meters.MeterSelection
-    invalid_reasons: tuple[str, ...]
     workloads: tuple[WorkloadPlan, ...]
 
     @property
@@ -98,11 +96,11 @@ class RunPlan:
 
     @property
     def exit_code(self) -> int:
-        """What the run would end with, as far as can be foreseen: 4 nothing to do, 5 invalid."""
+        """What the run would end with, as far as can be foreseen: 4 where nothing would be done."""
         runs = [run for workload in self.workloads for run in workload.scenarios]
         if all(run.obstacle is not None for run in runs):
             return RunFailed.exit_code
-        return RuleViolation.exit_code if self.invalid_reasons else EXIT_OK
+        return EXIT_OK
 
 
 @dataclass(slots=True)
@@ -162,7 +160,6 @@ def plan_run(spec: RunSpec, progress: Progress) -> RunPlan:
         system=system,
         threads=threads,
         selection=meters.select(device),
-        invalid_reasons=tuple(unverified_reasons(spec.track, spec.declared_transform)),
         workloads=tuple(workloads),
     )
 

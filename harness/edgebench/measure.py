@@ -31,8 +31,17 @@ from edgebench.plans import accuracy_plan, performance_plan
 from edgebench.prepare import PreparedWorkload
 from edgebench.profiles import MIN_CEILING_REPEATS
 from edgebench.progress import Progress
-from edgebench.record import CeilingRow, Energy, Kernel, KernelResult, Record, SampleRow
+from edgebench.record import (
+    CeilingRow,
+    Energy,
+    Kernel,
+    KernelResult,
+    Record,
+    SampleRow,
+    TimedWeights,
+)
 from edgebench.target import Target
+from edgebench.timed_weights import WeightsBefore
 from edgebench.units import NS_PER_S
 
 NLL_BATCH = 64
@@ -43,6 +52,7 @@ class _Observed:
     """What the hooks saw around the blocks."""
 
     peak_bytes: dict[Kernel, int] = field(default_factory=dict)
+    weights: dict[Kernel, TimedWeights] = field(default_factory=dict)
 
 
 def measure_scenario(job: ScenarioJob, writer: BundleWriter, progress: Progress) -> Record:
@@ -53,8 +63,14 @@ def measure_scenario(job: ScenarioJob, writer: BundleWriter, progress: Progress)
     record = writer.record
     label = f"{record.workload.name} {record.scenario}"
     observed = _Observed()
+    before = {
+        kernel: WeightsBefore.of(engine.packed, job.prepared.quantized)
+        for kernel, engine in job.engines.items()
+        if engine.packed
+    }
     with meters.PowerLog(job.selection.working, writer.power_path) as power:
         _run_plan(job, writer, performance_plan, observed, progress, label)
+    observed.weights = {kernel: weights.after() for kernel, weights in before.items()}
     if job.counts.scored_on == "scored-set":
         _run_plan(job, writer, accuracy_plan, _Observed(), progress, f"{label} accuracy")
     _score_likelihood(job, writer, progress, label)
@@ -234,6 +250,7 @@ def _derive(
             weight_bytes=engine.weight_bytes,
             peak_memory_bytes=observed.peak_bytes.get(kernel) if engine.is_in_process else None,
             arithmetic=engine.arithmetic,
+            timed_weights=observed.weights.get(kernel),
             energy=_energy(job, writer, engine),
             warnings=(
                 *engine.warnings,

@@ -50,10 +50,13 @@ OUTPUT_MISMATCH_LIMIT = 0.01  # ours: outputs that may differ between modes by r
 
 # Weights.
 NEAREST_CODE_SLACK_STEPS = 0.02  # ours: room for ties of the fp16 scale
+MIN_REPLAYED_SHARE = 0.995  # ours: GPTQ's sums differ by precision and order; docs/provenance.md
+MAX_REPLAYED_ZEROS = 0.001  # ours: of the codes that may miss, those that stand for zero
+SCALE_TOLERANCE = 1e-3  # ours, relative: float32 activations of two BLAS libraries
+MAX_DESCRIPTION_SHARE = 0.01  # inference_rules.adoc: "much much smaller"; 1 % is ours
+DESCRIPTION_FLOOR_BYTES = 8192  # ours: a recipe of some lines beside a model of some kilobytes
 MAX_CODE = 15  # docs/design.md §7: unsigned 4 bits
-VERIFIED_TRANSFORMS = frozenset({"rtn"})  # rule W-04 holds for their honest results
-UNVERIFIED_TRANSFORMS = frozenset({"awq", "gptq", "smoothquant"})  # ours: no rule tells them apart
-CLOSED_TRANSFORMS = VERIFIED_TRANSFORMS | UNVERIFIED_TRANSFORMS  # post-training quantizers
+CLOSED_TRANSFORMS = frozenset({"rtn", "awq", "gptq", "smoothquant"})  # post-training quantizers
 CLOSED_BITS = 4  # the kernel is called int4
 TENSORS_IN_BUNDLE_BYTES = 16 << 20  # docs/design.md §5: up to 16 MB of tensors are in the bundle
 

@@ -100,6 +100,15 @@ class RooflinePlace(StrictModel):
     reason: Text | None = Field(default=None, description="why a percentage is None")
 
 
+class TimedWeights(StrictModel):
+    """The INT4 weights of the engine that was timed."""
+
+    model_sha256: Sha256 = Field(description="of the tensors that it packed, as the ledger has it")
+    before_sha256: Sha256 = Field(description="of its packed bytes before the first timed block")
+    after_sha256: Sha256 = Field(description="of its packed bytes after the last timed block")
+    packed_bytes: Count = Field(description="codes, scales, zero points and padding")
+
+
 class KernelResult(StrictModel):
     """What one kernel reached in one scenario."""
 
@@ -138,6 +147,9 @@ class KernelResult(StrictModel):
     roofline: RooflinePlace
     speedup: NonNegative | None = Field(default=None, description="over fp16; None on fp16")
     speedup_ci95: tuple[NonNegative, NonNegative] | None = None
+    timed_weights: TimedWeights | None = Field(
+        default=None, description="null for fp16, on a GPU, and in records of older versions"
+    )
 
 
 class WorkloadIdentity(StrictModel):

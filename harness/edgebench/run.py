@@ -20,7 +20,7 @@ from edgebench.draft import (
     resumable_run_id,
 )
 from edgebench.errors import EXIT_OK, DeviceUnavailable, RuleViolation, RunFailed, SpecError
-from edgebench.filing import existing_record, open_writer
+from edgebench.filing import existing_record, kept_tensors, open_writer
 from edgebench.forecast import PlannedScenario, plan_scenarios
 from edgebench.job import ScenarioJob
 from edgebench.lineup import Lineup, ask_server
@@ -35,7 +35,6 @@ from edgebench.record import KernelTuning, Record, Scenario
 from edgebench.spec import RunSpec
 from edgebench.system import SystemDescription, describe_system, usable_cores
 from edgebench.target import Target, open_target
-from edgebench.verdict import unverified_reasons
 from edgebench_workloads.catalog import WORKLOADS
 from edgebench_workloads.errors import WorkloadError
 
@@ -134,8 +133,6 @@ def _announce(campaign: Campaign) -> None:
         note(f"energy: unmeasured ({campaign.selection.reason})")
     else:
         note(f"energy: {campaign.selection.primary.meter} {campaign.selection.primary.domain}")
-    for reason in unverified_reasons(campaign.spec.track, campaign.spec.declared_transform):
-        note(f"{campaign.spec.transform} will be measured and filed as invalid: {reason}")
     if campaign.lock.other_runs_seen:
         note("another EdgeBench run is on this machine; both records say so")
     if campaign.lock.unavailable is not None:
@@ -252,6 +249,9 @@ def _run_scenario(
     )
     draft = _draft(campaign, prepared, lineup.external, forecast.scenario)
     writer = open_writer(spec, draft, prepared, campaign.system)
+    kept = kept_tensors(spec, draft, prepared)
+    if kept is not None:
+        campaign.progress.note(f"too large for a bundle; check it with --tensors {kept}")
     record = measure_scenario(job, writer, campaign.progress)
     record = finished_record(record, other_runs_seen=campaign.lock.check())
     campaign.bundles.append(writer.finish(record))

@@ -10,10 +10,9 @@ from edgebench.profiles import (
     MIN_QUERIES_FOR_P90,
     ROOFLINE_INVALID_PERCENT,
     ROOFLINE_WARN_PERCENT,
-    UNVERIFIED_TRANSFORMS,
     Counts,
 )
-from edgebench.record import KernelResult, Scenario, Track
+from edgebench.record import KernelResult, Scenario
 
 UNCHECKED = "E-02"
 
@@ -32,15 +31,6 @@ def invalid_reasons(result: KernelResult, counts: Counts, scored_count: int) -> 
         if percent > ROOFLINE_INVALID_PERCENT:
             reasons.append(f"R-03: {percent:.1f} % of {what} > {ROOFLINE_INVALID_PERCENT:g} %")
     return reasons
-
-
-def unverified_reasons(track: Track, transform: str) -> list[str]:
-    """Return why nobody can yet tell an honest closed result of this transform from another."""
-    names = [step.partition(":")[0].strip() for step in transform.split("+")]
-    unverified = [name for name in names if name in UNVERIFIED_TRANSFORMS]
-    if track != "closed" or not unverified:
-        return []
-    return [f"W-09: no rule verifies {' and '.join(unverified)} yet"]
 
 
 def warnings(result: KernelResult, scenario: Scenario) -> list[str]:

@@ -13,9 +13,11 @@ import numpy.typing as npt
 
 from edgebench.answers import AnswerKey
 from edgebench.bundle import Bundle
+from edgebench.checker.retrace import KnownModel
 from edgebench.derive import REFERENCE, CaseFacts, KernelFacts, derive_results
 from edgebench.errors import MeasurementInvalid
 from edgebench.profiles import EXTERNAL, PROFILES, REFERENCE_ACCURACY, Counts
+from edgebench.progress import Progress, SilentProgress
 from edgebench.record import Kernel, KernelResult, SampleRow
 from edgebench.roofline import model_of
 
@@ -60,6 +62,8 @@ class KnownWorkload:
     reference: Reference = field(repr=False)
     shapes: Mapping[str, Shape] = field(repr=False)
     """(N, K) of every linear layer of the reference."""
+    model: KnownModel | None = field(default=None, repr=False)
+    """What runs the reference on the calibration set; None where nothing can."""
 
     @property
     def scored_count(self) -> int:
@@ -80,6 +84,7 @@ class Subject:
     workload: KnownWorkload
     tensors_folder: Path | None = None
     """Where --tensors points: holds the quantized tensors that the bundle does not."""
+    progress: Progress = field(default_factory=SilentProgress)
 
     @property
     def counts(self) -> Counts:
@@ -148,4 +153,5 @@ def facts_of(result: KernelResult) -> KernelFacts:
         peak_memory_bytes=result.peak_memory_bytes,
         arithmetic=result.roofline.compute_ceiling,
         energy=result.energy,
+        timed_weights=result.timed_weights,
     )

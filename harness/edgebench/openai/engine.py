@@ -38,6 +38,7 @@ class ExternalEngine:
     is_in_process: bool = False
     weight_bytes: None = None
     arithmetic: None = None
+    packed: None = None
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -134,6 +134,8 @@ class Maker:
     workload: KnownWorkload = field(default_factory=workload)
     candidate: str = "int4"
     extra_facts: dict[str, Any] = field(default_factory=dict)
+    weights: int = WEIGHTS
+    transform: str = "rtn"
 
     def __post_init__(self) -> None:
         self.tensors = {n: quantize_rtn(SeededReference().weight(n), 64) for n in SHAPES}
@@ -305,9 +307,9 @@ class Maker:
         facts: dict[str, Any] = {
             "kernel": kernel,
             "executed_path": "fp32" if is_reference else "w4a16/test",
-            "transform": "none" if is_reference else "rtn",
+            "transform": "none" if is_reference else self.transform,
             "batch_size": 1 if self.scenario == "single-stream" else 16,
-            "weight_bytes": 2 * WEIGHTS if is_reference else WEIGHTS * 35 // 64,
+            "weight_bytes": 2 * self.weights if is_reference else self.weights * 35 // 64,
             "peak_memory_bytes": None,
             "arithmetic": "fp32" if is_reference else "int8",
             "energy": Energy(status="unmeasured", reason="no meter in the test"),
