@@ -5,7 +5,7 @@
     activations   every calibration token: hidden states, what a layer's linears read, its middle
     a Hessian     K x K in fp32 for the widest input, and the copies that its factor goes through
 
-`driver` says which parts a chain needs: rtn goes linear by linear and keeps no activations.
+rtn goes linear by linear and keeps no activations.
 """
 
 from __future__ import annotations

@@ -138,8 +138,9 @@ def _folded(path: Path) -> Folded:
 
 def _code_sha256() -> str:
     """Hash the code that quantizes: this package, and the arithmetic that it shares."""
-    files = [*sorted(Path(__file__).parent.glob("*.py")), formats.__file__, quantize.__file__]
+    own = sorted(Path(__file__).parent.glob("*.py"))
+    shared = (Path(str(module.__file__)) for module in (formats, quantize))
     digest = hashlib.sha256()
-    for file in files:
-        digest.update(Path(file).read_bytes())
+    for file in (*own, *shared):
+        digest.update(file.read_bytes())
     return digest.hexdigest()
