@@ -42,6 +42,7 @@ from edgebench.transform.llama_layer import Layer, Prompts, rms_norm, walk
 from edgebench.transform.quantized import ReferenceLinears, open_reference
 from edgebench.transform.scale_groups import HEAD_GROUP, SCALE_GROUPS, ScaleGroup
 from edgebench.transform.smoothquant import SmoothQuant, int8_blocks
+from edgebench_kernels import native
 from edgebench_kernels.engine import build_int4, load_reference, with_norms
 from edgebench_kernels.engine.arithmetic import Int4Path
 from edgebench_kernels.formats import dequantize
@@ -364,6 +365,7 @@ def main() -> None:
     parser.add_argument("--state", type=Path, help="folder to keep finished rows in")
     parser.add_argument("--kept", action="store_true", help="only what --state holds already")
     options = parser.parse_args()
+    native.set_threads(torch.get_num_threads())  # a second pool of another size would fight torch
     if options.state is not None:
         options.state.mkdir(parents=True, exist_ok=True)
     bench = Bench(options.workload, options.pairs, options.samples, options.state)

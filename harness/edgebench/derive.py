@@ -57,7 +57,8 @@ class KernelFacts:
     executed_path: str
     transform: str
     batch_size: int
-    weight_bytes: int
+    weight_bytes: int | None
+    """None for an external engine: nobody here knows."""
     peak_memory_bytes: int | None
     arithmetic: Arithmetic | None
     """Whose ceiling bounds it: int8 for w4a16 and w4a8 on CPUs, else bf16 or fp32."""

@@ -69,8 +69,16 @@ def size_bytes(tensors: Mapping[str, Int4Tensor]) -> int:
     return sum(tensor.size_bytes for tensor in tensors.values())
 
 
-def prepare(name: str, transform: TransformChain, progress: Progress) -> PreparedWorkload:
-    """Verify, generate where needed, tokenize and quantize one workload."""
+def prepare(
+    name: str,
+    transform: TransformChain | None,
+    progress: Progress,
+    quantized: QuantizedModel | None = None,
+) -> PreparedWorkload:
+    """Verify, generate where needed, tokenize and quantize one workload; None quantizes nothing.
+
+    A model that is quantized already is taken as it is; the transform then only names it.
+    """
     workload = WORKLOADS[name]
     try:
         with progress.stage(f"{name}: weights") as update:
@@ -80,13 +88,16 @@ def prepare(name: str, transform: TransformChain, progress: Progress) -> Prepare
     except WorkloadError as error:
         raise harness_error(error) from error
     reference = open_reference(directory / WEIGHTS_FILE, workload.reference_sha256)
-    with progress.stage(f"{name}: {transform}") as update:
-        quantized = quantized_once(
-            transform,
-            reference,
-            calibration,
-            lambda: apply_transform(transform, reference, update, calibration=calibration),
-        )
+    if transform is None:
+        quantized = QuantizedModel(tensors={}, steps=())
+    elif quantized is None:
+        with progress.stage(f"{name}: {transform}") as update:
+            quantized = quantized_once(
+                transform,
+                reference,
+                calibration,
+                lambda: apply_transform(transform, reference, update, calibration=calibration),
+            )
     tokenizer, prompts, calls = encode_pairs(directory, pairs)
     return PreparedWorkload(
         workload=workload,
@@ -139,7 +150,7 @@ def _identity(workload: Workload) -> WorkloadIdentity:
 
 
 def _ledger(workload: Workload, directory: Path, quantized: QuantizedModel) -> Ledger:
-    fits = size_bytes(quantized.tensors) <= TENSORS_IN_BUNDLE_BYTES
+    fits = 0 < size_bytes(quantized.tensors) <= TENSORS_IN_BUNDLE_BYTES
     return Ledger(
         reference_sha256=workload.reference_sha256,
         steps=list(quantized.steps),

@@ -6,12 +6,15 @@ Only what the result's own numbers show; order, pairs and provenance are the che
 from __future__ import annotations
 
 from edgebench.profiles import (
+    EXTERNAL,
     MIN_QUERIES_FOR_P90,
     ROOFLINE_INVALID_PERCENT,
     ROOFLINE_WARN_PERCENT,
     Counts,
 )
 from edgebench.record import KernelResult, Scenario
+
+UNCHECKED = "E-02"
 
 
 def invalid_reasons(result: KernelResult, counts: Counts, scored_count: int) -> list[str]:
@@ -37,6 +40,8 @@ def warnings(result: KernelResult, scenario: Scenario) -> list[str]:
         for what, percent in _percentages(result)
         if ROOFLINE_WARN_PERCENT < percent <= ROOFLINE_INVALID_PERCENT
     ]
+    if result.kernel == EXTERNAL:
+        texts.append(f"{UNCHECKED}: an external engine: its weights, bytes and memory are unknown")
     if scenario == "single-stream" and result.queries < MIN_QUERIES_FOR_P90:
         texts.append(f"N-03: no p90 from {result.queries} queries of {MIN_QUERIES_FOR_P90}")
     return texts

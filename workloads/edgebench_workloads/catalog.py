@@ -100,6 +100,11 @@ class Workload:
             "calibration", self._dataset.calibration_pairs(), data.calibration_sha256
         )
 
+    def unseen(self, size: int, seed: int) -> list[Pair]:
+        """Fresh pairs of the same task, in no shipped set; another seed gives others."""
+        pairs: list[Pair] = self._dataset.unseen_pairs(size, seed)
+        return pairs
+
     def is_correct(self, output: str, expected: str) -> bool:
         """The metric on one sample: does the output text answer as expected?"""
         quality = import_module(f"edgebench_workloads.{self.base}.quality")

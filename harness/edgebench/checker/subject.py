@@ -14,9 +14,9 @@ import numpy.typing as npt
 from edgebench.answers import AnswerKey
 from edgebench.bundle import Bundle
 from edgebench.checker.retrace import KnownModel
-from edgebench.derive import CaseFacts, KernelFacts, derive_results
+from edgebench.derive import REFERENCE, CaseFacts, KernelFacts, derive_results
 from edgebench.errors import MeasurementInvalid
-from edgebench.profiles import PROFILES, REFERENCE_ACCURACY, Counts
+from edgebench.profiles import EXTERNAL, PROFILES, REFERENCE_ACCURACY, Counts
 from edgebench.progress import Progress, SilentProgress
 from edgebench.record import Kernel, KernelResult, SampleRow
 from edgebench.roofline import model_of
@@ -96,6 +96,16 @@ class Subject:
     def kernels(self) -> tuple[Kernel, ...]:
         """The kernels that have a result."""
         return tuple(result.kernel for result in self.bundle.record.results)
+
+    @property
+    def is_external(self) -> bool:
+        """Whether an external engine was measured: nothing is known of its weights."""
+        return EXTERNAL in self.kernels
+
+    @property
+    def pair(self) -> tuple[Kernel, Kernel]:
+        """The reference, and what is compared with it."""
+        return REFERENCE, EXTERNAL if self.is_external else "int4"
 
     def rows(self, kernel: Kernel, mode: str) -> list[SampleRow]:
         """Return one kernel's rows of one mode, as filed."""

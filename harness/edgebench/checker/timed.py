@@ -40,7 +40,7 @@ def _is_what_it_reads(subject: Subject, result: KernelResult, packed_bytes: int)
     """Whether the bytes of a step are the packed ones, and at most a row of embedding a sample."""
     widest = max(k for _, k in subject.workload.shapes.values())
     most = packed_bytes + EMBEDDED_BYTES * result.batch_size * widest
-    return packed_bytes <= result.weight_bytes <= most
+    return result.weight_bytes is not None and packed_bytes <= result.weight_bytes <= most
 
 
 def check_description(subject: Subject) -> Iterator[Finding]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edgebench import profiles as p
-from edgebench.rulebook.rule import CLOSED, MLPERF, OPEN, Rule
+from edgebench.rulebook.rule import CLOSED_OWN, MLPERF, OPEN, OWN, Rule
 
 RULES = (
     Rule(
@@ -33,7 +33,7 @@ RULES = (
         why="A smaller network is another entry: the open track's.",
         source=f"{MLPERF}, closed division: model equivalent to the reference",
         what_to_do="submit to the open track",
-        applies_to=CLOSED,
+        applies_to=CLOSED_OWN,
         checks=(
             "checker.provenance.check_identity",
             "checker.weights.check_weights",
@@ -48,7 +48,7 @@ RULES = (
         why="Retraining and pruning break this; rounding cannot.",
         source="ours: honest results pass with 100.000 % of codes, docs/provenance.md",
         what_to_do="submit retrained or pruned weights to the open track",
-        applies_to=CLOSED,
+        applies_to=CLOSED_OWN,
         checks=("checker.weights.check_weights",),
     ),
     Rule(
@@ -59,6 +59,7 @@ RULES = (
         why="What is no canonical tensor stands for nothing.",
         source="docs/design.md §7",
         what_to_do="quantize again",
+        applies_to=OWN,
         checks=("checker.weights.check_weights",),
     ),
     Rule(
@@ -70,6 +71,7 @@ RULES = (
         why="What is checked must be what ran.",
         source="docs/design.md §5",
         what_to_do="submit the tensors that ran",
+        applies_to=OWN,
         checks=(
             "checker.provenance.check_chain",
             "checker.folded.check_folded",
@@ -104,7 +106,7 @@ RULES = (
         why="A scale that nobody can compute again is a trained parameter.",
         source=f"{MLPERF}, closed division: mathematically equivalent transformations",
         what_to_do="calibrate on the first samples of the workload's set, as the ledger says",
-        applies_to=CLOSED,
+        applies_to=CLOSED_OWN,
         checks=("checker.weights.check_weights",),
     ),
     Rule(
@@ -116,7 +118,7 @@ RULES = (
         why="A step that is wide enough makes half a step say nothing.",
         source="ours: docs/provenance.md",
         what_to_do="quantize again",
-        applies_to=CLOSED,
+        applies_to=CLOSED_OWN,
         checks=("checker.weights.check_weights",),
     ),
     Rule(
@@ -129,7 +131,7 @@ RULES = (
         why="Statistics cannot tell GPTQ from retraining; a replay can.",
         source="ours: docs/provenance.md",
         what_to_do="declare what was done; submit retrained weights to the open track",
-        applies_to=CLOSED,
+        applies_to=CLOSED_OWN,
         checks=("checker.weights.check_weights",),
     ),
     Rule(
@@ -141,7 +143,7 @@ RULES = (
         why="Pruning is another entry: the open track's.",
         source=f"{MLPERF}, closed division: no discarding of non-zero weights",
         what_to_do="submit pruned weights to the open track",
-        applies_to=CLOSED,
+        applies_to=CLOSED_OWN,
         checks=("checker.weights.check_weights",),
     ),
     Rule(
@@ -153,7 +155,7 @@ RULES = (
         why="A description as large as the weights could hold other weights.",
         source=f"{MLPERF}, closed division: a description much smaller than the weights",
         what_to_do="submit to the open track",
-        applies_to=CLOSED,
+        applies_to=CLOSED_OWN,
         checks=("checker.timed.check_description",),
     ),
     Rule(

@@ -132,6 +132,7 @@ class Maker:
     with_tensors_file: bool = True
     folded: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
     workload: KnownWorkload = field(default_factory=workload)
+    candidate: str = "int4"
     extra_facts: dict[str, Any] = field(default_factory=dict)
     weights: int = WEIGHTS
     transform: str = "rtn"
@@ -291,7 +292,7 @@ class Maker:
         )
         results = derive_results(
             case,
-            [self._facts("fp16", rows), self._facts("int4", rows)],
+            [self._facts("fp16", rows), self._facts(self.candidate, rows)],
             samples=rows,
             nll=[NllRow(**row) for row in self.nll],
             ceilings=ceilings,
@@ -313,6 +314,9 @@ class Maker:
             "arithmetic": "fp32" if is_reference else "int8",
             "energy": Energy(status="unmeasured", reason="no meter in the test"),
         }
+        if kernel == "external":
+            facts |= {"executed_path": "openai /v1/completions, fake/1, model tiny"}
+            facts |= {"transform": "unknown", "weight_bytes": None, "arithmetic": None}
         if self.power.count("\n") > 1:
             path = self.root / "power.csv"
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -18,6 +18,7 @@ from tests.harness.checker.edits import (
     assert_found,
     case_id,
     edit_result,
+    make_external,
     rows,
 )
 
@@ -190,6 +191,12 @@ def wordy(maker: Maker) -> None:
     maker.ledger["steps"][0]["choices"] = choices
 
 
+def external_with_weights(maker: Maker) -> None:
+    """An external engine that names its quantizer, which nobody could check."""
+    make_external(maker)
+    maker.result("external")["transform"] = "rtn"
+
+
 CASES: tuple[Case, ...] = (
     ("Q-01", edit_result("int4", accuracy=0.5), {"Q-01", "S-07"}),
     ("Q-01", edit_result("int4", accuracy_passed=None), {"Q-01", "S-07"}),
@@ -234,6 +241,8 @@ CASES: tuple[Case, ...] = (
     ("W-14", timed(after_sha256="8" * 64), {"W-14", "S-07"}),
     ("W-14", timed(packed_bytes=100), {"W-14", "S-07"}),
     ("W-08", open_track, {"W-08", "S-07"}),
+    ("E-01", external_with_weights, {"E-01", "E-02", "S-07"}),
+    ("E-02", make_external, {"E-02"}),
 )  # fmt: skip
 
 
