@@ -212,7 +212,7 @@ def _audit_kernels(going: _Audit, kernels: Sequence[Kernel]) -> list[AuditedKern
     return audited
 
 
-def _case(going: _Audit, engine: KernelEngine, unseen: Library) -> Case:
+def _case(going: _Audit, engine: KernelEngine, unseen: Library | None) -> Case:
     record, kernel = going.bundle.record, engine.kernel
     return Case(
         kernel=kernel,

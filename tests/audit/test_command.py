@@ -180,6 +180,7 @@ def test_another_system_is_named_and_its_outputs_are_compared_on_one_isa_only(
 
 @pytest.mark.torch
 @pytest.mark.native
+@pytest.mark.usefixtures("kernels_left_alone")
 def test_a_shipped_bundle_is_audited_and_filed(
     shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

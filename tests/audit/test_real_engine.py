@@ -121,7 +121,7 @@ class Built:
 
 
 @pytest.fixture(scope="module")
-def built() -> Built:
+def built(kernels_left_alone: None) -> Built:
     from edgebench.engines import CpuEngines
     from edgebench.prepare import prepare
     from edgebench.progress import SilentProgress
@@ -134,6 +134,8 @@ def built() -> Built:
     answered = [
         engine.engine.generate_greedy([prompt], longest, eos)[0] for prompt in prepared.prompts
     ]
+    unseen = unseen_library(prepared, 96, seed=11)
+    assert unseen is not None
     return Built(
         prepared=prepared,
         engines=engines,
@@ -141,7 +143,7 @@ def built() -> Built:
         fp16=engines.for_scenario("fp16", "single-stream"),
         weak=engines.changed(engine, cheaper),
         scored=scored_library(prepared),
-        unseen=unseen_library(prepared, 96, seed=11),
+        unseen=unseen,
         table=dict(zip(map(tuple, prepared.prompts), answered, strict=True)),
     )
 
