@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from edgebench.audit.auditee import Library
 from edgebench.audit.intervals import Interval
@@ -66,6 +66,10 @@ class Case:
     claimed: Claimed
     reference: str | None = None
     """None where an fp16 reference stands beside; else why there is none for this kernel."""
+
+    def again(self, number: int) -> Case:
+        """The same case with draws of its own, for another round of a test that was unsure."""
+        return replace(self, seed=self.derived_seed(f"round {number}"))
 
     def derived_seed(self, purpose: str) -> int:
         """An independent seed for one purpose."""
