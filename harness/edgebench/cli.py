@@ -84,8 +84,9 @@ def main() -> None:
 )
 @click.option("--affinity", metavar="CPUS", help="CPUs to run on, e.g. 0,2-3; default: any.")
 @click.option(
-    "--budget", type=click.FloatRange(min=0), help="Minutes; default: 6 for quick, else none."
+    "--budget", metavar="TIME", help="Minutes, or 20m, 1h30m, 90s; default: 6 for quick, else none."
 )
+@click.option("--dry-run", is_flag=True, help="Plan, estimate and write nothing.")
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run of the same request.")
 @click.option("--quiet", is_flag=True, help="No progress on stderr.")
 def run(form: str, quiet: bool, **request: object) -> None:
@@ -170,7 +171,12 @@ def import_(source: str, out: Path, quiet: bool) -> None:
     click.echo(import_command(source, out, choose_progress(quiet)))
 
 
-@main.command()
+@main.group()
+def export() -> None:
+    """Write a checkpoint or a bundle in another tool's format."""
+
+
+@export.command()
 @click.argument("source")
 @click.option("--to", required=True, metavar="FORMAT", help="compressed-tensors, awq-gemm, ...")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="A new folder.")
@@ -181,12 +187,23 @@ def import_(source: str, out: Path, quiet: bool) -> None:
     help="A text for a transform that learns from one.",
 )
 @click.option("--quiet", is_flag=True, help="No progress on stderr.")
-def export(source: str, to: str, out: Path, quiet: bool, **how: Any) -> None:
+def checkpoint(source: str, to: str, out: Path, quiet: bool, **how: Any) -> None:
     """Write a checkpoint, SOURCE, in a 4-bit format that other tools load."""
     from edgebench.command_checkpoint import Quantizing, convert
     from edgebench.progress import choose_progress
 
     click.echo(convert(source, to, out, progress=choose_progress(quiet), how=Quantizing(**how)))
+
+
+@export.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("directory", type=click.Path(path_type=Path))
+@click.option("--tensors", type=click.Path(path_type=Path), help="Folder with quantized tensors.")
+def mlperf(bundle: Path, directory: Path, tensors: Path | None) -> None:
+    """Write a checked BUNDLE in MLPerf's layout to a new DIRECTORY; it is no MLPerf result."""
+    from edgebench.command_mlperf import export_mlperf_command
+
+    click.echo(export_mlperf_command(bundle, directory, tensors))
 
 
 @main.command()

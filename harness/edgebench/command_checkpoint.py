@@ -1,4 +1,4 @@
-"""`bench import` and `bench export`: a model's directory in another 4-bit format, bit for bit."""
+"""`bench import` and `bench export checkpoint`: a model in another 4-bit format, bit for bit."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def _check_choice(
     if must_be_quantized and not is_quantized:
         raise SpecError(
             f"[import] {source} is not quantized (its config.json has no quantization_config); "
-            "'bench export' quantizes one"
+            "'bench export checkpoint' quantizes one"
         )
 
 

@@ -134,6 +134,22 @@ def endless_blocks(size: int, schedule: Iterable[int]) -> Iterator[Block]:
         yield Block(number=number, positions=span, samples=tuple(islice(samples, size)))
 
 
+def whole_passes(size: int, population: int, schedule: Iterator[int]) -> Iterator[Block]:
+    """Yield blocks of about one size for ever, cut so that every pass over the set ends one.
+
+    A pass has an even number of blocks where two fit, so that an ABBA ends with it; the last takes
+    what is left over. The schedule is loadgen.issue_order with distinct=True.
+    """
+    count_in_pass = max(1, population // size)
+    count_in_pass -= count_in_pass % 2 if count_in_pass > 1 else 0
+    for number in count():
+        turn, place = divmod(number, count_in_pass)
+        start = turn * population + place * size
+        is_last = place == count_in_pass - 1
+        span = range(start, (turn + 1) * population if is_last else start + size)
+        yield Block(number=number, positions=span, samples=tuple(islice(schedule, len(span))))
+
+
 def finished_blocks(
     rows: Iterable[SampleRow], blocks: Iterable[Block], mode: Mode = "performance"
 ) -> dict[BlockKey, list[SampleRow]]:
@@ -170,16 +186,18 @@ def run_interleaved(
 
     Nothing runs between the caller's `next` calls, so what the caller does there is not timed.
     Blocks in `already_done` (see finished_blocks) are neither run nor handed to the sink again.
-    With a minimum, it ends after the first whole ABBA in which every kernel has met it; a plan that
-    runs out of blocks before that ends too, and its rows show it.
+    With a minimum, each kernel ends after the first whole ABBA in which it has met it, so that a
+    slow one need not run as many queries as a fast one; what both ran is paired. A plan that runs
+    out of blocks before that ends too, and its rows show it.
     Raises RunFailed from the load generator; KeyboardInterrupt passes at once.
     """
     if not suts:
         raise SpecError("[interleave] expected at least one kernel to run, got none; name one")
     done = already_done or {}
     tallies: dict[Kernel, _Tally] = {kernel: _Tally() for kernel in suts}
+    active = tuple(suts)
     for block in plan.blocks:
-        for kernel, _ in _turn(block.number, tuple(suts)):
+        for kernel, _ in _turn(block.number, active):
             rows = done.get((kernel, block.number))
             resumed = rows is not None
             if rows is None:
@@ -187,8 +205,10 @@ def run_interleaved(
                 for row in rows:
                     sink(row)
             yield _account(rows, tallies[kernel], resumed)
-        if block.number % 2 and plan.minimum and _all_met(plan.minimum, tallies.values()):
-            return
+        if block.number % 2 and plan.minimum:
+            active = tuple(name for name in active if not _is_met(plan.minimum, tallies[name]))
+            if not active:
+                return
 
 
 def _turn(pair: int, kernels: Sequence[Kernel]) -> list[BlockKey]:
@@ -243,5 +263,5 @@ def _account(rows: Sequence[SampleRow], tally: _Tally, resumed: bool) -> BlockDo
     )
 
 
-def _all_met(minimum: Minimum, tallies: Iterable[_Tally]) -> bool:
-    return all(minimum.is_met(tally.queries, tally.measured_ns) for tally in tallies)
+def _is_met(minimum: Minimum, tally: _Tally) -> bool:
+    return minimum.is_met(tally.queries, tally.measured_ns)

@@ -29,7 +29,7 @@ class ScenarioJob:
     transform: str
     threads: int
     per_query_ns: Mapping[Kernel, int]
-    """Measured by the probe: of a single-stream query, or of an offline sample."""
+    """The pilot's fastest single-stream query, or offline sample: what blocks are sized by."""
 
 
 def sut_of(prepared: PreparedWorkload, engine: KernelEngine) -> EngineSut:

@@ -17,6 +17,7 @@ from edgebench.derive import (
     derive_ceilings,
     derive_results,
 )
+from edgebench.estimate import CEILING_STRIDE
 from edgebench.interleave import (
     BlockKey,
     Hooks,
@@ -31,9 +32,9 @@ from edgebench.profiles import MIN_CEILING_REPEATS
 from edgebench.progress import Progress
 from edgebench.record import CeilingRow, Kernel, KernelResult, Record, SampleRow
 from edgebench.target import Target
+from edgebench.units import NS_PER_S
 
 NLL_BATCH = 64
-OPEN_ENDED_STRIDE = 4  # blocks between repeats of the ceilings when the end is measured time
 
 
 @dataclass(slots=True)
@@ -84,13 +85,26 @@ def _run_plan(
         _measure_ceilings(job, writer)
     with progress.stage(label) as update:
         steps = run_interleaved(plan, suts, pending.append, hooks=hooks, already_done=done)
+        measured_ns = dict.fromkeys(suts, 0)
         for finished, block in enumerate(steps, start=1):
             if not block.resumed:
                 writer.append_samples(pending)
                 pending.clear()
-            update(finished, total if total is not None else finished + 1)
+            measured_ns[block.kernel] += block.measured_ns
+            update(*_progress(job, finished, total, measured_ns))
             if plan.mode == "performance" and _is_ceiling_due(finished, total):
                 _measure_ceilings(job, writer)
+
+
+def _progress(
+    job: ScenarioJob, finished: int, total: int | None, measured_ns: Mapping[Kernel, int]
+) -> tuple[int, int]:
+    """Return (done, all): of blocks, or of seconds where measured time is the end."""
+    if total is not None:
+        return finished, total
+    each_s = job.counts.min_duration_s
+    done_s = sum(min(each_s, ns / NS_PER_S) for ns in measured_ns.values())
+    return int(done_s), max(1, int(each_s * len(measured_ns)))
 
 
 def _drop_unfinished(
@@ -115,7 +129,7 @@ def _peak_hook(target: Target, observed: _Observed) -> Callable[[Kernel, int], N
 def _is_ceiling_due(finished: int, total: int | None) -> bool:
     """Spread the repeats over the run: at its quarters, or every so often when its end is open."""
     if total is None:
-        return finished % OPEN_ENDED_STRIDE == 0
+        return finished % CEILING_STRIDE == 0
     quarters = MIN_CEILING_REPEATS - 1
     return finished * quarters // total > (finished - 1) * quarters // total
 

@@ -5,7 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from edgebench.interleave import Plan, endless_blocks, numbered_blocks, plan_blocks, plan_rounds
+from edgebench.interleave import (
+    Plan,
+    endless_blocks,
+    numbered_blocks,
+    plan_blocks,
+    plan_rounds,
+    whole_passes,
+)
 from edgebench.job import ScenarioJob
 from edgebench.loadgen import Minimum, accuracy_schedule, issue_order, sample_schedule
 from edgebench.record import Record, SampleRow
@@ -29,14 +36,22 @@ def queries_per_block(job: ScenarioJob, rows: Sequence[SampleRow]) -> int:
 def performance_plan(job: ScenarioJob, record: Record, rows: Sequence[SampleRow]) -> Plan:
     """Cut the scenario into blocks; every kernel's block holds the same samples."""
     population, counts = len(job.prepared.pairs), job.counts
-    minimum = Minimum(queries=counts.min_queries, duration_ns=int(counts.min_duration_s * NS_PER_S))
+    in_passes = counts.equal_issue and record.scenario == "single-stream"
+    minimum = Minimum(
+        queries=counts.min_queries,
+        duration_ns=int(counts.min_duration_s * NS_PER_S),
+        multiple=population if in_passes else 1,
+    )
     seed = record.seeds.sample_index
     in_block = queries_per_block(job, mode_rows(rows, "fp16", "performance"))
     per_round = counts.samples_per_round or population
     if counts.min_duration_s > 0:
         order = issue_order(seed, population, distinct=True)
         size = per_round if record.scenario == "offline" else in_block
-        return Plan(scenario=record.scenario, blocks=endless_blocks(size, order), minimum=minimum)
+        endless = (
+            whole_passes(size, population, order) if in_passes else endless_blocks(size, order)
+        )
+        return Plan(scenario=record.scenario, blocks=endless, minimum=minimum)
     if record.scenario == "offline":
         spans = plan_rounds(counts.min_queries, per_round)
     else:

@@ -19,6 +19,7 @@ ScoredOn = Literal["scored-set", "performance-outputs"]
 # Seeds: the v6.1 round's, so that nobody chose them for us.
 SAMPLE_INDEX_SEED = 2747215439041700203  # MLPerf Inference v6.1 mlperf.conf sample_index_rng_seed
 SCHEDULE_SEED = 16159082839903944936  # MLPerf Inference v6.1 mlperf.conf schedule_rng_seed
+QSL_SEED = 2085463073848966840  # MLPerf Inference v6.1 mlperf.conf qsl_rng_seed; draws nothing here
 
 # Statistics.
 LATENCY_PERCENTILE = 0.90  # MLPerf inference_rules.adoc, SingleStream metric
@@ -27,6 +28,7 @@ MIN_QUERIES_FOR_P90 = 64  # smallest n with t* >= 1 at p = .9, c = .99: LoadGen 
 MIN_ROUNDS = 6  # docs/design.md §6: the smallest count whose paired interval at 95 % exists
 MIN_BLOCK_S = 2.0  # docs/design.md §6: long enough for a 10 Hz power meter to see 20 samples
 OFFICIAL_DURATION_S = 600.0  # MLPerf inference_rules.adoc: every scenario runs 10 minutes at least
+OFFICIAL_QUERIES = 1024  # MLPerf submission checker v6.1 constants.py, min-queries: SingleStream
 DURATION_STAMP = "NON-COMPLIANT-DURATION"  # docs/design.md §6; shorter than OFFICIAL_DURATION_S
 
 # Quality.
@@ -74,6 +76,8 @@ class Counts:
     scored_on: ScoredOn
     nll_samples: int | None
     """How many samples the call's likelihood covers; None: the whole scored set."""
+    equal_issue: bool = False
+    """Whether a kernel ends only after whole passes over the scored set (rule D-10)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +119,24 @@ def _single(queries: int, duration_s: float, scored_on: ScoredOn, nll: int | Non
     )
 
 
+def _official(min_queries: int) -> Counts:
+    """600 s, the whole scored set in every pass or round, everything scored.
+
+    MLPerf's mlperf.conf sets sample_concatenate_permutation for every language model, because
+    inputs and outputs differ in length; its rules' text does not name it. LoadGen then issues whole
+    permutations: Offline's query is padded to a multiple of the set (loadgen.cc), SingleStream's
+    count too (test_settings_internal.cc). Read at mlcommons/inference b66003e1.
+    """
+    return Counts(
+        min_queries=min_queries,
+        min_duration_s=OFFICIAL_DURATION_S,
+        samples_per_round=None,
+        scored_on="scored-set",
+        nll_samples=None,
+        equal_issue=True,
+    )
+
+
 def _offline(size: int | None, duration_s: float, scored_on: ScoredOn, nll: int | None) -> Counts:
     return Counts(
         min_queries=MIN_ROUNDS,
@@ -153,10 +175,10 @@ PROFILES: Mapping[ProfileName, ProfileRules] = {
         stamps=(),
         min_block_s=MIN_BLOCK_S,
         counts_by_case={  # offline: inference_rules.adoc asks for min(24,576, data set) samples
-            ("embedded", "single-stream"): _single(1024, OFFICIAL_DURATION_S, "scored-set", None),
-            ("embedded", "offline"): _offline(None, OFFICIAL_DURATION_S, "scored-set", None),
-            ("large", "single-stream"): _single(1024, OFFICIAL_DURATION_S, "scored-set", None),
-            ("large", "offline"): _offline(None, OFFICIAL_DURATION_S, "scored-set", None),
+            ("embedded", "single-stream"): _official(OFFICIAL_QUERIES),
+            ("embedded", "offline"): _official(MIN_ROUNDS),
+            ("large", "single-stream"): _official(OFFICIAL_QUERIES),
+            ("large", "offline"): _official(MIN_ROUNDS),
         },
     ),
 }

@@ -20,8 +20,8 @@ from edgebench.draft import (
 )
 from edgebench.engines import WorkloadEngines
 from edgebench.errors import EXIT_OK, DeviceUnavailable, RuleViolation, RunFailed, SpecError
-from edgebench.estimate import probe_ns, scenario_s
 from edgebench.filing import existing_record, open_writer
+from edgebench.forecast import PlannedScenario, plan_scenarios
 from edgebench.job import ScenarioJob
 from edgebench.lock import MachineLock
 from edgebench.measure import measure_scenario
@@ -32,7 +32,6 @@ from edgebench.record import KernelTuning, Record, Scenario
 from edgebench.spec import RunSpec
 from edgebench.system import SystemDescription, describe_system, usable_cores
 from edgebench.target import Target, open_target
-from edgebench.units import format_duration
 from edgebench.verdict import unverified_reasons
 from edgebench_workloads.catalog import WORKLOADS
 from edgebench_workloads.errors import WorkloadError
@@ -160,31 +159,48 @@ def _run_workload(campaign: Campaign, name: str) -> None:
             campaign.skip(name, scenario, shortage)
         return
     prepared = prepare(name, campaign.spec.transform, campaign.progress)
-    engines: WorkloadEngines | None = None
-    for scenario, draft in _pending(campaign, prepared):
-        if engines is None:
-            with campaign.progress.stage(f"{name}: packing and probing") as update:
-                engines = campaign.target.engines(prepared, campaign.spec.kernels)
-                update(1, 1)
-        _run_scenario(campaign, prepared, engines, scenario, draft)
+    pending = list(_pending(campaign, prepared))
+    if not pending:
+        return
+    with campaign.progress.stage(f"{name}: packing and probing") as update:
+        engines = campaign.target.engines(prepared, campaign.spec.kernels)
+        plan = list(plan_scenarios(campaign.spec, prepared, engines, pending))
+        update(1, 1)
+    _announce_plan(campaign, plan)
+    for planned in plan:
+        _run_scenario(campaign, prepared, engines, planned)
 
 
-def _pending(campaign: Campaign, prepared: PreparedWorkload) -> Iterator[tuple[Scenario, Record]]:
+def _announce_plan(campaign: Campaign, plan: Sequence[PlannedScenario]) -> None:
+    """Say before measuring what each scenario takes, whether it fits, and what it buys."""
+    spent_s = campaign.elapsed_s()
+    for forecast in (planned.forecast for planned in plan):
+        shortage = forecast.shortage(spent_s, campaign.spec.budget_s)
+        fits = "fits" if shortage is None else f"does not fit: {shortage}"
+        campaign.progress.note(f"{forecast.summary}: {fits}")
+        spent_s += forecast.estimate.total_s if shortage is None else 0.0
+
+
+def _draft(campaign: Campaign, prepared: PreparedWorkload, scenario: Scenario) -> Record:
+    given = Circumstances(
+        run_id=campaign.run_id,
+        device=campaign.device,
+        system=campaign.system,
+        threads=campaign.threads,
+        cache_bytes=campaign.target.cache_bytes(campaign.system),
+        kernel_tuning=campaign.kernel_tuning,
+        other_runs_seen=campaign.lock.other_runs_seen,
+    )
+    return draft_record(campaign.spec, scenario, prepared.identity, given)
+
+
+def _pending(campaign: Campaign, prepared: PreparedWorkload) -> Iterator[Scenario]:
     """Yield the scenarios to measure; a resumed run takes over what it had finished."""
     for scenario in campaign.spec.scenarios:
-        given = Circumstances(
-            run_id=campaign.run_id,
-            device=campaign.device,
-            system=campaign.system,
-            threads=campaign.threads,
-            cache_bytes=campaign.target.cache_bytes(campaign.system),
-            kernel_tuning=campaign.kernel_tuning,
-            other_runs_seen=campaign.lock.other_runs_seen,
-        )
-        draft = draft_record(campaign.spec, scenario, prepared.identity, given)
+        draft = _draft(campaign, prepared, scenario)
         existing = existing_record(campaign.spec, draft, prepared.ledger)
         if existing is None:
-            yield scenario, draft
+            yield scenario
             continue
         campaign.progress.note(f"{draft.workload.name} {scenario}: finished before")
         campaign.records.append(existing.record)
@@ -195,36 +211,26 @@ def _run_scenario(
     campaign: Campaign,
     prepared: PreparedWorkload,
     engines: WorkloadEngines,
-    scenario: Scenario,
-    draft: Record,
+    planned: PlannedScenario,
 ) -> None:
-    spec, name = campaign.spec, prepared.workload.name
-    profile = PROFILES[spec.profile]
-    counts = profile.counts(name, scenario)
-    kernels = {kernel: engines.for_scenario(kernel, scenario) for kernel in spec.kernels}
-    per_query_ns = {kernel: probe_ns(prepared, engine) for kernel, engine in kernels.items()}
-    expected_s = scenario_s(scenario, counts, len(prepared.pairs), per_query_ns)
-    if spec.budget_s is not None and campaign.elapsed_s() + expected_s > spec.budget_s:
-        campaign.skip(
-            name,
-            scenario,
-            f"it would take {format_duration(expected_s)} and "
-            f"{format_duration(spec.budget_s - campaign.elapsed_s())} of the budget are left; "
-            "raise it with --budget",
-        )
+    spec, forecast = campaign.spec, planned.forecast
+    shortage = forecast.shortage(campaign.elapsed_s(), spec.budget_s)
+    if shortage is not None:
+        campaign.skip(forecast.workload, forecast.scenario, shortage)
         return
     job = ScenarioJob(
         prepared=prepared,
-        engines=kernels,
+        engines=planned.kernels,
         model=engines.model,
-        counts=counts,
-        min_block_s=profile.min_block_s,
+        counts=forecast.counts,
+        min_block_s=PROFILES[spec.profile].min_block_s,
         target=campaign.target,
         selection=campaign.selection,
         transform=str(spec.transform),
         threads=campaign.threads,
-        per_query_ns=per_query_ns,
+        per_query_ns=forecast.pilot.fastest_ns,
     )
+    draft = _draft(campaign, prepared, forecast.scenario)
     writer = open_writer(spec, draft, prepared, campaign.system)
     record = measure_scenario(job, writer, campaign.progress)
     record = finished_record(record, other_runs_seen=campaign.lock.check())

@@ -107,8 +107,9 @@ class RunOptions:
     resume: bool = False
     threads: int | None = None
     affinity: str | None = None
-    budget: float | None = None
-    """Minutes; None is the profile's own."""
+    budget: str | None = None
+    """Minutes, or a duration such as 1h30m; None is the profile's own."""
+    dry_run: bool = False
     model: str | None = None
     text: Path | None = None
     context: int | None = None
@@ -132,7 +133,11 @@ def parse_run(options: RunOptions) -> RunSpec:
             f"got {options.organisation!r}"
         )
     profile = cast(Profile, _one("profile", options.profile, get_args(Profile)))
-    minutes = options.budget
+    if options.dry_run and (options.resume or LLM in workloads):
+        raise SpecError(
+            "[run] expected --dry-run without --resume and with workloads that have scenarios, "
+            "not llm: it plans what a new run would measure"
+        )
     spec = RunSpec(
         track=cast(Track, _one("track", options.track, get_args(Track))),
         device=options.device,
@@ -146,7 +151,7 @@ def parse_run(options: RunOptions) -> RunSpec:
         resume=options.resume,
         threads=options.threads,
         affinity=None if options.affinity is None else parse_cpus(options.affinity),
-        budget_s=BUDGETS_S[profile] if minutes is None else 60.0 * minutes,
+        budget_s=BUDGETS_S[profile] if options.budget is None else parse_budget(options.budget),
         own_model=_own_model(workloads, options),
     )
     _check_track(spec)
@@ -194,6 +199,23 @@ def _own_model(workloads: tuple[str, ...], options: RunOptions) -> ModelRequest 
         stride=stride,
         calibration=options.calibration,
     )
+
+
+def parse_budget(text: str) -> float:
+    """Read a budget, in seconds: minutes as a plain number, or 20m, 1h30m, 90s, 1.5h."""
+    number = r"(\d{1,6}(?:\.\d{1,6})?)"
+    plain = re.fullmatch(number, text.strip())
+    parts = re.fullmatch(f"(?:{number}h)?(?:{number}m)?(?:{number}s)?", text.strip())
+    seconds = 60.0 * float(plain[1]) if plain else 0.0
+    if parts:
+        each = zip(parts.groups(), (3600.0, 60.0, 1.0), strict=True)
+        seconds += sum(float(value) * unit_s for value, unit_s in each if value)
+    if seconds <= 0:
+        raise SpecError(
+            "[run] expected --budget to be minutes or a duration such as 20m, 1h30m or 90s, more "
+            f"than nothing, got {text!r}"
+        )
+    return seconds
 
 
 def parse_cpus(text: str) -> tuple[int, ...]:

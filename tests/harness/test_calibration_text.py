@@ -138,7 +138,16 @@ def perplexity(directory: Path, state) -> float:
 )
 def test_an_export_holds_the_folded_norms(tmp_path, model_type: str, to: str, chain: str) -> None:
     folder = place(tmp_path, model_type)
-    words = ["export", folder / "model", "--to", to, "--out", folder / "out", "--quiet"]
+    words = [
+        "export",
+        "checkpoint",
+        folder / "model",
+        "--to",
+        to,
+        "--out",
+        folder / "out",
+        "--quiet",
+    ]
     words += ["--transform", chain, "--calibration", folder / "calibration.txt"]
     said = CliRunner().invoke(main, [str(word) for word in words])
     assert said.exit_code == 0, said.output
@@ -241,7 +250,7 @@ def test_calibration_is_asked_for_where_it_is_needed(tmp_path) -> None:
     said = run(folder, "--transform", "awq")
     assert said.exit_code == 2
     assert "expected --calibration FILE for awq" in said.output
-    words = ["export", folder / "model", "--to", "awq-gemm", "--out", folder / "out"]
+    words = ["export", "checkpoint", folder / "model", "--to", "awq-gemm", "--out", folder / "out"]
     said = CliRunner().invoke(main, [*map(str, words), "--transform", "gptq:group=32"])
     assert said.exit_code == 2
     assert "expected --calibration FILE for gptq" in said.output
@@ -250,7 +259,16 @@ def test_calibration_is_asked_for_where_it_is_needed(tmp_path) -> None:
 
 def test_a_quantized_model_is_not_calibrated(tmp_path) -> None:
     folder = place(tmp_path)
-    words = ["export", folder / "model", "--to", "gptq-v2", "--out", folder / "int4", "--quiet"]
+    words = [
+        "export",
+        "checkpoint",
+        folder / "model",
+        "--to",
+        "gptq-v2",
+        "--out",
+        folder / "int4",
+        "--quiet",
+    ]
     assert CliRunner().invoke(main, list(map(str, words))).exit_code == 0
     said = calibrated(folder, "awq", "--model", folder / "int4")
     assert said.exit_code == 2
@@ -274,7 +292,15 @@ def test_what_quantizing_needs_is_said_before_it_starts(tmp_path, monkeypatch, c
     if command == "run":
         said = calibrated(folder, "awq:group=32+gptq")
     else:
-        words = ["export", folder / "model", "--to", "awq-gemm", "--out", folder / "out"]
+        words = [
+            "export",
+            "checkpoint",
+            folder / "model",
+            "--to",
+            "awq-gemm",
+            "--out",
+            folder / "out",
+        ]
         words += ["--calibration", folder / "calibration.txt", "--transform", "awq:group=32+gptq"]
         said = CliRunner().invoke(main, list(map(str, words)))
     assert said.exit_code == 4, said.output

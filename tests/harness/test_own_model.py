@@ -262,7 +262,16 @@ def test_a_model_in_the_hubs_cache_is_found_by_its_id(tmp_path, monkeypatch) -> 
 @pytest.mark.parametrize("to", ["awq-gemm", "gptq-v1", "compressed-tensors", "canonical"])
 def test_a_4_bit_checkpoint_runs_as_it_is(model, tmp_path, to: str) -> None:
     """Its codes are the export's: INT4 stays within activations' rounding of its own numbers."""
-    words = ["export", tmp_path / "model", "--to", to, "--out", tmp_path / "int4", "--quiet"]
+    words = [
+        "export",
+        "checkpoint",
+        tmp_path / "model",
+        "--to",
+        to,
+        "--out",
+        tmp_path / "int4",
+        "--quiet",
+    ]
     assert CliRunner().invoke(main, list(map(str, words))).exit_code == 0
     said = run(tmp_path, "--model", str(tmp_path / "int4"), "--format", "json")
     assert said.exit_code == 0, said.output

@@ -1,5 +1,8 @@
 """The run specification: every name checked, the nearest suggested, contradictions refused."""
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from edgebench.errors import SpecError
@@ -91,7 +94,40 @@ def test_transforms_are_chained_by_plus() -> None:
 def test_budget_is_the_profiles_own_unless_given() -> None:
     assert parse_run(RunOptions()).budget_s == 360
     assert parse_run(RunOptions(profile="official")).budget_s is None
-    assert parse_run(RunOptions(profile="official", budget=2)).budget_s == 120
+    assert parse_run(RunOptions(profile="official", budget="2")).budget_s == 120
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("20", 1200),
+        ("2.5", 150),
+        ("20m", 1200),
+        ("1h30m", 5400),
+        ("90s", 90),
+        ("1h1m1s", 3661),
+        (" 1.5h ", 5400),
+    ],
+)
+def test_budgets_are_minutes_or_durations(text: str, seconds: float) -> None:
+    assert parse_run(RunOptions(budget=text)).budget_s == seconds
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "0", "0m", "0h0s", "-5", "m", "20 m", "20min", "1m1h", "1e3", "nan", "inf", "5m5m", "²m"],
+)
+def test_a_budget_that_says_nothing_is_refused(text: str) -> None:
+    with pytest.raises(SpecError, match="--budget to be minutes or a duration such as 20m"):
+        parse_run(RunOptions(budget=text))
+
+
+@pytest.mark.parametrize(
+    "options", [{"resume": True}, {"workload": "llm", "model": "m", "text": Path("t")}]
+)
+def test_a_plan_is_of_a_new_run_with_scenarios(options: dict[str, Any]) -> None:
+    with pytest.raises(SpecError, match="expected --dry-run without --resume"):
+        parse_run(RunOptions(dry_run=True, **options))
 
 
 @pytest.mark.parametrize(
