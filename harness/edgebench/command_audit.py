@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 RECORD = "audit.json"
 TABLE = "audit.md"
 ROOT = Path("audits")
+BUILT_HERE: frozenset[str] = frozenset({"fp16", "int4"})
+ELSEWHERE = "what answered is not built here, and this audit asks no server"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,7 +148,7 @@ def audit(
         for text in differing(bundle.system, system):
             progress.note(f"not the bundle's system: {text}")
         given = premises(bundle, system, target, options.tensors, progress)
-        kernels = [one.kernel for one in bundle.record.results]
+        kernels = [one.kernel for one in bundle.record.results if one.kernel in BUILT_HERE]
         with progress.stage(f"{bundle.record.workload.name}: packing and probing") as update:
             engines = target.engines(given.prepared, kernels)
             update(1, 1)
@@ -158,7 +160,7 @@ def audit(
             seed=seed,
             progress=progress,
         )
-        audited = _audit_kernels(going, kernels)
+        audited, unaudited = _audit_kernels(going, kernels), _elsewhere(going)
         other_runs_seen = lock.check()
     record = bundle.record
     return AuditRecord(
@@ -180,8 +182,10 @@ def audit(
         tool_version=__version__,
         started_utc=started,
         finished_utc=utc_now(),
-        verdict=overall([test.verdict for one in audited for test in one.tests]),
-        kernels=audited,
+        verdict=overall(
+            [test.verdict for one in audited for test in one.tests], is_whole=not unaudited
+        ),
+        kernels=audited + unaudited,
     )
 
 
@@ -210,6 +214,30 @@ def _audit_kernels(going: _Audit, kernels: Sequence[Kernel]) -> list[AuditedKern
             )
         )
     return audited
+
+
+def _elsewhere(going: _Audit) -> list[AuditedKernel]:
+    """Say of every other kernel of the bundle that nothing of it was audited."""
+    return [
+        AuditedKernel(
+            kernel=one.kernel,
+            executed_path=one.executed_path,
+            tests=[
+                AuditedTest(
+                    test=test.name,
+                    catches=test.catches,
+                    verdict="not applicable",
+                    note=ELSEWHERE,
+                    runs=0,
+                    queries=0,
+                    measures=[],
+                )
+                for test in going.tests
+            ],
+        )
+        for one in going.bundle.record.results
+        if one.kernel not in BUILT_HERE
+    ]
 
 
 def _case(going: _Audit, engine: KernelEngine, unseen: Library | None) -> Case:
