@@ -24,8 +24,9 @@ def overall(verdicts: list[Verdict], *, is_whole: bool = True) -> Verdict:
 
     A bundle of which a kernel could not be audited at all (is_whole=False) has not passed.
     """
-    found = next((verdict for verdict in SEVERITY if verdict in verdicts), "not applicable")
-    return "not applicable" if found == "passed" and not is_whole else found
+    absent: Verdict = "not applicable"
+    found = next((verdict for verdict in SEVERITY if verdict in verdicts), absent)
+    return absent if found == "passed" and not is_whole else found
 
 
 def exit_code(verdict: Verdict) -> int:
