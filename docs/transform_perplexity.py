@@ -38,17 +38,11 @@ from edgebench.transform.calibrated import (
 from edgebench.transform.fold import Choice, GroupView
 from edgebench.transform.gptq import Gptq
 from edgebench.transform.grid import Grid, GridForm
-from edgebench.transform.llama_layer import (
-    HEAD_GROUP,
-    SCALE_GROUPS,
-    Layer,
-    Prompts,
-    ScaleGroup,
-    rms_norm,
-    walk,
-)
+from edgebench.transform.llama_layer import Layer, Prompts, rms_norm, walk
 from edgebench.transform.quantized import ReferenceLinears, open_reference
+from edgebench.transform.scale_groups import HEAD_GROUP, SCALE_GROUPS, ScaleGroup
 from edgebench.transform.smoothquant import SmoothQuant, int8_blocks
+from edgebench_kernels import native
 from edgebench_kernels.engine import build_int4, load_reference, with_norms
 from edgebench_kernels.engine.arithmetic import Int4Path
 from edgebench_kernels.formats import dequantize
@@ -371,6 +365,7 @@ def main() -> None:
     parser.add_argument("--state", type=Path, help="folder to keep finished rows in")
     parser.add_argument("--kept", action="store_true", help="only what --state holds already")
     options = parser.parse_args()
+    native.set_threads(torch.get_num_threads())  # a second pool of another size would fight torch
     if options.state is not None:
         options.state.mkdir(parents=True, exist_ok=True)
     bench = Bench(options.workload, options.pairs, options.samples, options.state)

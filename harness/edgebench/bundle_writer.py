@@ -202,7 +202,7 @@ def _request(record: Record) -> dict[str, object]:
     fixed = record.model_dump(
         include={
             "schema_version", "track", "organisation", "system", "workload", "scenario",
-            "profile", "stamps", "seeds",
+            "profile", "stamps", "seeds", "external",
         }
     )  # fmt: skip
     code = record.provenance.model_dump(include={"tool_version", "git_commit"})

@@ -87,6 +87,11 @@ def main() -> None:
     "--budget", metavar="TIME", help="Minutes, or 20m, 1h30m, 90s; default: 6 for quick, else none."
 )
 @click.option("--dry-run", is_flag=True, help="Plan, estimate and write nothing.")
+@click.option("--sut", default="own", show_default=True, help="own, or openai: any engine.")
+@click.option("--url", metavar="URL", help="With --sut openai: http://127.0.0.1:PORT.")
+@click.option("--served-model", metavar="NAME", help="With openai: default: the only one served.")
+@click.option("--concurrency", type=int, help="With openai: requests in flight; default: 8.")
+@click.option("--allow-remote", is_flag=True, help="With openai: take a server elsewhere.")
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run of the same request.")
 @click.option("--quiet", is_flag=True, help="No progress on stderr.")
 def run(form: str, quiet: bool, **request: object) -> None:
@@ -126,8 +131,10 @@ def explain(rule: str) -> None:
 def check(bundle: Path, tensors: Path | None, form: str) -> None:
     """Check a BUNDLE against the rules, deriving every published number again."""
     from edgebench.checker.report import check_command
+    from edgebench.progress import choose_progress
 
-    text, exit_code = check_command(bundle, tensors=tensors, form=form)
+    progress = choose_progress()
+    text, exit_code = check_command(bundle, tensors=tensors, form=form, progress=progress)
     click.echo(text)
     sys.exit(exit_code)
 

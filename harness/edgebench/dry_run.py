@@ -9,14 +9,17 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgebench import meters
 from edgebench.devices import ResolvedDevice, resolve
-from edgebench.errors import EXIT_OK, RuleViolation, RunFailed, StorageError
+from edgebench.errors import EXIT_OK, RunFailed, StorageError
 from edgebench.forecast import Forecast, plan_scenarios
+from edgebench.lineup import Lineup, ask_server
+from edgebench.openai.discovery import Served
+from edgebench.openai.engine import connect
 from edgebench.prepare import harness_error, prepare
 from edgebench.profiles import PROFILES
 from edgebench.progress import Progress, Update
@@ -27,7 +30,6 @@ from edgebench.system import SystemDescription, describe_system, usable_cores
 from edgebench.target import Target, open_target
 from edgebench.transform import WITHOUT_DATA, TransformChain, parse_transform
 from edgebench.units import format_bytes
-from edgebench.verdict import unverified_reasons
 from edgebench_workloads.catalog import WORKLOADS
 from edgebench_workloads.errors import WorkloadError
 
@@ -73,7 +75,6 @@ class RunPlan:
     system: SystemDescription
     threads: int
     selection: meters.MeterSelection
-    invalid_reasons: tuple[str, ...]
     workloads: tuple[WorkloadPlan, ...]
 
     @property
@@ -95,11 +96,11 @@ class RunPlan:
 
     @property
     def exit_code(self) -> int:
-        """What the run would end with, as far as can be foreseen: 4 nothing to do, 5 invalid."""
+        """What the run would end with, as far as can be foreseen: 4 where nothing would be done."""
         runs = [run for workload in self.workloads for run in workload.scenarios]
         if all(run.obstacle is not None for run in runs):
             return RunFailed.exit_code
-        return RuleViolation.exit_code if self.invalid_reasons else EXIT_OK
+        return EXIT_OK
 
 
 @dataclass(slots=True)
@@ -136,6 +137,7 @@ def plan_run(spec: RunSpec, progress: Progress) -> RunPlan:
     """Plan a run; raises what the run would raise before it measures."""
     _check_out(spec.out)
     set_affinity(spec.affinity)
+    served = connect(spec.external) if spec.external else None
     device = resolve(spec.device)
     target = open_target(device.backend)
     threads = spec.threads or usable_cores()
@@ -144,9 +146,12 @@ def plan_run(spec: RunSpec, progress: Progress) -> RunPlan:
         begun_s = time.monotonic()
         target.prepare(threads, spec.affinity, None)
         spent_s = time.monotonic() - begun_s
+        setting = _Setting(
+            spec=spec, target=target, system=system, served=served, progress=progress
+        )
         workloads = []
         for name in spec.workloads:
-            plan = _plan_workload(spec, name, target, system, spent_s, progress)
+            plan = _plan_workload(setting, name, spent_s)
             spent_s += plan.total_s
             workloads.append(plan)
     return RunPlan(
@@ -155,7 +160,6 @@ def plan_run(spec: RunSpec, progress: Progress) -> RunPlan:
         system=system,
         threads=threads,
         selection=meters.select(device),
-        invalid_reasons=tuple(unverified_reasons(spec.track, str(spec.transform))),
         workloads=tuple(workloads),
     )
 
@@ -170,28 +174,39 @@ def _check_out(out: Path) -> None:
         )
 
 
-def _plan_workload(
-    spec: RunSpec,
-    name: str,
-    target: Target,
-    system: SystemDescription,
-    spent_s: float,
-    progress: Progress,
-) -> WorkloadPlan:
-    obstacle = _obstacle(name, target, system)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Setting:
+    """What all workloads of a plan share."""
+
+    spec: RunSpec
+    target: Target
+    system: SystemDescription
+    served: Served | None
+    progress: Progress
+
+
+def _plan_workload(setting: _Setting, name: str, spent_s: float) -> WorkloadPlan:
+    spec, target, progress = setting.spec, setting.target, setting.progress
+    obstacle = _obstacle(name, target, setting.system)
     if obstacle is not None:
         runs = [PlannedRun(scenario=s, forecast=None, obstacle=obstacle) for s in spec.scenarios]
         return WorkloadPlan(name=name, scenarios=tuple(runs), notes=("not probed",))
     clock = StageClock(progress)
-    quantize_s, notes, chain = _quantize_time(spec.transform, name, progress)
+    quantize_s: float | None = None
+    notes: tuple[str, ...] = ()
+    chain: TransformChain | None = None
+    if setting.served is None:
+        quantize_s, notes, chain = _quantize_time(spec.transform, name, progress)
     prepared = prepare(name, chain, clock)
     if quantize_s is None:
-        quantize_s = clock.took_s[f"{name}: {chain}"]
+        quantize_s = clock.took_s.get(f"{name}: {chain}", 0.0)
     packing = f"{name}: packing and probing"
-    with clock.stage(packing) as update:
-        engines = target.engines(prepared, spec.kernels)
-        planned = list(plan_scenarios(spec, prepared, engines, spec.scenarios))
-        update(1, 1)
+    with ExitStack() as at_end:
+        external = ask_server(spec, setting.served, prepared, clock, at_end)
+        with clock.stage(packing) as update:
+            lineup = Lineup(own=target.engines(prepared, spec.kernels), external=external)
+            planned = list(plan_scenarios(spec, prepared, lineup, spec.scenarios))
+            update(1, 1)
     load_s, pack_s = clock.took_s[f"{name}: weights"], clock.took_s[packing]
     spent_s += load_s + quantize_s + pack_s
     runs = []

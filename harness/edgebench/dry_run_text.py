@@ -58,9 +58,8 @@ def _scenario_rows(plan: RunPlan) -> Iterator[tuple[str, ...]]:
 def _facts(plan: RunPlan) -> Iterator[str]:
     spec, primary = plan.spec, plan.selection.primary
     yield f"device: {plan.device.name}, {plan.device.executed_on}, {plan.threads} threads"
-    yield f"request: {spec.track} track, profile {spec.profile}, {spec.transform}"
+    yield f"request: {spec.track} track, profile {spec.profile}, {spec.declared_transform}"
     yield f"stamps: {', '.join(plan.stamps) or 'none'}"
-    yield from (f"would be filed as invalid: {reason}" for reason in plan.invalid_reasons)
     if primary is None:
         yield f"energy: unmeasured ({plan.selection.reason})"
     else:
@@ -134,7 +133,6 @@ def _json(plan: RunPlan) -> str:
         "profile": spec.profile,
         "transform": str(spec.transform),
         "stamps": list(plan.stamps),
-        "invalid_reasons": list(plan.invalid_reasons),
         "meter": None if primary is None else f"{primary.meter} {primary.domain}",
         "meter_reason": plan.selection.reason or None,
         "budget_s": spec.budget_s,

@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
 import numpy.typing as npt
+from numpy.typing import NDArray
 
 from edgebench.prepare import PreparedWorkload
 from edgebench.record import Kernel, Scenario
@@ -33,6 +35,10 @@ class KernelEngine:
     batch_size: int
     arithmetic: Arithmetic | None
     warnings: tuple[str, ...] = ()
+    packed: Mapping[str, NDArray[np.uint8]] | None = None
+    """The packed INT4 bytes that it reads, by linear; None where they cannot be seen."""
+    is_in_process: bool = True
+    """Whether this process's memory holds it."""
 
     @property
     def weight_bytes(self) -> int:
@@ -91,8 +97,10 @@ class CpuEngines:
         if isinstance(self._fp16, Engine):
             fastest_ops(self._fp16)
         self._int4: dict[str, DecodeEngine] = {}
+        self._packed: dict[str, NDArray[np.uint8]] = {}
         if "int4" in kernels:
             packed = pack_int4(weights, prepared.quantized.tensors)
+            self._packed = packed_bytes(packed)
             weights = with_norms(weights, prepared.quantized.folded.norms)
             for path in ("w4a16", "w4a8"):
                 self._int4[path] = build_int4(
@@ -120,6 +128,7 @@ class CpuEngines:
             executed_path=f"{path}/{native.isa()}",
             batch_size=batch_size,
             arithmetic="int8",
+            packed=self._packed,
         )
 
     def changed(self, engine: KernelEngine, change: WeightChange) -> KernelEngine:
@@ -163,6 +172,18 @@ def changed_reference(weights: LlamaWeights, change: WeightChange) -> LlamaWeigh
         if came is not given:
             tensors[name] = torch.from_numpy(came)
     return replace(weights, tensors=tensors)
+
+
+def packed_bytes(linears: Mapping[str, object]) -> dict[str, NDArray[np.uint8]]:
+    """The bytes of linears packed for CPUs, as the kernels read them: views, not copies."""
+    from edgebench_kernels.linear import Int4Linear
+    from edgebench_kernels.packing import PackedInt4
+
+    return {
+        name: linear.packed.packed_bytes()
+        for name, linear in linears.items()
+        if isinstance(linear, Int4Linear) and isinstance(linear.packed, PackedInt4)
+    }
 
 
 def faster_path(engines: Mapping[str, DecodeEngine], prepared: PreparedWorkload) -> str:

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from edgebench.confidence import expected_interval, percentile_words
-from edgebench.engines import KernelEngine, WorkloadEngines
 from edgebench.estimate import ScenarioEstimate, estimate_scenario
+from edgebench.job import AnyEngine
+from edgebench.lineup import Lineup
 from edgebench.pilot import ROUND_SAMPLES, Pilot, run_pilot
 from edgebench.prepare import PreparedWorkload
 from edgebench.profiles import PROFILES, Counts
@@ -81,20 +82,20 @@ def forecast(
 class PlannedScenario:
     """A scenario that could be measured now: its kernels as they would run, and its forecast."""
 
-    kernels: Mapping[Kernel, KernelEngine]
+    kernels: Mapping[Kernel, AnyEngine]
     forecast: Forecast
 
 
 def plan_scenarios(
     spec: RunSpec,
     prepared: PreparedWorkload,
-    engines: WorkloadEngines,
+    lineup: Lineup,
     scenarios: Sequence[Scenario],
 ) -> Iterator[PlannedScenario]:
     """Choose the kernels of each scenario and pilot them; raises RunFailed."""
     name = prepared.workload.name
     for scenario in scenarios:
-        kernels = {kernel: engines.for_scenario(kernel, scenario) for kernel in spec.kernels}
+        kernels = {kernel: lineup.for_scenario(kernel, scenario) for kernel in spec.kernels}
         pilot = run_pilot(prepared, kernels, scenario)
         planned = forecast(name, scenario, spec.profile, len(prepared.pairs), pilot)
         yield PlannedScenario(kernels=kernels, forecast=planned)

@@ -22,7 +22,7 @@ from edgebench.loadgen import (
     run_offline,
     run_single_stream,
 )
-from edgebench.profiles import MIN_BLOCK_S
+from edgebench.profiles import EXTERNAL, MIN_BLOCK_S
 from edgebench.record import Kernel, Mode, SampleRow, Scenario
 from edgebench.scenarios import span_ns
 from edgebench.units import NS_PER_S
@@ -166,7 +166,7 @@ def finished_blocks(
     for block in blocks:
         if block.number > last:
             break
-        for kernel in KERNELS:
+        for kernel in (*KERNELS, EXTERNAL):
             kept = held.get((kernel, block.number), [])
             if tuple(row.sample for row in kept) == block.samples:
                 finished[kernel, block.number] = kept

@@ -25,13 +25,23 @@ from edgebench.interleave import (
     finished_blocks,
     run_interleaved,
 )
-from edgebench.job import ScenarioJob, sut_of
+from edgebench.job import AnyEngine, ScenarioJob, sut_of
+from edgebench.openai.engine import ExternalEngine
 from edgebench.plans import accuracy_plan, performance_plan
 from edgebench.prepare import PreparedWorkload
 from edgebench.profiles import MIN_CEILING_REPEATS
 from edgebench.progress import Progress
-from edgebench.record import CeilingRow, Kernel, KernelResult, Record, SampleRow
+from edgebench.record import (
+    CeilingRow,
+    Energy,
+    Kernel,
+    KernelResult,
+    Record,
+    SampleRow,
+    TimedWeights,
+)
 from edgebench.target import Target
+from edgebench.timed_weights import WeightsBefore
 from edgebench.units import NS_PER_S
 
 NLL_BATCH = 64
@@ -42,6 +52,7 @@ class _Observed:
     """What the hooks saw around the blocks."""
 
     peak_bytes: dict[Kernel, int] = field(default_factory=dict)
+    weights: dict[Kernel, TimedWeights] = field(default_factory=dict)
 
 
 def measure_scenario(job: ScenarioJob, writer: BundleWriter, progress: Progress) -> Record:
@@ -52,8 +63,14 @@ def measure_scenario(job: ScenarioJob, writer: BundleWriter, progress: Progress)
     record = writer.record
     label = f"{record.workload.name} {record.scenario}"
     observed = _Observed()
+    before = {
+        kernel: WeightsBefore.of(engine.packed, job.prepared.quantized)
+        for kernel, engine in job.engines.items()
+        if engine.packed
+    }
     with meters.PowerLog(job.selection.working, writer.power_path) as power:
         _run_plan(job, writer, performance_plan, observed, progress, label)
+    observed.weights = {kernel: weights.after() for kernel, weights in before.items()}
     if job.counts.scored_on == "scored-set":
         _run_plan(job, writer, accuracy_plan, _Observed(), progress, f"{label} accuracy")
     _score_likelihood(job, writer, progress, label)
@@ -168,6 +185,8 @@ def _score_likelihood(
 ) -> None:
     wanted = job.counts.nll_samples or len(job.prepared.pairs)
     for kernel, engine in job.engines.items():
+        if isinstance(engine, ExternalEngine):
+            continue  # a server shows text alone
         if sum(row.kernel == kernel for row in writer.nll) >= wanted:
             continue
         with progress.stage(f"{label} likelihood {kernel}") as update:
@@ -189,6 +208,19 @@ def answer_key(prepared: PreparedWorkload) -> AnswerKey:
         eos_id=prepared.eos_id,
         expected=[pair.call for pair in prepared.pairs],
         is_correct=prepared.workload.is_correct,
+    )
+
+
+def _energy(job: ScenarioJob, writer: BundleWriter, engine: AnyEngine) -> Energy:
+    """Integrate what the machine's meter saw; it does not see a server on another machine."""
+    unseen = engine.energy_reason if isinstance(engine, ExternalEngine) else None
+    source = None if unseen else job.selection.primary
+    return meters.integrate(
+        writer.power_path,
+        block_windows(writer.samples, engine.kernel),
+        meter=source.meter if source else None,
+        domain=source.domain if source else None,
+        reason=unseen or job.selection.reason,
     )
 
 
@@ -216,15 +248,10 @@ def _derive(
             transform="none" if kernel == "fp16" else job.transform,
             batch_size=engine.batch_size,
             weight_bytes=engine.weight_bytes,
-            peak_memory_bytes=observed.peak_bytes.get(kernel),
+            peak_memory_bytes=observed.peak_bytes.get(kernel) if engine.is_in_process else None,
             arithmetic=engine.arithmetic,
-            energy=meters.integrate(
-                writer.power_path,
-                block_windows(writer.samples, kernel),
-                meter=job.selection.primary.meter if job.selection.primary else None,
-                domain=job.selection.primary.domain if job.selection.primary else None,
-                reason=job.selection.reason,
-            ),
+            timed_weights=observed.weights.get(kernel),
+            energy=_energy(job, writer, engine),
             warnings=(
                 *engine.warnings,
                 *(f"meter {name} failed: {why}" for name, why in meter_failures),

@@ -10,8 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from edgebench.engines import KernelEngine
-from edgebench.job import sut_of
+from edgebench.job import AnyEngine, sut_of
 from edgebench.loadgen import Clock, SystemUnderTest, run_offline, run_single_stream
 from edgebench.prepare import PreparedWorkload
 from edgebench.record import Kernel, Scenario
@@ -41,7 +40,7 @@ class Pilot:
 
 def run_pilot(
     prepared: PreparedWorkload,
-    engines: Mapping[Kernel, KernelEngine],
+    engines: Mapping[Kernel, AnyEngine],
     scenario: Scenario,
     clock: Clock = time.monotonic_ns,
 ) -> Pilot:

@@ -71,11 +71,11 @@ def size_bytes(tensors: Mapping[str, Int4Tensor]) -> int:
 
 def prepare(
     name: str,
-    transform: TransformChain,
+    transform: TransformChain | None,
     progress: Progress,
     quantized: QuantizedModel | None = None,
 ) -> PreparedWorkload:
-    """Verify, generate where needed, tokenize and quantize one workload.
+    """Verify, generate where needed, tokenize and quantize one workload; None quantizes nothing.
 
     A model that is quantized already is taken as it is; the transform then only names it.
     """
@@ -88,7 +88,9 @@ def prepare(
     except WorkloadError as error:
         raise harness_error(error) from error
     reference = open_reference(directory / WEIGHTS_FILE, workload.reference_sha256)
-    if quantized is None:
+    if transform is None:
+        quantized = QuantizedModel(tensors={}, steps=())
+    elif quantized is None:
         with progress.stage(f"{name}: {transform}") as update:
             quantized = quantized_once(
                 transform,
@@ -148,7 +150,7 @@ def _identity(workload: Workload) -> WorkloadIdentity:
 
 
 def _ledger(workload: Workload, directory: Path, quantized: QuantizedModel) -> Ledger:
-    fits = size_bytes(quantized.tensors) <= TENSORS_IN_BUNDLE_BYTES
+    fits = 0 < size_bytes(quantized.tensors) <= TENSORS_IN_BUNDLE_BYTES
     return Ledger(
         reference_sha256=workload.reference_sha256,
         steps=list(quantized.steps),

@@ -31,6 +31,12 @@ OFFICIAL_DURATION_S = 600.0  # MLPerf inference_rules.adoc: every scenario runs 
 OFFICIAL_QUERIES = 1024  # MLPerf submission checker v6.1 constants.py, min-queries: SingleStream
 DURATION_STAMP = "NON-COMPLIANT-DURATION"  # docs/design.md §6; shorter than OFFICIAL_DURATION_S
 
+# Any engine.
+CANDIDATES: tuple[Kernel, ...] = ("int4", "external")  # ours: one of them beside the fp16 of a run
+EXTERNAL: Kernel = "external"  # ours: an engine behind HTTP, whose weights nobody here can check
+EXTERNAL_STAMP = "EXTERNAL-ENGINE"  # ours: such a bundle is never ranked with verified ones
+EXTERNAL_TRANSFORM = "unknown"  # ours: nothing is declared that no rule could verify
+
 # Quality.
 ACCURACY_TARGET = 0.99  # MLPerf inference_rules.adoc: 99 % of the reference
 HIGH_ACCURACY_TARGET = 0.999  # MLPerf inference_rules.adoc: the 99.9 % variants
@@ -44,10 +50,13 @@ OUTPUT_MISMATCH_LIMIT = 0.01  # ours: outputs that may differ between modes by r
 
 # Weights.
 NEAREST_CODE_SLACK_STEPS = 0.02  # ours: room for ties of the fp16 scale
+MIN_REPLAYED_SHARE = 0.995  # ours: GPTQ's sums differ by precision and order; docs/provenance.md
+MAX_REPLAYED_ZEROS = 0.001  # ours: of the codes that may miss, those that stand for zero
+SCALE_TOLERANCE = 1e-3  # ours, relative: float32 activations of two BLAS libraries
+MAX_DESCRIPTION_SHARE = 0.01  # inference_rules.adoc: "much much smaller"; 1 % is ours
+DESCRIPTION_FLOOR_BYTES = 8192  # ours: a recipe of some lines beside a model of some kilobytes
 MAX_CODE = 15  # docs/design.md §7: unsigned 4 bits
-VERIFIED_TRANSFORMS = frozenset({"rtn"})  # rule W-04 holds for their honest results
-UNVERIFIED_TRANSFORMS = frozenset({"awq", "gptq", "smoothquant"})  # ours: no rule tells them apart
-CLOSED_TRANSFORMS = VERIFIED_TRANSFORMS | UNVERIFIED_TRANSFORMS  # post-training quantizers
+CLOSED_TRANSFORMS = frozenset({"rtn", "awq", "gptq", "smoothquant"})  # post-training quantizers
 CLOSED_BITS = 4  # the kernel is called int4
 TENSORS_IN_BUNDLE_BYTES = 16 << 20  # docs/design.md §5: up to 16 MB of tensors are in the bundle
 
@@ -92,6 +101,11 @@ class ProfileRules:
     def counts(self, workload: str, scenario: Scenario) -> Counts:
         """Return what this profile demands of one workload in one scenario."""
         return self.counts_by_case[size_class(workload), scenario]
+
+
+def stamps_of(profile: ProfileName, *, is_external: bool) -> tuple[str, ...]:
+    """Return the stamps that a bundle must carry: its profile's, and an external engine's."""
+    return PROFILES[profile].stamps + ((EXTERNAL_STAMP,) if is_external else ())
 
 
 def size_class(workload: str) -> SizeClass:

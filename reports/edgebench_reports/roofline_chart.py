@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import altair as alt
 
-from edgebench.record import Record
+from edgebench.record import Record, kernel_title
 from edgebench.units import format_si
 from edgebench_reports.charts import (
     LABELS_MAX_POINTS,
@@ -70,7 +70,8 @@ def roofline(entries: Sequence[Entry]) -> Chart | None:
         if marks:
             panels.append(_panel(system, marks))
         remarks += [
-            f"{system}, {e.record.workload.name} {e.record.scenario} {e.result.kernel}: {reason}"
+            f"{system}, {e.record.workload.name} {e.record.scenario} "
+            f"{kernel_title(e.result.kernel)}: {reason}"
             for e in own
             if isinstance(reason := place(e), str)
         ]

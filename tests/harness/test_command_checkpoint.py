@@ -112,6 +112,25 @@ def test_what_cannot_be_written_is_named(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("change", "exit_code", "message"),
+    [
+        ({"auto_map": {"AutoModel": "x.Y"}}, 2, "no trust_remote_code"),
+        ({"model_type": "phi3", "architectures": ["Phi3ForCausalLM"]}, 2, "got 'phi3'"),
+        ({"intermediate_size": 128}, 4, "must have shape"),
+    ],
+)
+def test_a_model_that_cannot_be_exported_is_named(
+    model, tmp_path, change, exit_code: int, message: str
+) -> None:
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps({**config, **change}))
+    said = bench("export", model, "--to", "awq-gemm", "--out", tmp_path / "out")
+    assert said.exit_code == exit_code, said.output
+    assert message in said.output
+    assert not (tmp_path / "out").exists()
+
+
 def test_nothing_is_overwritten(model) -> None:
     said = bench("export", "checkpoint", model, "--to", "awq-gemm", "--out", model)
     assert said.exit_code == 2

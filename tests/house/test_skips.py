@@ -15,7 +15,11 @@ import pytest
 def test_one():
     pytest.skip("what it needs is missing")
 """
-REQUIRE = {"browser": "EDGEBENCH_REQUIRE_BROWSER", "nvrtc": "EDGEBENCH_REQUIRE_NVRTC"}
+REQUIRE = {
+    "browser": "EDGEBENCH_REQUIRE_BROWSER",
+    "nvrtc": "EDGEBENCH_REQUIRE_NVRTC",
+    "servers": "EDGEBENCH_REQUIRE_SERVERS",
+}
 
 
 @pytest.mark.parametrize("marker", REQUIRE)

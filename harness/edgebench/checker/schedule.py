@@ -8,7 +8,6 @@ from itertools import pairwise
 
 from edgebench.checker.subject import Subject
 from edgebench.findings import Finding, finding
-from edgebench.interleave import KERNELS
 from edgebench.loadgen import issue_order
 from edgebench.profiles import SAMPLE_INDEX_SEED, SCHEDULE_SEED
 from edgebench.record import Kernel, SampleRow, Seeds
@@ -84,34 +83,36 @@ def check_pairs(subject: Subject) -> Iterator[Finding]:
 
     Where measured time says when a kernel ends, the faster one goes on alone after the slower.
     """
-    queries: dict[Kernel, dict[tuple[int, int], list[int]]] = {kernel: {} for kernel in KERNELS}
+    kernels = subject.pair
+    queries: dict[Kernel, dict[tuple[int, int], list[int]]] = {kernel: {} for kernel in kernels}
     for row in subject.bundle.samples:
-        if row.mode == "performance":
+        if row.mode == "performance" and row.kernel in queries:
             queries[row.kernel].setdefault((row.block, row.query), []).append(row.sample)
-    reference, candidate = (queries[kernel] for kernel in KERNELS)
+    reference, candidate = (queries[kernel] for kernel in kernels)
     keys = reference.keys() | candidate.keys()
     if subject.counts.min_duration_s > 0:
         ends = [max((block for block, _ in own), default=-1) for own in (reference, candidate)]
         keys = {key for key in keys if key[0] <= min(ends)}
     for key in sorted(keys):
         if sorted(reference.get(key, ())) != sorted(candidate.get(key, ())):
-            expected = f"{' and '.join(KERNELS)} to run the same samples"
+            expected = f"{' and '.join(kernels)} to run the same samples"
             yield finding("D-06", expected, f"different ones in block {key[0]}, query {key[1]}")
             return
     yield from _check_turns(subject)
 
 
 def _check_turns(subject: Subject) -> Iterator[Finding]:
+    kernels = subject.pair
     spans = {
         (kernel, block): _span(rows, "")
         for (mode, kernel, block), rows in _blocks(subject).items()
-        if mode == "performance"
+        if mode == "performance" and kernel in kernels
     }
     order = [key for key, _ in sorted(spans.items(), key=lambda item: item[1])]
     expected = [
         (kernel, block)
         for block in sorted({block for _, block in spans})
-        for kernel in (KERNELS if block % 2 == 0 else tuple(reversed(KERNELS)))
+        for kernel in (kernels if block % 2 == 0 else tuple(reversed(kernels)))
         if (kernel, block) in spans
     ]
     for came, due in zip(order, expected, strict=True):
