@@ -61,7 +61,9 @@ class _Audit:
 
     premises: Premises
     engines: WorkloadEngines
+    device: ResolvedDevice
     system: SystemDescription
+    started_utc: str
     tests: Sequence[AuditTest]
     seed: int
     progress: Progress
@@ -155,13 +157,25 @@ def audit(
         going = _Audit(
             premises=given,
             engines=engines,
+            device=device,
             system=system,
+            started_utc=started,
             tests=tests,
             seed=seed,
             progress=progress,
         )
         audited, unaudited = _audit_kernels(going, kernels), _elsewhere(going)
         other_runs_seen = lock.check()
+    return _recorded(going, audited, unaudited, other_runs_seen)
+
+
+def _recorded(
+    going: _Audit,
+    audited: list[AuditedKernel],
+    unaudited: list[AuditedKernel],
+    other_runs_seen: bool,
+) -> AuditRecord:
+    bundle, given = going.bundle, going.premises
     record = bundle.record
     return AuditRecord(
         run_id=record.run_id,
@@ -173,14 +187,14 @@ def audit(
         scenario=record.scenario,
         transform=next((r.transform for r in record.results if r.kernel == "int4"), "none"),
         system_claimed=record.system,
-        system=system.name,
+        system=going.system.name,
         differences=list(given.differences),
-        executed_on=device.executed_on,
+        executed_on=going.device.executed_on,
         threads=given.threads,
         other_runs_seen=other_runs_seen,
-        seed=seed,
+        seed=going.seed,
         tool_version=__version__,
-        started_utc=started,
+        started_utc=going.started_utc,
         finished_utc=utc_now(),
         verdict=overall(
             [test.verdict for one in audited for test in one.tests], is_whole=not unaudited
