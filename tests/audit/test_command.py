@@ -180,6 +180,7 @@ def test_another_system_is_named_and_its_outputs_are_compared_on_one_isa_only(
 
 @pytest.mark.torch
 @pytest.mark.native
+@pytest.mark.usefixtures("kernels_left_alone")
 def test_a_shipped_bundle_is_audited_and_filed(
     shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -204,6 +205,22 @@ def test_a_shipped_bundle_is_audited_and_filed(
         ("int4", "tokens"): "passed",
         ("int4", "length"): "passed",
     }
+
+
+@pytest.mark.torch
+@pytest.mark.native
+@pytest.mark.usefixtures("kernels_left_alone")
+def test_a_kernel_that_is_not_built_here_is_never_passed(
+    shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command_audit, "BUILT_HERE", frozenset({"fp16"}))
+    few = Counts(pairs=4, answers=8, logits=2)
+    monkeypatch.setitem(COUNTS, ("embedded", "single-stream"), few)  # type: ignore[arg-type]
+    said = bench(shipped, "--tests", "tokens", "--out", tmp_path / "out", "--quiet")
+    assert said.exit_code == 4, said.output
+    assert "NOT APPLICABLE: what the bundle claims could not be audited" in said.output
+    assert "| int4 | tokens | not applicable | what answered is not built here" in said.output
+    assert "| fp16 | tokens | passed |" in said.output
 
 
 def record_of(*tests: AuditedTest, **change: Any) -> AuditRecord:
@@ -282,6 +299,11 @@ def test_another_system_and_a_disclosure_are_said_above_the_table() -> None:
 )
 def test_exit_codes(verdicts: tuple[Any, ...], code: int) -> None:
     assert exit_code(overall(list(verdicts))) == code
+
+
+def test_a_bundle_that_is_audited_in_part_has_not_passed() -> None:
+    assert overall(["passed"], is_whole=False) == "not applicable"
+    assert overall(["passed", "caught"], is_whole=False) == "caught"
 
 
 def test_the_json_is_the_record(
