@@ -92,9 +92,10 @@ def honest(chain: str) -> Callable[[World], QuantizedModel]:
 
     def make(world: World) -> QuantizedModel:
         threads = torch.get_num_threads()
-        torch.set_num_threads(2 if world.seed % 3 == 1 else 1)
+        is_two = world.seed % 10 == 1
+        torch.set_num_threads(2 if is_two else 1)
         try:
-            if world.seed % 3 != 2:
+            if is_two or world.seed % 3 != 2:
                 return quantized(world, chain)
             with mock.patch.object(torch.Tensor, "float", torch.Tensor.double):
                 model = quantized(world, chain)
