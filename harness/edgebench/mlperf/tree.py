@@ -26,8 +26,8 @@ def export_mlperf(
 ) -> list[Path]:
     """Check a bundle and write it to the new folder `out`; return the runs' folders there.
 
-    Raises BundleRefused (exit 5) for a bundle that breaks a rule, SpecError where `out` exists or an
-    external engine was measured, StorageError where it cannot be written.
+    Raises BundleRefused (exit 5) for a bundle that breaks a rule, SpecError where `out` exists or
+    an external engine was measured, StorageError where it cannot be written.
     """
     _check_new(out)
     check_or_raise(bundle, tensors=tensors, lookup=lookup)
