@@ -119,7 +119,10 @@ def _require_folder(options: AuditOptions) -> None:
 
 
 def checked_bundle(path: Path, tensors: Path | None, progress: Progress) -> Bundle:
-    """Read a bundle that keeps every rule; RuleViolation says which one it breaks."""
+    """Read a bundle that keeps every rule; RuleViolation says which one it breaks.
+
+    Raises SpecError for an external engine's: there is nothing here to run again.
+    """
     with progress.stage("bench check") as update:
         errors = [one for one in check(path, tensors=tensors) if one.severity == "error"]
         update(1, 1)
@@ -128,7 +131,13 @@ def checked_bundle(path: Path, tensors: Path | None, progress: Progress) -> Bund
         raise RuleViolation(
             f"[audit] expected a bundle that passes bench check; nothing was run: {errors[0]}{more}"
         )
-    return read_bundle(path)
+    bundle = read_bundle(path)
+    if bundle.record.external is not None:
+        raise SpecError(
+            "[audit] expected a bundle of our own kernels, got an external engine's, whose server "
+            "no bundle holds; measure it again with bench run --sut openai"
+        )
+    return bundle
 
 
 def audit_device(bundle: Bundle) -> ResolvedDevice:

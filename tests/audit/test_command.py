@@ -24,6 +24,7 @@ from edgebench.cli import main
 from edgebench.codec import parse_model
 from edgebench.errors import DeviceUnavailable, RuleViolation, RunFailed
 from edgebench.progress import SilentProgress
+from edgebench.record import ExternalServer
 
 SHIPPED = "closed/unaffiliated/Intel-Xeon-2c-amx_int8/assistant/single-stream"
 
@@ -96,6 +97,21 @@ def test_a_bundle_that_fails_the_check_is_not_run(
     assert said.exit_code == 5
     assert "expected a bundle that passes bench check; nothing was run: [S-03]" in said.output
     assert not (tmp_path / "out").exists()
+
+
+def test_an_external_engine_cannot_be_run_again(
+    bundle: Bundle, shipped: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = ExternalServer(
+        url="http://127.0.0.1:8000", endpoint="/v1/completions", prompt_form="text",
+        model="tiny", software=None, concurrency=8,
+    )  # fmt: skip
+    record = bundle.record.model_copy(update={"external": server})
+    monkeypatch.setattr(command_audit, "check", lambda *_, **__: [])
+    monkeypatch.setattr(command_audit, "read_bundle", lambda _: replace(bundle, record=record))
+    said = bench(shipped)
+    assert said.exit_code == 2
+    assert "an external engine's, whose server no bundle holds" in said.output
 
 
 def test_a_gpus_bundle_needs_a_gpu(bundle: Bundle) -> None:
