@@ -20,7 +20,7 @@ from edgebench.codec import (
     storage_error,
     write_atomic,
 )
-from edgebench.errors import BundleError
+from edgebench.errors import BundleError, StorageError
 from edgebench.record import (
     CeilingRow,
     Ledger,
@@ -76,6 +76,11 @@ class BundleWriter:
         make_folder(path.parent)
         try:
             path.mkdir()
+        except FileExistsError as err:
+            raise StorageError(
+                f"[bundle] expected a new folder, got {path}, which another version or request "
+                "began; run without --resume to measure anew"
+            ) from err
         except OSError as err:
             raise storage_error(path, err) from err
         writer = cls(path, draft.model_copy(update={"complete": False}), Progress())

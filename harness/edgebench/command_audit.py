@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 RECORD = "audit.json"
 TABLE = "audit.md"
 ROOT = Path("audits")
+BUILT_HERE: frozenset[str] = frozenset({"fp16", "int4"})
+ELSEWHERE = "what answered is not built here, and this audit asks no server"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +61,9 @@ class _Audit:
 
     premises: Premises
     engines: WorkloadEngines
+    device: ResolvedDevice
     system: SystemDescription
+    started_utc: str
     tests: Sequence[AuditTest]
     seed: int
     progress: Progress
@@ -115,7 +119,10 @@ def _require_folder(options: AuditOptions) -> None:
 
 
 def checked_bundle(path: Path, tensors: Path | None, progress: Progress) -> Bundle:
-    """Read a bundle that keeps every rule; RuleViolation says which one it breaks."""
+    """Read a bundle that keeps every rule; RuleViolation says which one it breaks.
+
+    Raises SpecError for an external engine's: there is nothing here to run again.
+    """
     with progress.stage("bench check") as update:
         errors = [one for one in check(path, tensors=tensors) if one.severity == "error"]
         update(1, 1)
@@ -124,7 +131,13 @@ def checked_bundle(path: Path, tensors: Path | None, progress: Progress) -> Bund
         raise RuleViolation(
             f"[audit] expected a bundle that passes bench check; nothing was run: {errors[0]}{more}"
         )
-    return read_bundle(path)
+    bundle = read_bundle(path)
+    if bundle.record.external is not None:
+        raise SpecError(
+            "[audit] expected a bundle of our own kernels, got an external engine's, whose server "
+            "no bundle holds; measure it again with bench run --sut openai"
+        )
+    return bundle
 
 
 def audit_device(bundle: Bundle) -> ResolvedDevice:
@@ -146,20 +159,32 @@ def audit(
         for text in differing(bundle.system, system):
             progress.note(f"not the bundle's system: {text}")
         given = premises(bundle, system, target, options.tensors, progress)
-        kernels = [one.kernel for one in bundle.record.results]
+        kernels = [one.kernel for one in bundle.record.results if one.kernel in BUILT_HERE]
         with progress.stage(f"{bundle.record.workload.name}: packing and probing") as update:
             engines = target.engines(given.prepared, kernels)
             update(1, 1)
         going = _Audit(
             premises=given,
             engines=engines,
+            device=device,
             system=system,
+            started_utc=started,
             tests=tests,
             seed=seed,
             progress=progress,
         )
-        audited = _audit_kernels(going, kernels)
+        audited, unaudited = _audit_kernels(going, kernels), _elsewhere(going)
         other_runs_seen = lock.check()
+    return _recorded(going, audited, unaudited, other_runs_seen)
+
+
+def _recorded(
+    going: _Audit,
+    audited: list[AuditedKernel],
+    unaudited: list[AuditedKernel],
+    other_runs_seen: bool,
+) -> AuditRecord:
+    bundle, given = going.bundle, going.premises
     record = bundle.record
     return AuditRecord(
         run_id=record.run_id,
@@ -171,17 +196,19 @@ def audit(
         scenario=record.scenario,
         transform=next((r.transform for r in record.results if r.kernel == "int4"), "none"),
         system_claimed=record.system,
-        system=system.name,
+        system=going.system.name,
         differences=list(given.differences),
-        executed_on=device.executed_on,
+        executed_on=going.device.executed_on,
         threads=given.threads,
         other_runs_seen=other_runs_seen,
-        seed=seed,
+        seed=going.seed,
         tool_version=__version__,
-        started_utc=started,
+        started_utc=going.started_utc,
         finished_utc=utc_now(),
-        verdict=overall([test.verdict for one in audited for test in one.tests]),
-        kernels=audited,
+        verdict=overall(
+            [test.verdict for one in audited for test in one.tests], is_whole=not unaudited
+        ),
+        kernels=audited + unaudited,
     )
 
 
@@ -212,7 +239,31 @@ def _audit_kernels(going: _Audit, kernels: Sequence[Kernel]) -> list[AuditedKern
     return audited
 
 
-def _case(going: _Audit, engine: KernelEngine, unseen: Library) -> Case:
+def _elsewhere(going: _Audit) -> list[AuditedKernel]:
+    """Say of every other kernel of the bundle that nothing of it was audited."""
+    return [
+        AuditedKernel(
+            kernel=one.kernel,
+            executed_path=one.executed_path,
+            tests=[
+                AuditedTest(
+                    test=test.name,
+                    catches=test.catches,
+                    verdict="not applicable",
+                    note=ELSEWHERE,
+                    runs=0,
+                    queries=0,
+                    measures=[],
+                )
+                for test in going.tests
+            ],
+        )
+        for one in going.bundle.record.results
+        if one.kernel not in BUILT_HERE
+    ]
+
+
+def _case(going: _Audit, engine: KernelEngine, unseen: Library | None) -> Case:
     record, kernel = going.bundle.record, engine.kernel
     return Case(
         kernel=kernel,

@@ -148,7 +148,7 @@ class CpuEngines:
             tensors = changed_tensors(quantized.tensors, change)
             path: Any = next(p for p, one in self._int4.items() if one is engine.engine)
             built = build_int4(weights, tensors, path, max_batch=OFFLINE_BATCH, max_length=length)
-        return replace(engine, engine=built)
+        return replace(engine, engine=built, packed=None)
 
 
 def changed_tensors(

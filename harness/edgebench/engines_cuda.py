@@ -97,4 +97,4 @@ class CudaEngines:
             weights = with_norms(weights, quantized.folded.norms)
             path: Any = next(p for p, one in self._int4.items() if one is engine.engine)
             built = build_int4_on(launcher, weights, packed, PathChoice.of(path), room)
-        return replace(engine, engine=built)
+        return replace(engine, engine=built, packed=None)

@@ -24,6 +24,7 @@ from edgebench.cli import main
 from edgebench.codec import parse_model
 from edgebench.errors import DeviceUnavailable, RuleViolation, RunFailed
 from edgebench.progress import SilentProgress
+from edgebench.record import ExternalServer
 
 SHIPPED = "closed/unaffiliated/Intel-Xeon-2c-amx_int8/assistant/single-stream"
 
@@ -96,6 +97,21 @@ def test_a_bundle_that_fails_the_check_is_not_run(
     assert said.exit_code == 5
     assert "expected a bundle that passes bench check; nothing was run: [S-03]" in said.output
     assert not (tmp_path / "out").exists()
+
+
+def test_an_external_engine_cannot_be_run_again(
+    bundle: Bundle, shipped: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = ExternalServer(
+        url="http://127.0.0.1:8000", endpoint="/v1/completions", prompt_form="text",
+        model="tiny", software=None, concurrency=8,
+    )  # fmt: skip
+    record = bundle.record.model_copy(update={"external": server})
+    monkeypatch.setattr(command_audit, "check", lambda *_, **__: [])
+    monkeypatch.setattr(command_audit, "read_bundle", lambda _: replace(bundle, record=record))
+    said = bench(shipped)
+    assert said.exit_code == 2
+    assert "an external engine's, whose server no bundle holds" in said.output
 
 
 def test_a_gpus_bundle_needs_a_gpu(bundle: Bundle) -> None:
@@ -180,6 +196,7 @@ def test_another_system_is_named_and_its_outputs_are_compared_on_one_isa_only(
 
 @pytest.mark.torch
 @pytest.mark.native
+@pytest.mark.usefixtures("kernels_left_alone")
 def test_a_shipped_bundle_is_audited_and_filed(
     shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -204,6 +221,22 @@ def test_a_shipped_bundle_is_audited_and_filed(
         ("int4", "tokens"): "passed",
         ("int4", "length"): "passed",
     }
+
+
+@pytest.mark.torch
+@pytest.mark.native
+@pytest.mark.usefixtures("kernels_left_alone")
+def test_a_kernel_that_is_not_built_here_is_never_passed(
+    shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command_audit, "BUILT_HERE", frozenset({"fp16"}))
+    few = Counts(pairs=4, answers=8, logits=2)
+    monkeypatch.setitem(COUNTS, ("embedded", "single-stream"), few)  # type: ignore[arg-type]
+    said = bench(shipped, "--tests", "tokens", "--out", tmp_path / "out", "--quiet")
+    assert said.exit_code == 4, said.output
+    assert "NOT APPLICABLE: what the bundle claims could not be audited" in said.output
+    assert "| int4 | tokens | not applicable | what answered is not built here" in said.output
+    assert "| fp16 | tokens | passed |" in said.output
 
 
 def record_of(*tests: AuditedTest, **change: Any) -> AuditRecord:
@@ -282,6 +315,11 @@ def test_another_system_and_a_disclosure_are_said_above_the_table() -> None:
 )
 def test_exit_codes(verdicts: tuple[Any, ...], code: int) -> None:
     assert exit_code(overall(list(verdicts))) == code
+
+
+def test_a_bundle_that_is_audited_in_part_has_not_passed() -> None:
+    assert overall(["passed"], is_whole=False) == "not applicable"
+    assert overall(["passed", "caught"], is_whole=False) == "caught"
 
 
 def test_the_json_is_the_record(

@@ -197,3 +197,34 @@ def test_a_speedup_that_is_not_reached_leaves_it_unsure(claimed: float, verdict:
 def test_no_time_is_compared_where_the_bundle_cannot_be() -> None:
     (found,) = audited("claims", change={"claimed": Claimed(untimed="another system")})
     assert (found.verdict, found.note) == ("not applicable", "another system")
+
+
+def noisy(noise: float) -> tuple[Judged, list[tuple[int, int]]]:
+    machine, told = machine_of(1, noise=noise), []
+    parts: dict[Part, Auditee] = {"submitted": Double(machine)}
+    (found,) = conduct(
+        case_of(), [TESTS["seeds"]], parts, lambda *step: told.append(step), machine.clock
+    )
+    return found, told
+
+
+def test_an_unsure_test_runs_again_and_is_judged_by_all_of_it() -> None:
+    plan = TESTS["seeds"].plan_runs(case_of())
+    queries = sum(len(run.queries) for run in plan)
+    sure, _ = noisy(0.01)
+    assert (sure.verdict, sure.runs, sure.queries) == ("passed", len(plan), queries)
+    torn, told = noisy(1.0)
+    assert (torn.verdict, torn.runs, torn.queries) == ("unsure", 3 * len(plan), 3 * queries)
+    assert told[-1] == (3 * queries, 3 * queries)
+    assert [of for _, of in told] == sorted(of for _, of in told)
+
+
+def test_another_round_draws_anew() -> None:
+    case = case_of()
+    first, again = (TESTS["seeds"].plan_runs(one) for one in (case, case.again(1)))
+    samples = [
+        [query for run in plan for query in run.queries if run.name == "others"]
+        for plan in (first, again)
+    ]
+    assert samples[0] != samples[1]
+    assert case.again(1).seed != case.again(2).seed

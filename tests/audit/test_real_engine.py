@@ -121,7 +121,7 @@ class Built:
 
 
 @pytest.fixture(scope="module")
-def built() -> Built:
+def built(kernels_left_alone: None) -> Built:
     from edgebench.engines import CpuEngines
     from edgebench.prepare import prepare
     from edgebench.progress import SilentProgress
@@ -134,6 +134,8 @@ def built() -> Built:
     answered = [
         engine.engine.generate_greedy([prompt], longest, eos)[0] for prompt in prepared.prompts
     ]
+    unseen = unseen_library(prepared, 96, seed=11)
+    assert unseen is not None
     return Built(
         prepared=prepared,
         engines=engines,
@@ -141,7 +143,7 @@ def built() -> Built:
         fp16=engines.for_scenario("fp16", "single-stream"),
         weak=engines.changed(engine, cheaper),
         scored=scored_library(prepared),
-        unseen=unseen_library(prepared, 96, seed=11),
+        unseen=unseen,
         table=dict(zip(map(tuple, prepared.prompts), answered, strict=True)),
     )
 
@@ -250,7 +252,7 @@ def test_noise_keeps_every_choice_of_an_engine(built: Built) -> None:
         noisy = built.engines.changed(engine, NoisyLayer(layer=0, seed=1))
         assert noisy.engine.describe() == engine.engine.describe()
         assert noisy.weight_bytes == engine.weight_bytes
-        assert replace(noisy, engine=engine.engine) == engine
+        assert replace(noisy, engine=engine.engine, packed=engine.packed) == engine
 
 
 def test_a_layer_left_out_shows_in_the_logits_of_answers_that_stay(built: Built) -> None:

@@ -60,7 +60,7 @@ def model_directory(tmp_path) -> Path:
 
 
 def exported(directory: Path, to: str, transform: str, out: Path) -> Int4Checkpoint:
-    """What `bench export` made of the model by a transform that folds norms."""
+    """What `bench export checkpoint` made of the model by a transform that folds norms."""
     from tests.harness.tiny_model import write_tokenizer
 
     write_tokenizer(directory)

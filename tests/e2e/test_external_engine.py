@@ -74,6 +74,7 @@ def error_line(said: Said) -> str:
     return line
 
 
+@pytest.mark.slow
 def test_a_server_that_fails_loses_nothing_and_the_run_goes_on(
     server: FakeServer, oracle: Oracle, tmp_path: Path
 ) -> None:

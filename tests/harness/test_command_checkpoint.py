@@ -125,7 +125,7 @@ def test_a_model_that_cannot_be_exported_is_named(
 ) -> None:
     config = json.loads((model / "config.json").read_text())
     (model / "config.json").write_text(json.dumps({**config, **change}))
-    said = bench("export", model, "--to", "awq-gemm", "--out", tmp_path / "out")
+    said = bench("export", "checkpoint", model, "--to", "awq-gemm", "--out", tmp_path / "out")
     assert said.exit_code == exit_code, said.output
     assert message in said.output
     assert not (tmp_path / "out").exists()

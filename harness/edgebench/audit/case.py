@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from edgebench.audit.auditee import Library
 from edgebench.audit.intervals import Interval
@@ -25,7 +25,7 @@ class Counts:
     """Samples whose full logits are compared."""
 
 
-# Ours: on 2 cores an audit of `assistant` takes about two minutes, one of `assistant@300m` ten.
+# Ours: on 2 busy cores an audit of `assistant` took five minutes (docs/audit.md).
 COUNTS: Mapping[tuple[SizeClass, Scenario], Counts] = {
     ("embedded", "single-stream"): Counts(pairs=96, answers=400, logits=32),
     ("embedded", "offline"): Counts(pairs=12, answers=512, logits=32),
@@ -66,6 +66,10 @@ class Case:
     claimed: Claimed
     reference: str | None = None
     """None where an fp16 reference stands beside; else why there is none for this kernel."""
+
+    def again(self, number: int) -> Case:
+        """The same case with draws of its own, for another round of a test that was unsure."""
+        return replace(self, seed=self.derived_seed(f"round {number}"))
 
     def derived_seed(self, purpose: str) -> int:
         """An independent seed for one purpose."""

@@ -12,10 +12,12 @@ from edgebench.audit.judgement import Measure, Verdict, worst
 from edgebench.audit.runs import AuditTest, Part, Query, Results, Run
 from edgebench.errors import RunFailed
 from edgebench.loadgen import Clock, SystemUnderTest, run_offline, run_single_stream
+from edgebench.record import Scenario
 
 Update = Callable[[int, int], None]
 Parts = Mapping[Part, Auditee]
 """Who stands behind each part; 'perturbed' is the submitted auditee's own."""
+ROUNDS = 3  # of a test that is unsure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,12 +35,41 @@ class Judged:
     """Why it does not apply or could not run."""
 
 
+class _Steps:
+    """Progress in queries; the total grows where a test needs another round."""
+
+    def __init__(self, update: Update, total: int) -> None:
+        self._update, self._done, self._total = update, 0, total
+
+    def expect(self, queries: int) -> None:
+        """Count on more."""
+        self._total += queries
+
+    def finish(self, queries: int) -> None:
+        """Say that some are done."""
+        self._done += queries
+        self._update(self._done, self._total)
+
+
 @dataclass(slots=True)
 class _Collected:
+    """What a test's rounds gave so far."""
+
     queries: dict[str, list[Query]] = field(default_factory=dict)
     first_tokens: dict[str, dict[int, int]] = field(default_factory=dict)
     logits: dict[str, list[LogitsPair]] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
+    blocks: int = 0
+    rounds: int = 0
+
+    def results(self) -> Results:
+        """As tests take it."""
+        return Results(
+            queries=self.queries,
+            first_tokens=self.first_tokens,
+            logits=self.logits,
+            missing=self.missing,
+        )
 
 
 def conduct(
@@ -50,25 +81,22 @@ def conduct(
 ) -> list[Judged]:
     """Run the tests in order and judge each; KeyboardInterrupt passes at once.
 
-    Each test meets systems under test of its own, so nothing that one learned helps in another. A
-    test that the auditee does not support, or that fails, says so and the others go on.
+    Each round of a test meets systems under test of its own, so nothing that one learned helps in
+    another. A test that is unsure runs again, ROUNDS at most, and is judged by all of it. One that
+    the auditee does not support, or that fails, says so and the others go on.
     """
     plans = [_plan(test, case) for test in tests]
-    total = sum(len(run.queries) for plan in plans if isinstance(plan, list) for run in plan)
-    done = 0
-    judged = []
-    for test, plan in zip(tests, plans, strict=True):
-        if isinstance(plan, str):
-            judged.append(_without(test, "not applicable", plan))
-            continue
-        before = done
+    steps = _Steps(update, sum(_size(plan) for plan in plans if isinstance(plan, list)))
+    return [
+        _without(test, "not applicable", plan)
+        if isinstance(plan, str)
+        else _judge(test, case, plan, parts, steps, clock)
+        for test, plan in zip(tests, plans, strict=True)
+    ]
 
-        def count(queries: int, before: int = before) -> None:
-            update(before + queries, total)
 
-        judged.append(_judge(test, case, plan, parts, count, clock))
-        done += sum(len(run.queries) for run in plan)
-    return judged
+def _size(plan: Sequence[Run]) -> int:
+    return sum(len(run.queries) for run in plan)
 
 
 def _plan(test: AuditTest, case: Case) -> list[Run] | str:
@@ -95,12 +123,20 @@ def _judge(
     case: Case,
     plan: Sequence[Run],
     parts: Parts,
-    count: Callable[[int], None],
+    steps: _Steps,
     clock: Clock,
 ) -> Judged:
+    got = _Collected()
+    queries = 0
     try:
-        results = _run_all(plan, parts, case, count, clock)
-        measures = test.verify(case, results)
+        while True:
+            _run_all(plan, parts, case.scenario, got, steps, clock)
+            queries += _size(plan)
+            measures = test.verify(case, got.results())
+            if worst(measures) != "unsure" or got.rounds == ROUNDS:
+                break
+            plan = test.plan_runs(case.again(got.rounds))
+            steps.expect(_size(plan))
     except NotSupported as reason:
         return _without(test, "not applicable", str(reason))
     except RunFailed as err:
@@ -110,38 +146,36 @@ def _judge(
         catches=test.catches,
         verdict=worst(measures),
         measures=tuple(measures),
-        runs=len(plan),
-        queries=sum(len(run.queries) for run in plan),
+        runs=got.blocks,
+        queries=queries,
     )
 
 
 def _run_all(
     plan: Sequence[Run],
     parts: Parts,
-    case: Case,
-    count: Callable[[int], None],
+    scenario: Scenario,
+    got: _Collected,
+    steps: _Steps,
     clock: Clock,
-) -> Results:
+) -> None:
     suts: dict[tuple[Part, str, str], SystemUnderTest] = {}
-    got = _Collected()
-    finished = 0
-    for block, run in enumerate(plan):
+    for run in plan:
         if run.wants == "answers":
             key = run.part, run.library.name, run.session
             if key not in suts:
                 suts[key] = _sut(parts, run.part, run.library)
-            issue = _one_by_one if case.scenario == "single-stream" else _whole
-            got.queries.setdefault(run.name, []).extend(issue(suts[key], run, block, clock))
+            issue = _one_by_one if scenario == "single-stream" else _whole
+            answered = [
+                replace(query, block=got.blocks, round=got.rounds)
+                for query in issue(suts[key], run, clock)
+            ]
+            got.queries.setdefault(run.name, []).extend(answered)
         else:
             _look(run, parts[run.part], got)
-        finished += len(run.queries)
-        count(finished)
-    return Results(
-        queries=got.queries,
-        first_tokens=got.first_tokens,
-        logits=got.logits,
-        missing=got.missing,
-    )
+        got.blocks += 1
+        steps.finish(len(run.queries))
+    got.rounds += 1
 
 
 def _sut(parts: Parts, part: Part, library: Library) -> SystemUnderTest:
@@ -150,19 +184,19 @@ def _sut(parts: Parts, part: Part, library: Library) -> SystemUnderTest:
     return parts[part].sut(library)
 
 
-def _one_by_one(sut: SystemUnderTest, run: Run, block: int, clock: Clock) -> list[Query]:
+def _one_by_one(sut: SystemUnderTest, run: Run, clock: Clock) -> list[Query]:
     """Single-stream: each query of one sample, the next when it is answered."""
     samples = [sample for query in run.queries for sample in query]
     answered = []
     for timing in run_single_stream(sut, samples, clock):
-        query = Query(block=block, timings=(timing,))
+        query = Query(block=0, timings=(timing,))
         if isinstance(sut, ReportsTokens):
             query = replace(query, reported={0: sut.reported_tokens(timing.position)})
         answered.append(query)
     return answered
 
 
-def _whole(sut: SystemUnderTest, run: Run, block: int, clock: Clock) -> list[Query]:
+def _whole(sut: SystemUnderTest, run: Run, clock: Clock) -> list[Query]:
     """Offline: each query with all of its samples at once."""
     answered = []
     for samples in run.queries:
@@ -170,7 +204,7 @@ def _whole(sut: SystemUnderTest, run: Run, block: int, clock: Clock) -> list[Que
         reported = {}
         if isinstance(sut, ReportsTokens):
             reported = {t.position: sut.reported_tokens(t.position) for t in timings}
-        answered.append(Query(block=block, timings=tuple(timings), reported=reported))
+        answered.append(Query(block=0, timings=tuple(timings), reported=reported))
     return answered
 
 
@@ -180,8 +214,8 @@ def _look(run: Run, auditee: Auditee, got: _Collected) -> None:
     try:
         if run.wants == "first-tokens":
             tokens = auditee.first_tokens(run.library, samples)
-            got.first_tokens[run.name] = dict(zip(samples, tokens, strict=True))
+            got.first_tokens.setdefault(run.name, {}).update(zip(samples, tokens, strict=True))
         else:
-            got.logits[run.name] = list(auditee.logits(run.library, samples))
+            got.logits.setdefault(run.name, []).extend(auditee.logits(run.library, samples))
     except NotSupported as reason:
         got.missing[run.name] = str(reason)

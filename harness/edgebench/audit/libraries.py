@@ -20,12 +20,14 @@ def scored_library(prepared: PreparedWorkload) -> Library:
     return _library("scored", prepared, prepared.pairs, prepared.prompts)
 
 
-def unseen_library(prepared: PreparedWorkload, size: int, seed: int) -> Library:
+def unseen_library(prepared: PreparedWorkload, size: int, seed: int) -> Library | None:
     """About `size` fresh questions of a seed, none longer than the longest scored one.
 
-    Engines hold no more than that; of the grammar's questions it leaves out one in some hundreds.
+    Engines hold no more than that. None where the workload cannot make any.
     """
     pairs = prepared.workload.unseen(int(SPARE * size), seed)
+    if pairs is None:
+        return None
     _, prompts, _ = encode_pairs(prepared.directory, pairs)
     longest = max(map(len, prepared.prompts))
     kept = [i for i, prompt in enumerate(prompts) if len(prompt) <= longest][:size]

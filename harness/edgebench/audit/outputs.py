@@ -24,7 +24,7 @@ from edgebench.profiles import OUTPUT_MISMATCH_LIMIT
 # gives, 12 to 16 of 16 stay: tokens alone would not show it.
 LOGITS_LIMIT = 0.05
 TOLERANCE = 0.1  # MLPerf TEST01
-BLOCKS = 8
+BLOCKS = 24
 Outputs = Mapping[int, tuple[int, ...]]
 
 

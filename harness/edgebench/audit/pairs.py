@@ -9,6 +9,7 @@ from edgebench.audit.intervals import Interval, bootstrap_median
 from edgebench.audit.runs import Query
 
 Timed = Callable[[Query], "float | None"]
+Key = tuple[int, tuple[int, ...]]
 
 
 def latency(query: Query) -> float | None:
@@ -31,7 +32,7 @@ def ratio(
 ) -> Interval | None:
     """The median of above / below over queries of the same samples, with its interval.
 
-    A query that ran several times counts with its median. None with too few pairs.
+    A query that ran several times in a round counts with its median. None with too few pairs.
     """
     tops, bottoms = _by_key(above, timed), _by_key(below, timed)
     blocks = {query.key: query.block for query in reversed(below)}
@@ -65,8 +66,8 @@ def matched_ratio(
     return bootstrap_median(values, clusters, seed)
 
 
-def _by_key(queries: Sequence[Query], timed: Timed) -> dict[tuple[int, ...], float]:
-    times: dict[tuple[int, ...], list[float]] = {}
+def _by_key(queries: Sequence[Query], timed: Timed) -> dict[Key, float]:
+    times: dict[Key, list[float]] = {}
     for query in queries:
         value = timed(query)
         if value is not None:

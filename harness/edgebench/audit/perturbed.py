@@ -14,7 +14,7 @@ from edgebench.audit.runs import Results, Run, alternated, blocks_of
 
 TOLERANCE = 0.1  # ours: the work is the same; answers that are longer see a little more cache
 STAYING = 0.05  # ours: measured on honest engines, none of the answers stayed
-BLOCKS = 8
+BLOCKS = 24
 
 
 class Perturbed:

@@ -15,13 +15,18 @@ MEANING: Mapping[Verdict, str] = {
     "caught": "at least one test was not passed",
     "unsure": "too noisy to tell: repeat it with nothing else running",
     "failed": "a test could not run to its end",
-    "not applicable": "no test applies to this system",
+    "not applicable": "what the bundle claims could not be audited",
 }
 
 
-def overall(verdicts: list[Verdict]) -> Verdict:
-    """The verdict of all tests: the worst; 'not applicable' only where nothing else came."""
-    return next((verdict for verdict in SEVERITY if verdict in verdicts), "not applicable")
+def overall(verdicts: list[Verdict], *, is_whole: bool = True) -> Verdict:
+    """The verdict of all tests: the worst; 'not applicable' only where nothing else came.
+
+    A bundle of which a kernel could not be audited at all (is_whole=False) has not passed.
+    """
+    absent: Verdict = "not applicable"
+    found = next((verdict for verdict in SEVERITY if verdict in verdicts), absent)
+    return absent if found == "passed" and not is_whole else found
 
 
 def exit_code(verdict: Verdict) -> int:

@@ -35,15 +35,17 @@ class Query:
     """One answered query: the samples' timings in issue order, all issued at one moment."""
 
     block: int
-    """The place of its run in the test's plan."""
+    """The place of its run among all of the test's."""
     timings: tuple[SampleTiming, ...]
+    round: int = 0
+    """A test that was unsure runs another round."""
     reported: Mapping[int, int] = field(default_factory=dict)
     """Place in the query -> tokens that the system itself reported; empty where it does not."""
 
     @property
-    def key(self) -> tuple[int, ...]:
-        """The samples, in order of index: what two queries must share to be compared."""
-        return tuple(sorted(timing.sample for timing in self.timings))
+    def key(self) -> tuple[int, tuple[int, ...]]:
+        """The round and the samples, by index: what two queries must share to be compared."""
+        return self.round, tuple(sorted(timing.sample for timing in self.timings))
 
     @property
     def latency_ns(self) -> int:

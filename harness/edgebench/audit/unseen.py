@@ -16,7 +16,7 @@ from edgebench.audit.runs import Query, Results, Run, alternated, blocks_of
 from edgebench.audit.seeds import accuracy_drop
 
 TOLERANCE = 0.1  # ours: the questions are others, matched by the length of their prompts
-BLOCKS = 8
+BLOCKS = 24
 
 
 class Unseen:
@@ -57,4 +57,4 @@ class Unseen:
 
 
 def _with_lengths(queries: Sequence[Query], library: Library) -> list[tuple[int, Query]]:
-    return [(len(library.prompts[query.key[0]]), query) for query in queries]
+    return [(len(library.prompts[query.timings[0].sample]), query) for query in queries]

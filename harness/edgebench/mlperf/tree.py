@@ -26,12 +26,17 @@ def export_mlperf(
 ) -> list[Path]:
     """Check a bundle and write it to the new folder `out`; return the runs' folders there.
 
-    Raises BundleRefused (exit 5) for a bundle that breaks a rule, SpecError where `out` exists,
-    StorageError where it cannot be written.
+    Raises BundleRefused (exit 5) for a bundle that breaks a rule, SpecError where `out` exists or
+    an external engine was measured, StorageError where it cannot be written.
     """
     _check_new(out)
     check_or_raise(bundle, tensors=tensors, lookup=lookup)
     content = read_bundle(bundle)
+    if content.record.external is not None:
+        raise SpecError(
+            "[mlperf] expected a bundle of our own kernels, got an external engine's: the layout "
+            "asks what was done to its weights, and nobody here knows"
+        )
     workload = lookup(content.record.workload.name)
     runs = [
         KernelRun(bundle=content, workload=workload, result=result)

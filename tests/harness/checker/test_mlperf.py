@@ -22,7 +22,7 @@ from edgebench.mlperf.summary import COLUMNS
 from edgebench.profiles import QSL_SEED, SAMPLE_INDEX_SEED, SCHEDULE_SEED
 from edgebench.stats import early_stopping_estimate_ns
 from tests.harness.checker.conftest import SCORED, Maker
-from tests.harness.checker.edits import add_accuracy, rows
+from tests.harness.checker.edits import add_accuracy, make_external, rows
 from tests.harness.checker.test_rules_measured import metered
 
 # What the public checker demands (mlcommons/inference b66003e1, submission_checker/constants.py).
@@ -263,4 +263,11 @@ def test_the_command_knows_its_exit_codes(
     came = CliRunner().invoke(main, ["export", "mlperf", str(path), str(tmp_path / "out")])
     assert came.exit_code == code, came.output
     assert said in came.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_external_engine_is_not_exported(maker: Maker, tmp_path: Path) -> None:
+    make_external(maker)
+    with pytest.raises(SpecError, match="an external engine's: the layout asks"):
+        export(maker, tmp_path)
     assert not (tmp_path / "out").exists()
