@@ -102,7 +102,22 @@ def plan_blocks(
         )
     per_block = max(1, math.ceil(min_block_ns / per_query_ns_fast))
     blocks = max(1, queries // per_block)
-    blocks -= blocks % 2 if blocks > 1 else 0
+    return _equal_blocks(queries, blocks - blocks % 2 if blocks > 1 else 1)
+
+
+def resume_blocks(queries: int, begun: Sequence[int]) -> list[range] | None:
+    """Cut queries as an earlier attempt did, told by the sizes of the blocks that it finished.
+
+    Where several plans begin like that, any of them keeps what is done; None where none does.
+    """
+    for blocks in (1, *range(2, queries + 1, 2)):
+        spans = _equal_blocks(queries, blocks)
+        if [len(span) for span in spans[: len(begun)]] == list(begun):
+            return spans
+    return None
+
+
+def _equal_blocks(queries: int, blocks: int) -> list[range]:
     edges = [queries * edge // blocks for edge in range(blocks + 1)]
     return [range(start, stop) for start, stop in pairwise(edges)]
 

@@ -18,6 +18,7 @@ from edgebench.interleave import (
     numbered_blocks,
     plan_blocks,
     plan_rounds,
+    resume_blocks,
     run_interleaved,
     whole_passes,
 )
@@ -112,6 +113,22 @@ def test_blocks_last_two_seconds_where_the_count_allows(
     blocks = plan_blocks(count, per_query_s * S)
     assert [len(block) for block in blocks] == sizes
     assert [position for block in blocks for position in block] == list(range(count))
+
+
+@pytest.mark.parametrize("count", [7, 64, 128, 512])
+def test_a_resumed_run_keeps_the_blocks_that_are_done(count: int) -> None:
+    for per_block in range(1, count + 1):
+        planned = plan_blocks(count, 1, min_block_ns=per_block)
+        for done in {1, 2, len(planned) // 2, len(planned)}:
+            begun = [len(block) for block in planned[:done]]
+            resumed = resume_blocks(count, begun)
+            assert resumed is not None
+            assert resumed[:done] == planned[:done]
+            assert resumed[-1].stop == count
+
+
+def test_blocks_of_no_plan_are_not_resumed() -> None:
+    assert resume_blocks(64, [3, 50]) is None
 
 
 @pytest.mark.parametrize(("count", "per_query_ns"), [(0, 10.0), (5, 0.0), (5, -1.0)])
