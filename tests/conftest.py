@@ -33,6 +33,8 @@ def variable_that_forbids_skipping(item: pytest.Item) -> str | None:
         variable = "EDGEBENCH_REQUIRE_NVRTC"
     elif item.get_closest_marker("servers"):
         variable = "EDGEBENCH_REQUIRE_SERVERS"
+    elif item.get_closest_marker("formats"):
+        variable = "EDGEBENCH_REQUIRE_FORMATS"
     elif ROOT / "tests" / "loadgen" in item.path.parents:
         variable = "EDGEBENCH_REQUIRE_LOADGEN"
     return variable if variable and os.environ.get(variable) else None

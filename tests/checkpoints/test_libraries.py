@@ -110,6 +110,7 @@ def dequantized_model(directory: Path, checkpoint: Int4Checkpoint, dtype):
     return model.eval()
 
 
+@pytest.mark.formats
 @pytest.mark.filterwarnings("ignore")  # the library's own
 def test_transformers_loads_compressed_tensors_with_equal_logits(model_directory, tmp_path) -> None:
     pytest.importorskip("compressed_tensors", reason="needs the extra 'formats'")
@@ -122,6 +123,7 @@ def test_transformers_loads_compressed_tensors_with_equal_logits(model_directory
     assert torch.equal(logits_of(loaded), logits_of(expected))
 
 
+@pytest.mark.formats
 @pytest.mark.filterwarnings("ignore")
 def test_transformers_loads_an_export_with_folded_norms(model_directory, tmp_path) -> None:
     pytest.importorskip("compressed_tensors", reason="needs the extra 'formats'")
@@ -137,6 +139,7 @@ def test_transformers_loads_an_export_with_folded_norms(model_directory, tmp_pat
     assert torch.equal(logits_of(loaded), logits_of(expected))
 
 
+@pytest.mark.formats
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("symmetric", [True, False])
 def test_what_compressed_tensors_packs_is_read(symmetric: bool) -> None:

@@ -19,6 +19,7 @@ REQUIRE = {
     "browser": "EDGEBENCH_REQUIRE_BROWSER",
     "nvrtc": "EDGEBENCH_REQUIRE_NVRTC",
     "servers": "EDGEBENCH_REQUIRE_SERVERS",
+    "formats": "EDGEBENCH_REQUIRE_FORMATS",
 }
 
 

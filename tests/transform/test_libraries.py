@@ -35,6 +35,7 @@ def drawn(seed: int) -> Tensor:
     return weight.half()
 
 
+@pytest.mark.formats
 @pytest.mark.parametrize("symmetric", [True, False])
 @pytest.mark.parametrize("seed", range(5))
 def test_rtn_is_that_of_compressed_tensors(symmetric: bool, seed: int) -> None:
