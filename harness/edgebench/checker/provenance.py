@@ -27,7 +27,7 @@ def check_identity(subject: Subject) -> Iterator[Finding]:
     if ledger.reference_sha256 != subject.workload.reference_sha256:
         expected = subject.workload.reference_sha256
         yield finding("W-01", f"a ledger that starts at {expected}", ledger.reference_sha256)
-    if record.track == "closed" and ledger.graph_sha256 != subject.workload.graph_sha256:
+    if ledger.graph_sha256 != subject.workload.graph_sha256:
         yield finding("W-03", f"graph {subject.workload.graph_sha256}", ledger.graph_sha256)
 
 

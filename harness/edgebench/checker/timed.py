@@ -46,8 +46,6 @@ def _is_what_it_reads(subject: Subject, result: KernelResult, packed_bytes: int)
 def check_description(subject: Subject) -> Iterator[Finding]:
     """W-13: parameters, choices and scales are far smaller than the codes they stand beside."""
     bundle = subject.bundle
-    if bundle.record.track != "closed":
-        return
     recipe = [[step.transform, step.parameters, step.choices] for step in bundle.ledger.steps]
     size = len(json.dumps(recipe)) + SCALE_BYTES * _scale_count(subject)
     codes = CODE_BYTES * sum(n * k for n, k in subject.workload.shapes.values())
