@@ -32,7 +32,11 @@ OFFICIAL_QUERIES = 1024  # MLPerf submission checker v6.1 constants.py, min-quer
 DURATION_STAMP = "NON-COMPLIANT-DURATION"  # docs/design.md §6; shorter than OFFICIAL_DURATION_S
 
 # Any engine.
-CANDIDATES: tuple[Kernel, ...] = ("int4", "external")  # ours: one of them beside the fp16 of a run
+CANDIDATES: tuple[Kernel, ...] = (
+    "int4",
+    "open",
+    "external",
+)  # ours: one of them beside the fp16 of a run
 EXTERNAL: Kernel = "external"  # ours: an engine behind HTTP, whose weights nobody here can check
 EXTERNAL_STAMP = "EXTERNAL-ENGINE"  # ours: such a bundle is never ranked with verified ones
 EXTERNAL_TRANSFORM = "unknown"  # ours: nothing is declared that no rule could verify
@@ -68,6 +72,7 @@ CACHE_MULTIPLE = 4  # docs/design.md §6: null when the weights fit in 4x the la
 BYTES_PER_WEIGHT: Mapping[Kernel, tuple[float, float]] = {
     "int4": (0.5, 0.75),  # ours: the codes alone; with scales, zero points and padding of a layout
     "fp16": (2.0, 4.4),  # ours: stored in fp16; streamed as fp32 where that is faster, and padded
+    "open": (2.0, 4.4),  # ours: the open track's model in the same engine, as fp16
 }
 
 # Arithmetic of the checker.

@@ -22,7 +22,8 @@ Count = Annotated[int, Field(ge=0, le=2**64 - 1)]
 Track = Literal["closed", "open"]
 Scenario = Literal["single-stream", "offline"]
 Profile = Literal["quick", "standard", "official"]
-Kernel = Literal["fp16", "int4", "external"]
+Kernel = Literal["fp16", "int4", "open", "external"]
+"""open: the open track's model where it stays fp16; where it is quantized it runs as int4."""
 Mode = Literal["performance", "accuracy"]
 Endpoint = Literal["/v1/completions", "/v1/chat/completions"]
 PromptForm = Literal["token ids", "text"]
@@ -31,7 +32,7 @@ CeilingName = Literal["read_bandwidth", "int8", "fp16", "bf16", "fp32"]
 
 def kernel_title(kernel: Kernel) -> str:
     """Return a kernel's name as people read it."""
-    return "external engine" if kernel == "external" else kernel
+    return {"external": "external engine", "open": "open model, fp16"}.get(kernel, kernel)
 
 
 class StrictModel(BaseModel):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast, get_args
 
-from edgebench.errors import SpecError, unknown_name
+from edgebench.errors import RuleViolation, SpecError, unknown_name
 from edgebench.openai.address import Address, parse_url
 from edgebench.profiles import EXTERNAL_TRANSFORM
 from edgebench.record import Kernel, Profile, Scenario, Track
@@ -152,17 +152,9 @@ def parse_run(options: RunOptions) -> RunSpec:
     """Check every name of a `bench run` and build its spec; SpecError names the nearest match."""
     workloads = _known("workload", split_names(options.workload), (*WORKLOADS, LLM))
     scenarios = tuple(SCENARIO_ALIASES.get(name, name) for name in split_names(options.scenario))
-    kernels = _known("kernel", split_names(options.kernel), get_args(Kernel))
     external = _external(workloads, options)
-    if external is not None and options.kernel == DEFAULT_KERNELS:
-        kernels = ("fp16", "external")
-    candidate = "int4" if external is None else "external"
-    if set(kernels) != {"fp16", candidate}:
-        raise SpecError(
-            "[run] expected the reference fp16 and a kernel to compare with it, because a bundle "
-            f"holds both, got {options.kernel!r}; use --kernel fp16,int4, or --sut openai, whose "
-            "kernel is called external"
-        )
+    transform = parse_transform(options.transform)
+    kernels = _kernels(options, _candidate(transform, external))
     if re.fullmatch(FOLDER_NAME, options.organisation) is None:
         raise SpecError(
             "[run] expected organisation to be a folder name of letters, digits, '.', '_' and '-', "
@@ -180,7 +172,7 @@ def parse_run(options: RunOptions) -> RunSpec:
         workloads=workloads,
         scenarios=cast("tuple[Scenario, ...]", _known("scenario", scenarios, get_args(Scenario))),
         kernels=cast("tuple[Kernel, ...]", kernels),
-        transform=parse_transform(options.transform),
+        transform=transform,
         profile=profile,
         out=options.out,
         organisation=options.organisation,
@@ -196,6 +188,28 @@ def parse_run(options: RunOptions) -> RunSpec:
         is_given = spec.own_model.calibration is not None
         check_calibration("run", spec.transform, is_given=is_given)
     return spec
+
+
+def _candidate(transform: TransformChain, external: ExternalRequest | None) -> str:
+    """The kernel that is compared with fp16."""
+    if external is not None:
+        return "external"
+    return "int4" if transform.rounding is not None else "open"
+
+
+def _kernels(options: RunOptions, candidate: str) -> tuple[str, ...]:
+    """The reference and the candidate, in the order asked for."""
+    kernels = _known("kernel", split_names(options.kernel), get_args(Kernel))
+    if options.kernel == DEFAULT_KERNELS:
+        kernels = ("fp16", candidate)
+    if set(kernels) != {"fp16", candidate}:
+        raise SpecError(
+            "[run] expected the reference fp16 and a kernel to compare with it, because a bundle "
+            f"holds both, got {options.kernel!r}; use --kernel fp16,{candidate} (int4 where the "
+            "transform quantizes, open where it leaves the open track's model in fp16), or --sut "
+            "openai, whose kernel is called external"
+        )
+    return kernels
 
 
 def _own_model(workloads: tuple[str, ...], options: RunOptions) -> ModelRequest | None:
@@ -312,10 +326,18 @@ def parse_cpus(text: str) -> tuple[int, ...]:
 
 
 def _check_track(spec: RunSpec) -> None:
+    """Refuse, before any work, what no bundle of this track could be: RuleViolation (exit 5)."""
+    changes = [step.name for step in spec.transform.changes]
+    if spec.track == "closed" and changes:
+        raise RuleViolation(
+            f"[W-07] expected post-training quantization in the closed track, got "
+            f"{'+'.join(changes)}; submit to the open track (--track open)"
+        )
     if spec.track == "open":
         closed_only = [name for name in spec.workloads if WORKLOADS[name].closed_only]
         if closed_only:
-            raise SpecError(
-                f"[run] expected workloads of the open track, got {', '.join(closed_only)}: a "
-                "widened model is redundant by construction, so it runs in the closed track only"
+            raise RuleViolation(
+                f"[W-08] expected workloads of the open track, got {', '.join(closed_only)}: a "
+                "widened model is redundant by construction, so it runs in the closed track only; "
+                "use --workload assistant"
             )

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from edgebench.errors import SpecError
+from edgebench.errors import RuleViolation, SpecError
 from edgebench.spec import RunOptions, parse_run, split_names
 from edgebench.transform import parse_transform
 
@@ -43,7 +43,7 @@ def test_reference_must_be_among_the_kernels() -> None:
 
 
 def test_widened_workload_is_refused_in_the_open_track() -> None:
-    with pytest.raises(SpecError, match="assistant@300m: a widened model"):
+    with pytest.raises(RuleViolation, match="assistant@300m: a widened model"):
         parse_run(RunOptions(track="open", workload="assistant@300m"))
 
 

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from edgebench.errors import SpecError, unknown_name
-from edgebench.transform import rtn
+from edgebench.transform import finetuning, pruning, rtn
 
 if TYPE_CHECKING:
     from edgebench.transform.calibration import CalibrationSet
     from edgebench.transform.quantized import Linears, QuantizedModel
 
 Parameter = int | float | str | bool
-Role = Literal["smooth", "round"]
-"""smooth: moves scales between layers, then rounds to nearest unless a `round` follows."""
+Role = Literal["change", "smooth", "round"]
+"""change: makes another fp16 model, for the open track, before anything is rounded.
+smooth: moves scales between layers, then rounds to nearest unless a `round` follows."""
 
 TRANSFORMS: Mapping[str, Role] = {
     "rtn": "round",
     "awq": "smooth",
     "gptq": "round",
     "smoothquant": "smooth",
+    "prune": "change",
+    "finetune": "change",
 }
 PARAMETERS: Mapping[str, Mapping[str, type]] = {
     "rtn": rtn.PARAMETERS,
@@ -31,13 +35,19 @@ PARAMETERS: Mapping[str, Mapping[str, type]] = {
         "group": int, "symmetric": bool, "samples": int, "damping": float, "act_order": bool,
     },
     "smoothquant": {"group": int, "symmetric": bool, "samples": int, "alpha": float},
+    "prune": pruning.PARAMETERS,
+    "finetune": finetuning.PARAMETERS,
 }  # fmt: skip
 SUMMARIES: Mapping[str, str] = {
     "rtn": "round to nearest: each group of weights gets its own 4-bit grid; needs no data",
     "awq": "scale what large activations meet, clip each group; awq+gptq rounds by gptq",
     "gptq": "round column by column, later columns make up for each error",
     "smoothquant": "move activation outliers into the weights, for 8-bit activations (w4a8)",
+    "prune": "open track: remove weights (0.5, 2:4, 4:8), heads, FFN units or layers",
+    "finetune": "open track: recover on the training set, towards the reference's logits",
 }
+WORD = re.compile(r"[a-z0-9.:-]{1,20}")
+"""A parameter that is a word or a pattern."""
 WITHOUT_DATA = frozenset({"rtn"})
 
 
@@ -69,6 +79,17 @@ class TransformChain:
         """The transforms' names."""
         return tuple(step.name for step in self.steps)
 
+    @property
+    def changes(self) -> tuple[TransformSpec, ...]:
+        """The steps that make another fp16 model; they come first."""
+        return tuple(step for step in self.steps if TRANSFORMS[step.name] == "change")
+
+    @property
+    def rounding(self) -> TransformChain | None:
+        """The steps that quantize; None where the model stays fp16."""
+        steps = self.steps[len(self.changes) :]
+        return TransformChain(steps=steps) if steps else None
+
 
 def _parse_value(where: str, text: str, kind: type) -> Parameter:
     if kind is bool and text.lower() in ("true", "false"):
@@ -82,6 +103,8 @@ def _parse_value(where: str, text: str, kind: type) -> Parameter:
             value = math.nan
         if math.isfinite(value):
             return value
+    if kind is str and WORD.fullmatch(text.lower()):
+        return text.lower()
     raise SpecError(f"[transform] expected {where} to be a {kind.__name__}, got {text!r}")
 
 
@@ -101,18 +124,34 @@ def _parse_step(text: str) -> TransformSpec:
 
 
 def parse_transform(text: str) -> TransformChain:
-    """Parse `name`, `name:key=value,...` or two of them joined by `+`.
+    """Parse `name`, `name:key=value,...` or several of them joined by `+`.
 
-    Unknown names and keys raise SpecError, and so does any pair but one that smooths and gptq.
+    Steps that change the model come first; then one that quantizes, or one that smooths and gptq.
+    Unknown names and keys raise SpecError, and so does every other order.
     """
     chain = TransformChain(steps=tuple(_parse_step(part) for part in text.split("+")))
-    first, *rest = chain.names
-    if rest and (TRANSFORMS[first] != "smooth" or rest != ["gptq"]):
+    for step in chain.changes:
+        CHANGES[step.name](step.parameters)
+    if chain.rounding is None:
+        return chain
+    first, *rest = chain.rounding.names
+    if TRANSFORMS[first] == "change" or (
+        rest and (TRANSFORMS[first] != "smooth" or rest != ["gptq"])
+    ):
         smooth = " or ".join(name for name, role in TRANSFORMS.items() if role == "smooth")
+        change = " or ".join(CHANGES)
         raise SpecError(
-            f"[transform] expected one transform, or {smooth} followed by +gptq, got {text!r}"
+            f"[transform] expected one transform, or {smooth} followed by +gptq, and {change} "
+            f"before them, got {text!r}"
         )
     return chain
+
+
+CHANGES: Mapping[str, Callable[[Mapping[str, Parameter]], object]] = {
+    "prune": pruning.read_prune,
+    "finetune": finetuning.read_finetune,
+}
+"""The steps that change the model, each with what reads its parameters."""
 
 
 def check_calibration(where: str, chain: TransformChain, *, is_given: bool) -> None:
