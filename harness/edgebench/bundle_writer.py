@@ -120,7 +120,7 @@ class BundleWriter:
         self.ceilings += rows
 
     def write_tensors(self, data: bytes, name: str = layout.TENSORS) -> None:
-        """Keep int4.safetensors or folded.safetensors; only within the layout's limit."""
+        """Keep one of the .safetensors files; only within the layout's limit."""
         limit = layout.SIZE_LIMITS[name]
         if len(data) > limit:
             raise BundleError(

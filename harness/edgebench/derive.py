@@ -46,7 +46,14 @@ class CaseFacts:
     prompt_tokens: Sequence[int]
     """Token count of every scored prompt, in order."""
     model: Model
+    candidate_model: Model | None = None
+    """Of an open model that is not the reference's; None: the same."""
     last_level_cache_bytes: int | None
+
+    def model_of(self, kernel: Kernel) -> Model:
+        """What a kernel multiplies."""
+        own = None if kernel == REFERENCE else self.candidate_model
+        return own or self.model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,7 +196,7 @@ def derive_results(
             case.scenario,
             mode_rows(samples, facts.kernel, "performance"),
             case.prompt_tokens,
-            case.model,
+            case.model_of(facts.kernel),
         )
         partial["roofline"] = place(work, _executed(case, facts), medians)
         result = KernelResult.model_validate({**partial, "valid": True})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
@@ -80,7 +81,11 @@ class Circumstances:
 
 
 def draft_record(
-    spec: RunSpec, scenario: Scenario, identity: WorkloadIdentity, given: Circumstances
+    spec: RunSpec,
+    scenario: Scenario,
+    identity: WorkloadIdentity,
+    given: Circumstances,
+    not_closed: Sequence[str] = (),
 ) -> Record:
     """Return the record of a scenario before its first measurement."""
     return Record(
@@ -94,6 +99,7 @@ def draft_record(
         scenario=scenario,
         profile=spec.profile,
         stamps=list(stamps_of(spec.profile, is_external=spec.external is not None)),
+        not_closed=list(not_closed),
         seeds=Seeds(sample_index=SAMPLE_INDEX_SEED, schedule=SCHEDULE_SEED),
         external=given.external,
         host=Host(

@@ -61,6 +61,9 @@ class WorkloadEngines(Protocol):
     """The engines of one workload, wherever they execute."""
 
     model: Model
+    """What the reference multiplies."""
+    candidate_model: Model
+    """What the kernel beside it multiplies: another where an open model is smaller."""
 
     def changed(self, engine: KernelEngine, change: WeightChange) -> KernelEngine:
         """Return the same engine, every choice of it included, around a changed model."""
@@ -91,11 +94,24 @@ class CpuEngines:
         weights: LlamaWeights = load_reference(prepared.directory)
         self._weights = weights
         self.model: Model = model_of(linear_shapes(weights.config))
-        self.regimes: RegimeChoice = probe(weights)
+        if prepared.changed is not None:
+            weights = load_reference(prepared.candidate_directory)
+        self._candidate = weights
+        self.candidate_model: Model = model_of(linear_shapes(weights.config))
+        self.regimes: RegimeChoice = probe(self._weights)
         length = longest_row(prepared)
-        self._fp16 = build_fp16(weights, self.regimes, max_batch=OFFLINE_BATCH, max_length=length)
+        self._fp16 = build_fp16(
+            self._weights, self.regimes, max_batch=OFFLINE_BATCH, max_length=length
+        )
         if isinstance(self._fp16, Engine):
             fastest_ops(self._fp16)
+        self._open: DecodeEngine | None = None
+        if "open" in kernels:
+            self._open = build_fp16(
+                weights, self.regimes, max_batch=OFFLINE_BATCH, max_length=length
+            )
+            if isinstance(self._open, Engine):
+                fastest_ops(self._open)
         self._int4: dict[str, DecodeEngine] = {}
         self._packed: dict[str, NDArray[np.uint8]] = {}
         if "int4" in kernels:
@@ -110,11 +126,12 @@ class CpuEngines:
     def for_scenario(self, kernel: Kernel, scenario: Scenario) -> KernelEngine:
         """Return a kernel as it runs in a scenario; offline INT4 takes the faster of its paths."""
         batch_size = 1 if scenario == "single-stream" else OFFLINE_BATCH
-        if kernel == "fp16":
+        if kernel != "int4":
+            engine = self._fp16 if self._open is None or kernel == "fp16" else self._open
             return KernelEngine(
                 kernel=kernel,
-                engine=self._fp16,
-                executed_path=self._fp16.describe(),
+                engine=engine,
+                executed_path=engine.describe(),
                 batch_size=batch_size,
                 arithmetic=_ceiling_of(self.regimes.for_rows(batch_size)),
                 warnings=_unsettled_warnings(self.regimes),
@@ -136,15 +153,16 @@ class CpuEngines:
         from edgebench_kernels.engine import Engine, build_fp16, build_int4, with_norms
 
         length = longest_row(self._prepared)
-        if engine.kernel == "fp16":
-            ops = self._fp16.ops if isinstance(self._fp16, Engine) else None
-            weights = changed_reference(self._weights, change)
+        if engine.kernel != "int4":
+            ops = engine.engine.ops if isinstance(engine.engine, Engine) else None
+            own = self._weights if engine.kernel == "fp16" else self._candidate
+            weights = changed_reference(own, change)
             built = build_fp16(
                 weights, self.regimes, ops=ops, max_batch=OFFLINE_BATCH, max_length=length
             )
         else:
             quantized = self._prepared.quantized
-            weights = with_norms(self._weights, quantized.folded.norms)
+            weights = with_norms(self._candidate, quantized.folded.norms)
             tensors = changed_tensors(quantized.tensors, change)
             path: Any = next(p for p, one in self._int4.items() if one is engine.engine)
             built = build_int4(weights, tensors, path, max_batch=OFFLINE_BATCH, max_length=length)

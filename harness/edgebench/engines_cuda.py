@@ -45,12 +45,17 @@ class CudaEngines:
         self._prepared, self._launcher = prepared, launcher
         weights = resident(load_reference(prepared.directory), launcher)
         self.model: Model = model_of(linear_shapes(weights.config))
+        candidate = weights
+        if prepared.changed is not None:
+            candidate = resident(load_reference(prepared.candidate_directory), launcher)
+        self.candidate_model: Model = model_of(linear_shapes(candidate.config))
         room = Room(max_batch=OFFLINE_BATCH, max_length=longest_row(prepared))
         self._fp16 = build_fp16_on(launcher, weights, room)
+        self._open = build_fp16_on(launcher, candidate, room) if "open" in kernels else self._fp16
         self._int4: dict[str, DecodeEngine] = {}
         if "int4" in kernels:
-            packed = pack_int4_on(launcher, weights, prepared.quantized.tensors)
-            weights = with_norms(weights, prepared.quantized.folded.norms)
+            packed = pack_int4_on(launcher, candidate, prepared.quantized.tensors)
+            weights = with_norms(candidate, prepared.quantized.folded.norms)
             self._int4 = {
                 path: build_int4_on(launcher, weights, packed, PathChoice.of(path), room)
                 for path in ("w4a16", "w4a8")
@@ -59,9 +64,9 @@ class CudaEngines:
     def for_scenario(self, kernel: Kernel, scenario: Scenario) -> KernelEngine:
         """Return a kernel as it runs in a scenario; offline INT4 takes the faster of its paths."""
         batch_size = 1 if scenario == "single-stream" else OFFLINE_BATCH
-        engine: DecodeEngine = self._fp16
+        engine: DecodeEngine = self._open if kernel == "open" else self._fp16
         arithmetic = ARITHMETIC["w4a16"]
-        self._warm_up([self._fp16] if kernel == "fp16" else self._int4.values(), batch_size)
+        self._warm_up(self._int4.values() if kernel == "int4" else [engine], batch_size)
         if kernel == "int4":
             path = "w4a16" if batch_size == 1 else faster_path(self._int4, self._prepared)
             engine, arithmetic = self._int4[path], ARITHMETIC[path]
@@ -94,9 +99,11 @@ class CudaEngines:
 
         launcher, quantized = self._launcher, self._prepared.quantized
         room = Room(max_batch=OFFLINE_BATCH, max_length=longest_row(self._prepared))
-        weights = load_reference(self._prepared.directory)
+        prepared, is_reference = self._prepared, engine.kernel == "fp16"
+        directory = prepared.directory if is_reference else prepared.candidate_directory
+        weights = load_reference(directory)
         built: DecodeEngine
-        if engine.kernel == "fp16":
+        if engine.kernel != "int4":
             changed = resident(changed_reference(weights, change), launcher)
             built = build_fp16_on(launcher, changed, room)
         else:

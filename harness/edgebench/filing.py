@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from safetensors.numpy import save
+
 from edgebench import layout
 from edgebench.bundle import Bundle, BundleWriter, find_finished, find_resumable
 from edgebench.codec import write_atomic
@@ -29,7 +31,7 @@ def kept_tensors(spec: RunSpec, draft: Record, prepared: PreparedWorkload) -> Pa
     """
     ledger = prepared.ledger
     has_recipe = all(step.transform in WITHOUT_DATA for step in ledger.steps)
-    if ledger.tensors_file is not None or has_recipe:
+    if ledger.tensors_file is not None or has_recipe or not ledger.tensors:
         return None
     folder = spec.out.with_name(f"{spec.out.name}-tensors") / draft.run_id / draft.workload.name
     path = folder / layout.TENSORS
@@ -52,4 +54,8 @@ def open_writer(
         writer.write_tensors(tensors_bytes(prepared.quantized.tensors))
     if prepared.ledger.folded:
         writer.write_tensors(folded_bytes(prepared.quantized.folded), layout.FOLDED)
+    if prepared.changed is not None and prepared.ledger.open_model is not None:
+        arrays = prepared.changed.arrays()
+        kept = {name: arrays[name] for name in prepared.ledger.open_model.kept}
+        writer.write_tensors(save(kept), layout.OPEN)
     return writer

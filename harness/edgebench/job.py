@@ -26,6 +26,8 @@ class ScenarioJob:
     prepared: PreparedWorkload
     engines: Mapping[Kernel, AnyEngine]
     model: Model
+    candidate_model: Model | None = None
+    """Of an open model that is not the reference's; None: the same."""
     counts: Counts
     min_block_s: float
     target: Target

@@ -18,6 +18,7 @@ LEDGER = "ledger.json"
 POWER = "power.csv"
 TENSORS = "int4.safetensors"
 FOLDED = "folded.safetensors"
+OPEN = "open.safetensors"
 CHECKSUMS = "SHA256SUMS"
 PROGRESS = "progress.json"  # exists only while a run is unfinished
 
@@ -33,10 +34,11 @@ SIZE_LIMITS: Mapping[str, int] = {
     LEDGER: 4 * _MIB,
     POWER: 256 * _MIB,
     TENSORS: TENSORS_IN_BUNDLE_BYTES + 256 * _KIB,  # and the header that names them
+    OPEN: TENSORS_IN_BUNDLE_BYTES + 256 * _KIB,
     FOLDED: 16 * _MIB,  # 4 MB for a model of 8B parameters
     CHECKSUMS: 64 * _KIB,
 }
-OPTIONAL = frozenset({TENSORS, FOLDED})
+OPTIONAL = frozenset({TENSORS, FOLDED, OPEN})
 MAX_TOTAL_BYTES = 768 * _MIB
 MAX_ROWS = 2_000_000  # of one .jsonl file
 

@@ -29,6 +29,11 @@ class Lineup:
         """What the reference multiplies."""
         return self.own.model
 
+    @property
+    def candidate_model(self) -> Model:
+        """What the kernel beside it multiplies."""
+        return self.own.candidate_model
+
     def for_scenario(self, kernel: Kernel, scenario: Scenario) -> AnyEngine:
         """Return a kernel as it runs in a scenario."""
         if kernel == EXTERNAL and self.external is not None:

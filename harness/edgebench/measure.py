@@ -239,6 +239,7 @@ def _derive(
         scored_count=len(job.prepared.pairs),
         prompt_tokens=[len(prompt) for prompt in job.prepared.prompts],
         model=job.model,
+        candidate_model=job.candidate_model,
         last_level_cache_bytes=record.host.last_level_cache_bytes,
     )
     facts = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,13 +13,20 @@ from tokenizers import Tokenizer
 
 from edgebench import layout
 from edgebench.errors import AssetError, BenchError, SpecError
+from edgebench.open_model import describe, kept_shapes, not_closed, shape_of
 from edgebench.profiles import TENSORS_IN_BUNDLE_BYTES
 from edgebench.progress import Progress
-from edgebench.record import Ledger, WorkloadIdentity
+from edgebench.record import Ledger, OpenModel, WorkloadIdentity
 from edgebench.transform import TransformChain, apply_transform
 from edgebench.transform.calibration import CalibrationSet
+from edgebench.transform.changed import ChangedModel, Source, changed_once
 from edgebench.transform.kept import quantized_once
-from edgebench.transform.quantized import QuantizedModel, folded_hashes, open_reference
+from edgebench.transform.quantized import (
+    QuantizedModel,
+    ReferenceLinears,
+    folded_hashes,
+    open_reference,
+)
 from edgebench_kernels.formats import Int4Tensor, tensor_sha256
 from edgebench_workloads.assistant.tokenizer import EOS as EOS_ID
 from edgebench_workloads.assistant.tokenizer import call_ids, prompt_ids
@@ -55,6 +62,22 @@ class PreparedWorkload:
     quantized: QuantizedModel
     identity: WorkloadIdentity
     ledger: Ledger
+    changed: ChangedModel | None = None
+    """The open track's model, where its steps made one."""
+
+    @property
+    def candidate_directory(self) -> Path:
+        """The checkpoint that runs beside the reference, or is quantized to."""
+        return self.directory if self.changed is None else self.changed.directory
+
+    @property
+    def not_closed(self) -> list[str]:
+        """What disqualifies it from the closed track."""
+        if self.changed is None:
+            return not_closed(self.ledger, None)
+        from edgebench_kernels.engine import read_config
+
+        return not_closed(self.ledger, shape_of(read_config(self.directory / CONFIG_FILE)))
 
 
 def graph_sha256(directory: Path) -> str:
@@ -88,16 +111,16 @@ def prepare(
     except WorkloadError as error:
         raise harness_error(error) from error
     reference = open_reference(directory / WEIGHTS_FILE, workload.reference_sha256)
-    if transform is None:
+    changed = _changed(workload, transform, directory, calibration, progress)
+    if changed is not None:
+        reference = open_reference(changed.directory / WEIGHTS_FILE, changed.sha256)
+    rounding = None if transform is None else transform.rounding
+    if quantized is None:
         quantized = QuantizedModel(tensors={}, steps=())
-    elif quantized is None:
-        with progress.stage(f"{name}: {transform}") as update:
-            quantized = quantized_once(
-                transform,
-                reference,
-                calibration,
-                lambda: apply_transform(transform, reference, update, calibration=calibration),
-            )
+        if rounding is not None:
+            quantized = _quantized(name, rounding, reference, calibration, progress)
+        if changed is not None:
+            quantized = replace(quantized, steps=(*changed.made.steps, *quantized.steps))
     tokenizer, prompts, calls = encode_pairs(directory, pairs)
     return PreparedWorkload(
         workload=workload,
@@ -109,8 +132,57 @@ def prepare(
         calls=calls,
         quantized=quantized,
         identity=_identity(workload),
-        ledger=_ledger(workload, directory, quantized),
+        ledger=_ledger(workload, directory, quantized, changed),
+        changed=changed,
     )
+
+
+def _changed(
+    workload: Workload,
+    transform: TransformChain | None,
+    directory: Path,
+    calibration: CalibrationSet,
+    progress: Progress,
+) -> ChangedModel | None:
+    """The open track's model; None where no step changes the reference."""
+    if transform is None or not transform.changes:
+        return None
+    steps = transform.changes
+    tokenizer = Tokenizer.from_file(str(directory / TOKENIZER_FILE))
+
+    def examples(size: int, start: int) -> list[tuple[list[int], int]]:
+        from edgebench_workloads.assistant.dataset import training_pairs
+        from edgebench_workloads.assistant.llama import encode
+
+        return [encode(tokenizer, pair) for pair in training_pairs(size, start)]
+
+    source = Source(
+        directory=directory,
+        sha256=workload.reference_sha256,
+        calibration=calibration,
+        examples=examples,
+    )
+    with progress.stage(f"{workload.name}: {'+'.join(map(str, steps))}") as update:
+        return changed_once(steps, source, update)
+
+
+def _quantized(
+    name: str,
+    rounding: TransformChain,
+    reference: ReferenceLinears,
+    calibration: CalibrationSet,
+    progress: Progress,
+) -> QuantizedModel:
+    is_changed = reference.sha256 != WORKLOADS[name].reference_sha256
+    with progress.stage(f"{name}: {rounding}") as update:
+        return quantized_once(
+            rounding,
+            reference,
+            calibration,
+            lambda: apply_transform(
+                rounding, reference, update, calibration=calibration, keeps_zeros=is_changed
+            ),
+        )
 
 
 def harness_error(error: WorkloadError) -> BenchError:
@@ -149,7 +221,9 @@ def _identity(workload: Workload) -> WorkloadIdentity:
     )
 
 
-def _ledger(workload: Workload, directory: Path, quantized: QuantizedModel) -> Ledger:
+def _ledger(
+    workload: Workload, directory: Path, quantized: QuantizedModel, changed: ChangedModel | None
+) -> Ledger:
     fits = 0 < size_bytes(quantized.tensors) <= TENSORS_IN_BUNDLE_BYTES
     return Ledger(
         reference_sha256=workload.reference_sha256,
@@ -157,5 +231,18 @@ def _ledger(workload: Workload, directory: Path, quantized: QuantizedModel) -> L
         tensors={name: tensor_sha256(t) for name, t in quantized.tensors.items()},
         tensors_file=layout.TENSORS if fits else None,
         folded=folded_hashes(quantized.folded),
-        graph_sha256=graph_sha256(directory),
+        graph_sha256=graph_sha256(directory if changed is None else changed.directory),
+        open_model=None if changed is None else _open_model(changed, quantized),
     )
+
+
+def _open_model(changed: ChangedModel, quantized: QuantizedModel) -> OpenModel:
+    shape, arrays = changed.shape(), changed.arrays()
+    needed = kept_shapes(shape, is_quantized=bool(quantized.tensors))
+    kept = {name: arrays[name] for name in needed}
+    if (size := sum(array.nbytes for array in kept.values())) > TENSORS_IN_BUNDLE_BYTES:
+        raise SpecError(
+            f"[open] expected a model of at most {TENSORS_IN_BUNDLE_BYTES} bytes in fp16, which a "
+            f"bundle holds, got {size}; quantize it (+ rtn)"
+        )
+    return describe(shape, quantized.tensors.items(), kept, changed.made.training)

@@ -234,6 +234,9 @@ class Record(StrictModel):
     scenario: Scenario
     profile: Profile
     stamps: list[Text] = Field(default=[], description="e.g. NON-COMPLIANT-DURATION")
+    not_closed: list[Text] = Field(
+        default=[], description="what disqualifies it from the closed track, from its ledger"
+    )
     seeds: Seeds
     external: ExternalServer | None = Field(
         default=None, description="given exactly where the kernel `external` was measured"
@@ -257,6 +260,70 @@ class TransformStep(StrictModel):
     )
 
 
+class OpenShape(StrictModel):
+    """The shape of the open track's model: a decoder of the Llama family, without biases."""
+
+    vocab_size: Annotated[int, Field(ge=1)]
+    hidden_size: Annotated[int, Field(ge=1)]
+    intermediate_size: Annotated[int, Field(ge=1)]
+    layers: Annotated[int, Field(ge=1, le=1000)]
+    heads: Annotated[int, Field(ge=1)]
+    kv_heads: Annotated[int, Field(ge=1)]
+    head_dim: Annotated[int, Field(ge=1)]
+    is_tied: bool = Field(description="lm_head reads the embedding's weight")
+
+
+class TensorFacts(StrictModel):
+    """One tensor of the open track's model, as its values say."""
+
+    weights: Count
+    nonzero: Count
+    pattern: Literal["dense", "unstructured", "2:4", "4:8"] = Field(
+        description="detected in the zeros of the stored values, never declared"
+    )
+    stored_bytes: Count = Field(description="codes, scales and zero points, or fp16 values")
+    entropy_bytes: NonNegative = Field(
+        description="weights times the empirical entropy of their codes (INT4) or of their 16-bit "
+        "values (fp16), and scales and zero points as stored: what coding single symbols can reach"
+    )
+
+
+class Training(StrictModel):
+    """What one fine-tune cost, and where its targets came from."""
+
+    teacher_sha256: Sha256
+    examples: Annotated[int, Field(ge=1)]
+    steps: Annotated[int, Field(ge=1)]
+    cpu_s: Annotated[float, Field(gt=0.0)] = Field(description="of the process, all its threads")
+    first_loss: NonNegative = Field(description="nats per answer token, mean of the first tenth")
+    last_loss: NonNegative = Field(description="of the last tenth")
+
+
+class OpenModel(StrictModel):
+    """What the open track's model is: measured on its tensors, computed again by the checker."""
+
+    shape: OpenShape
+    kept: dict[Text, Sha256] = Field(
+        description="tensors of open.safetensors, in fp16: all of the model that is not INT4"
+    )
+    tensors: dict[Text, TensorFacts]
+    params_total: Count
+    params_nonzero: Count
+    bits_per_weight: NonNegative = Field(description="stored bytes of all tensors, per parameter")
+    entropy_bits_per_weight: NonNegative
+    dense_macs_per_token: Count = Field(
+        description="multiply-adds of one decode step: linear layers, and attention to "
+        "macs_context_tokens tokens"
+    )
+    effective_macs_per_token: Count = Field(
+        description="the same without the weights that are zero; no speed follows from it"
+    )
+    macs_context_tokens: Count
+    peak_memory_bytes: Count
+    peak_memory_definition: Text
+    training: list[Training] = []
+
+
 class Ledger(StrictModel):
     """`ledger.json`: the provenance of the quantized weights."""
 
@@ -269,6 +336,9 @@ class Ledger(StrictModel):
         description="arrays of folded.safetensors: norms that carry scales, and the scales",
     )
     graph_sha256: Sha256 = Field(description="of the architecture: config fields and tensor shapes")
+    open_model: OpenModel | None = Field(
+        default=None, description="given exactly where a step changed the model: open track only"
+    )
 
 
 class Row(StrictModel):

@@ -206,7 +206,7 @@ def _draft(
         other_runs_seen=campaign.lock.other_runs_seen,
         external=external.described() if external else None,
     )
-    return draft_record(campaign.spec, scenario, prepared.identity, given)
+    return draft_record(campaign.spec, scenario, prepared.identity, given, prepared.not_closed)
 
 
 def _pending(
@@ -239,6 +239,7 @@ def _run_scenario(
         prepared=prepared,
         engines=planned.kernels,
         model=lineup.model,
+        candidate_model=lineup.candidate_model,
         counts=forecast.counts,
         min_block_s=PROFILES[spec.profile].min_block_s,
         target=campaign.target,

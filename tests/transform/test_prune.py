@@ -278,7 +278,7 @@ def test_weights_that_are_not_finite_are_refused(
     key = f"model.layers.1.{DOWN}.weight"
     broken[key] = broken[key].clone()
     broken[key][0, 0] = torch.nan
-    with pytest.raises(SpecError, match="finite weights in model.layers.1.mlp.down_proj"):
+    with pytest.raises(SpecError, match=r"finite weights in model.layers.1.mlp.down_proj"):
         prune(replace(weights, tensors=broken), read_prune({"wanda": "2:4"}), sequences)
     with pytest.raises(SpecError, match="calibration sequences"):
         prune(weights, read_prune({"wanda": "2:4"}), [])

@@ -71,14 +71,14 @@ def test_shares_that_divide(count: int, share: float, multiple: int, kept: int) 
 
 
 def test_a_share_that_does_not_divide_names_the_nearest() -> None:
-    with pytest.raises(SpecError, match="multiple of 32 of 768, got 0.3; the nearest .* 0.291667"):
+    with pytest.raises(SpecError, match=r"multiple of 32 of 768, got 0.3; the nearest .* 0.291667"):
         kept_count("FFN units", 768, 0.3, 32)
-    with pytest.raises(SpecError, match="got 0.3; the nearest that does is 0.25"):
+    with pytest.raises(SpecError, match=r"got 0.3; the nearest that does is 0.25"):
         kept_count("key-value heads", 4, 0.3)
 
 
 def test_the_closed_track_refuses_pruning_before_any_work() -> None:
-    with pytest.raises(RuleViolation, match="W-07.*--track open") as refused:
+    with pytest.raises(RuleViolation, match=r"W-07.*--track open") as refused:
         parse_run(RunOptions(transform="prune:wanda=2:4+awq"))
     assert refused.value.exit_code == 5
     with pytest.raises(RuleViolation, match="W-07"):
@@ -87,7 +87,7 @@ def test_the_closed_track_refuses_pruning_before_any_work() -> None:
 
 def test_the_open_track_refuses_widened_workloads_before_any_work() -> None:
     options = RunOptions(track="open", workload="assistant@300m", transform="prune:wanda=2:4")
-    with pytest.raises(RuleViolation, match="W-08.*assistant@300m: a widened model") as refused:
+    with pytest.raises(RuleViolation, match=r"W-08.*assistant@300m: a widened model") as refused:
         parse_run(options)
     assert refused.value.exit_code == 5
 

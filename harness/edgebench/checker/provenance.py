@@ -14,7 +14,8 @@ from edgebench.transform import TRANSFORMS, WITHOUT_DATA, parse_transform
 from edgebench.transform.quantized import lines_sha256
 
 HASHES = ("task_sha256", "reference_sha256", "scored_sha256", "calibration_sha256")
-NEEDS_DATA = TRANSFORMS.keys() - WITHOUT_DATA
+NEEDS_DATA = {n for n, role in TRANSFORMS.items() if role != "change"} - WITHOUT_DATA
+"""What changes the model is O-03's: some prune without data, finetune takes the training set."""
 
 
 def check_identity(subject: Subject) -> Iterator[Finding]:
@@ -51,7 +52,7 @@ def check_track(subject: Subject) -> Iterator[Finding]:
     for result in record.results:
         if result.kernel == "fp16" and result.transform != "none":
             yield finding("W-07", "transform 'none' for fp16", result.transform)
-        if result.kernel == "int4":
+        if result.kernel in ("int4", "open"):
             fault = _declared_fault(result, steps)
             if fault:
                 yield finding("W-07", "the ledger's steps in the result's transform", fault)
@@ -72,6 +73,8 @@ def _declared_fault(result: KernelResult, steps: list[TransformStep]) -> str | N
         declared = parse_transform(result.transform)
     except SpecError as err:
         return str(err)
+    if (declared.rounding is None) != (result.kernel == "open"):
+        return f"{result.transform} declared for {result.kernel}"
     if (did := tuple(step.transform for step in steps)) != declared.names:
         return f"{'+'.join(declared.names)} declared, {list(did)} in the ledger"
     differing = {
@@ -96,7 +99,10 @@ def check_chain(subject: Subject) -> Iterator[Finding]:
         if before.after_sha256 != after.before_sha256:
             text = f"{after.transform} to start at {before.after_sha256}"
             yield finding("W-06", text, after.before_sha256)
-    expected = lines_sha256(ledger.tensors | ledger.folded)
+    filed = ledger.tensors | ledger.folded
+    if ledger.open_model is not None and not ledger.tensors:
+        filed = ledger.open_model.kept  # the model stays fp16
+    expected = lines_sha256(filed)
     if ledger.steps[-1].after_sha256 != expected:
         text = f"the last step to end at {expected}, the hash of its tensors"
         yield finding("W-06", text, ledger.steps[-1].after_sha256)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from edgebench.checker.derivation import equal
 from edgebench.checker.subject import Subject
-from edgebench.derive import derive_ceilings
+from edgebench.derive import REFERENCE, derive_ceilings
 from edgebench.errors import MeasurementInvalid
 from edgebench.findings import Finding, finding
 from edgebench.profiles import (
@@ -81,11 +81,13 @@ def check_places(subject: Subject) -> Iterator[Finding]:
 
 
 def check_weight_bytes(subject: Subject) -> Iterator[Finding]:
-    """R-05: the streamed bytes are those of the reference's linear layers."""
-    weights = sum(n * k for n, k in subject.workload.shapes.values())
+    """R-05: the streamed bytes are those of the linear layers that ran."""
     for result in subject.bundle.record.results:
         if result.kernel not in BYTES_PER_WEIGHT:
             continue  # E-01: an external engine's are unknown
+        is_reference = result.kernel == REFERENCE
+        shapes = subject.workload.shapes if is_reference else subject.candidate_shapes
+        weights = sum(n * k for n, k in shapes.values())
         low, high = BYTES_PER_WEIGHT[result.kernel]
         if (
             result.weight_bytes is None

@@ -15,10 +15,11 @@ from edgebench.answers import AnswerKey
 from edgebench.bundle import Bundle
 from edgebench.checker.retrace import KnownModel
 from edgebench.derive import REFERENCE, CaseFacts, KernelFacts, derive_results
-from edgebench.errors import MeasurementInvalid
+from edgebench.errors import MeasurementInvalid, SpecError
+from edgebench.open_model import linear_shapes, shape_of
 from edgebench.profiles import EXTERNAL, PROFILES, REFERENCE_ACCURACY, Counts
 from edgebench.progress import Progress, SilentProgress
-from edgebench.record import Kernel, KernelResult, SampleRow
+from edgebench.record import Kernel, KernelResult, OpenShape, SampleRow
 from edgebench.roofline import model_of
 
 Shape = tuple[int, int]
@@ -105,7 +106,23 @@ class Subject:
     @property
     def pair(self) -> tuple[Kernel, Kernel]:
         """The reference, and what is compared with it."""
-        return REFERENCE, EXTERNAL if self.is_external else "int4"
+        others = (kernel for kernel in self.kernels if kernel != REFERENCE)
+        return REFERENCE, next(others, "int4")
+
+    @property
+    def reference_shape(self) -> OpenShape | None:
+        """The reference in the open ledger's words; None where it has no such words."""
+        model = self.workload.model
+        try:
+            return None if model is None else shape_of(model.config)
+        except SpecError:
+            return None
+
+    @property
+    def candidate_shapes(self) -> Mapping[str, Shape]:
+        """(N, K) of the linear layers that run beside the reference's."""
+        model = self.bundle.ledger.open_model
+        return self.workload.shapes if model is None else linear_shapes(model.shape)
 
     def rows(self, kernel: Kernel, mode: str) -> list[SampleRow]:
         """Return one kernel's rows of one mode, as filed."""
@@ -127,6 +144,7 @@ class Subject:
             scored_count=self.workload.scored_count,
             prompt_tokens=self.workload.prompt_tokens,
             model=model_of(self.workload.shapes),
+            candidate_model=model_of(self.candidate_shapes),
             last_level_cache_bytes=record.host.last_level_cache_bytes,
         )
         try:

@@ -8,6 +8,7 @@ from edgebench.rulebook import (
     duration,
     external,
     numbers,
+    open_track,
     power,
     quality,
     roofline,
@@ -26,6 +27,7 @@ FAMILIES: Mapping[str, tuple[str, tuple[Rule, ...]]] = {
     "W": ("Weights: where they come from and what was done to them", weights.RULES),
     "R": ("Roofline: no kernel beats the machine", roofline.RULES),
     "P": ("Power: energy is measured or absent", power.RULES),
+    "O": ("Open track: what the model is, and what that cost", open_track.RULES),
     "E": ("External engines: what nobody can look into says that it is one", external.RULES),
 }
 """By the letter that opens a rule's id: the family's title and its rules."""

@@ -49,6 +49,7 @@ EXTERNAL = AppliesTo(engines=("external",))
 CLOSED = AppliesTo(tracks=("closed",))
 CLOSED_OWN = AppliesTo(tracks=("closed",), engines=("own",))
 OPEN = AppliesTo(tracks=("open",))
+OPEN_OWN = AppliesTo(tracks=("open",), engines=("own",))
 SINGLE_STREAM = AppliesTo(scenarios=("single-stream",))
 
 

@@ -104,8 +104,16 @@ def _parse_value(where: str, text: str, kind: type) -> Parameter:
         if math.isfinite(value):
             return value
     if kind is str and WORD.fullmatch(text.lower()):
-        return text.lower()
+        return _plain_number(text.lower())
     raise SpecError(f"[transform] expected {where} to be a {kind.__name__}, got {text!r}")
+
+
+def _plain_number(text: str) -> str:
+    """A number in one spelling, so that a ledger can be compared with it; words as they are."""
+    try:
+        return f"{float(text):g}"
+    except ValueError:
+        return text
 
 
 def _parse_step(text: str) -> TransformSpec:
@@ -130,8 +138,7 @@ def parse_transform(text: str) -> TransformChain:
     Unknown names and keys raise SpecError, and so does every other order.
     """
     chain = TransformChain(steps=tuple(_parse_step(part) for part in text.split("+")))
-    for step in chain.changes:
-        CHANGES[step.name](step.parameters)
+    _check_changes(chain)
     if chain.rounding is None:
         return chain
     first, *rest = chain.rounding.names
@@ -145,6 +152,20 @@ def parse_transform(text: str) -> TransformChain:
             f"before them, got {text!r}"
         )
     return chain
+
+
+def _check_changes(chain: TransformChain) -> None:
+    """Read every step that changes the model; cuts come before zeros, whose groups they break."""
+    masked = None
+    for step in chain.changes:
+        request = CHANGES[step.name](step.parameters)
+        if not isinstance(request, pruning.PruneRequest):
+            continue
+        if request.pattern is None and masked is not None:
+            raise SpecError(
+                f"[transform] expected cuts before zeros, got {step} behind {masked}; change places"
+            )
+        masked = step if request.pattern is not None else masked
 
 
 CHANGES: Mapping[str, Callable[[Mapping[str, Parameter]], object]] = {
@@ -175,9 +196,12 @@ def apply_transform(
     progress: Callable[[int, int], None] | None = None,
     *,
     calibration: CalibrationSet | None = None,
+    keeps_zeros: bool = False,
 ) -> QuantizedModel:
-    """Run transforms over the reference's linear layers.
+    """Run quantizing transforms over the reference's linear layers.
 
+    keeps_zeros: a weight that is zero stays zero, as a pruned model's must; all but gptq do so
+    anyway, because every grid has a code for zero.
     Raises SpecError for parameters that do not fit, and where one that learns from data gets none.
     """
     if chain.names == ("rtn",):
@@ -188,4 +212,4 @@ def apply_transform(
         )
     from edgebench.transform.steps import apply  # torch is imported only by those that need it
 
-    return apply(chain, reference, calibration, progress)
+    return apply(chain, reference, calibration, progress, keeps_zeros=keeps_zeros)

@@ -39,6 +39,8 @@ class Gptq:
 
     damping: float = 0.01  # gptq.py percdamp
     act_order: bool = True
+    keeps_zeros: bool = False
+    """Weights that are zero keep the code of zero, and their columns' errors are fed back."""
 
     def learn(self, x: Tensor) -> Learned:
         """What inputs [S, K] say, for every linear that reads them; in their dtype."""
@@ -51,7 +53,9 @@ class Gptq:
         """Codes uint8 [N, K] of weight [N, K] on fixed grids; computed in the weight's dtype."""
         order, upper = learned.order, learned.upper
         scale, zero = (part.T[order].to(weight.dtype) for part in grid.columns(weight.shape[1]))
-        codes = _walk_columns(weight.T[order], upper, scale, zero, grid.form.levels)
+        columns = weight.T[order]
+        pinned = columns == 0 if self.keeps_zeros else None
+        codes = _walk_columns(columns, upper, scale, zero, grid.form.levels, pinned)
         out = torch.empty_like(codes)
         out[order] = codes
         return out.T.contiguous()
@@ -87,9 +91,17 @@ def inverse_factor(hessian: Tensor, damping: float) -> Tensor:
 
 
 def _walk_columns(
-    columns: Tensor, upper: Tensor, scale: Tensor, zero: Tensor, levels: int
+    columns: Tensor,
+    upper: Tensor,
+    scale: Tensor,
+    zero: Tensor,
+    levels: int,
+    pinned: Tensor | None = None,
 ) -> Tensor:
-    """Codes uint8 of columns [K, N], which come transposed so that each lies in one piece."""
+    """Codes uint8 of columns [K, N], which come transposed so that each lies in one piece.
+
+    pinned: bool [K, N], weights whose code is the zero point.
+    """
     columns = columns.contiguous()
     codes = torch.empty(columns.shape, dtype=torch.uint8, device=columns.device)
     errors = torch.empty_like(columns[:BLOCK_COLUMNS])
@@ -97,6 +109,8 @@ def _walk_columns(
         last = min(len(columns), first + BLOCK_COLUMNS)
         for c in range(first, last):
             code = (columns[c] / scale[c]).round_().add_(zero[c]).clamp_(0, levels)
+            if pinned is not None:
+                code = torch.where(pinned[c], zero[c], code)
             codes[c] = code.to(torch.uint8)
             error = (columns[c] - code.sub_(zero[c]).mul_(scale[c])).div_(upper[c, c])
             columns[c + 1 : last].addr_(upper[c, c + 1 : last], error, alpha=-1)

@@ -80,7 +80,7 @@ def recipe_sha256(chain: TransformChain, reference: Linears, calibration: Calibr
         "linears": list(reference.names),
         "chain": str(chain),
         "calibration": calibration.sha256,
-        "code": _code_sha256(),
+        "code": code_sha256(),
         "torch": version("torch"),
     }
     return sha256_bytes(canonical_json(recipe))
@@ -136,7 +136,7 @@ def _folded(path: Path) -> Folded:
     return Folded(norms=parts[SUFFIX], biases=parts[BIAS], scales=parts[SCALE])
 
 
-def _code_sha256() -> str:
+def code_sha256() -> str:
     """Hash the code that quantizes: this package, and the arithmetic that it shares."""
     own = sorted(Path(__file__).parent.glob("*.py"))
     shared = (Path(str(module.__file__)) for module in (formats, quantize))

@@ -165,7 +165,11 @@ def _structured(run: _Run, request: PruneRequest) -> LlamaWeights:
     for index in range(config.layers):
         layer = run.layer(index)
         seen: dict[str, Tensor] = {}
-        run.walk(layer, lambda group, x, seen=seen: seen.update({group.feeder: x}))
+
+        def see(group: ScaleGroup, x: Tensor, seen: dict[str, Tensor] = seen) -> None:
+            seen[group.feeder] = x
+
+        run.walk(layer, see)
         keep = keep_highest(method.scores(layer, seen[method.READS]), count - left)
         method.cut(layer, keep)
         run.hidden = run.walk(layer)

@@ -1,11 +1,11 @@
 """SparseGPT: prunes column by column and lets the columns that follow make up for it.
 
     H = X^T X / S     H <- H + damping mean(diag H) I     H^-1 = U^T U, U upper triangular
-    S_nc = (W_nc / U_cc)^2     e_c = (w_c - pruned w_c) / U_cc     w_j <- w_j - e_c U_cj   for j > c
+    S_nc = (W_nc / U_cc)^2   e_c = (w_c - pruned w_c) / U_cc   w_j <- w_j - e_c U_cj for j > c
 
-A share is chosen block by block of BLOCK_COLUMNS columns, over all rows together; N:M is chosen when
-its first column is reached, from the weights as they are by then. A column whose input is always 0
-scores 0. Frantar and Alistarh, "SparseGPT", ICML 2023, algorithm 1; IST-DASLab/sparsegpt.
+A share is chosen block by block of BLOCK_COLUMNS columns, over all rows together; N:M is chosen
+when its first column is reached, from the weights as they are by then. A column whose input is
+always 0 scores 0. Frantar and Alistarh, "SparseGPT", ICML 2023, algorithm 1; IST-DASLab/sparsegpt.
 """
 
 from __future__ import annotations

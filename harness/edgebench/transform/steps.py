@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import cast
 
 from edgebench.errors import SpecError
@@ -34,6 +35,8 @@ def apply(
     reference: Linears,
     calibration: CalibrationSet,
     progress: Progress | None = None,
+    *,
+    keeps_zeros: bool = False,
 ) -> QuantizedModel:
     """Quantize, and write a step for each transform of the chain; see apply_transform."""
     shared = _shared(chain, min(DEFAULT_SAMPLES, len(calibration.sequences)))
@@ -46,6 +49,8 @@ def apply(
         rounder=next((ROUNDERS[name](own[name]) for name in own if name in ROUNDERS), None),
     )
     sequences = calibration.first(cast(int, shared["samples"]))
+    if keeps_zeros and isinstance(method.rounder, Gptq):
+        method = replace(method, rounder=replace(method.rounder, keeps_zeros=True))
     outcome = quantize(reference, sequences, method, progress=progress)
     folded = Folded(norms=outcome.norms, biases=outcome.biases, scales=outcome.scales)
     steps = []

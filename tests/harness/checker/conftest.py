@@ -136,6 +136,10 @@ class Maker:
     extra_facts: dict[str, Any] = field(default_factory=dict)
     weights: int = WEIGHTS
     transform: str = "rtn"
+    kept: dict[str, npt.NDArray[np.float16]] = field(default_factory=dict)
+    """What open.safetensors holds; no file where it is empty."""
+    candidate_shapes: Mapping[str, tuple[int, int]] | None = None
+    """Of an open model that is not the reference's."""
 
     def __post_init__(self) -> None:
         self.tensors = {n: quantize_rtn(SeededReference().weight(n), 64) for n in SHAPES}
@@ -289,6 +293,7 @@ class Maker:
             prompt_tokens=self.workload.prompt_tokens,
             model=model_of(self.workload.shapes),
             last_level_cache_bytes=self.record["host"]["last_level_cache_bytes"],
+            candidate_model=model_of(self.candidate_shapes or self.workload.shapes),
         )
         results = derive_results(
             case,
@@ -304,12 +309,15 @@ class Maker:
 
     def _facts(self, kernel: str, rows: list[SampleRow]) -> KernelFacts:
         is_reference = kernel == "fp16"
+        weights = self.weights
+        if not is_reference and self.candidate_shapes is not None:
+            weights = sum(n * k for n, k in self.candidate_shapes.values())
         facts: dict[str, Any] = {
             "kernel": kernel,
             "executed_path": "fp32" if is_reference else "w4a16/test",
             "transform": "none" if is_reference else self.transform,
             "batch_size": 1 if self.scenario == "single-stream" else 16,
-            "weight_bytes": 2 * self.weights if is_reference else self.weights * 35 // 64,
+            "weight_bytes": weights * 35 // 64 if kernel == "int4" else 2 * weights,
             "peak_memory_bytes": None,
             "arithmetic": "fp32" if is_reference else "int8",
             "energy": Energy(status="unmeasured", reason="no meter in the test"),
@@ -360,6 +368,8 @@ class Maker:
         (folder / "power.csv").write_text(self.power)
         if self.with_tensors_file:
             (folder / "int4.safetensors").write_bytes(tensors_bytes(self.tensors))
+        if self.kept:
+            (folder / "open.safetensors").write_bytes(save(self.kept))
         if self.folded:
             (folder / "folded.safetensors").write_bytes(save(self.folded))
         seal(folder)

@@ -232,7 +232,7 @@ CASES: tuple[Case, ...] = (
     ("W-06", edit_step(after_sha256="9" * 64), {"W-06", "S-07"}),
     ("W-06", lambda m: m.ledger.update(tensors_file=None), {"W-06", "S-07"}),
     ("W-06", lambda m: m.ledger.update(folded={"model.norm.weight": "9" * 64}), {"W-06", "S-07"}),
-    ("W-07", edit_step(transform="finetune"), {"W-07", "S-07"}),
+    ("W-07", edit_step(transform="finetune"), {"W-07", "O-05", "S-07"}),
     ("W-07", edit_step(parameters={"bits": 3, "group": 128}), {"W-07", "S-07"}),
     ("W-07", edit_result("fp16", transform="rtn"), {"W-07", "S-07"}),
     ("W-07", edit_result("int4", transform="rtn:group=32"), {"W-07", "S-07"}),
