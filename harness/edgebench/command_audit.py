@@ -15,7 +15,7 @@ from edgebench.audit.case import COUNTS, Case, Claimed
 from edgebench.audit.conduct import Judged, conduct
 from edgebench.audit.intervals import Interval
 from edgebench.audit.libraries import scored_library, unseen_library
-from edgebench.audit.premises import Premises, differing, incomparable_outputs, premises
+from edgebench.audit.premises import OWN, Premises, differing, incomparable_outputs, premises
 from edgebench.audit.record import AuditedKernel, AuditedTest, AuditMeasure, AuditRecord
 from edgebench.audit.report import FORMATS, exit_code, markdown, overall
 from edgebench.audit.runs import AuditTest, Part
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 RECORD = "audit.json"
 TABLE = "audit.md"
 ROOT = Path("audits")
-BUILT_HERE: frozenset[str] = frozenset({"fp16", "int4"})
+BUILT_HERE: frozenset[str] = frozenset({"fp16", "int4", "open"})
 ELSEWHERE = "what answered is not built here, and this audit asks no server"
 
 
@@ -194,7 +194,7 @@ def _recorded(
         workload=record.workload.name,
         disclosure=record.workload.disclosure,
         scenario=record.scenario,
-        transform=next((r.transform for r in record.results if r.kernel == "int4"), "none"),
+        transform=next((r.transform for r in record.results if r.kernel in OWN), "none"),
         system_claimed=record.system,
         system=going.system.name,
         differences=list(given.differences),

@@ -41,6 +41,8 @@ class Card:
     place: str
     system: str
     link: str
+    not_closed: tuple[str, ...] = ()
+    """What disqualifies it from the closed track."""
 
 
 def make_cards(entries: Sequence[Entry]) -> list[Card]:
@@ -67,6 +69,7 @@ def _card(entry: Entry) -> Card:
         place=_place(entry),
         system=record.system,
         link=f"#{entry.submission.anchor}",
+        not_closed=tuple(record.not_closed),
     )
 
 

@@ -13,7 +13,7 @@ import vl_convert
 Values = list[dict[str, Any]]
 
 # Readable on white and on near-black alike; fp16 also differs in brightness.
-KERNEL_COLOURS = {"fp16": "#8a94a0", "int4": "#e8590c", "external": "#0c8599"}
+KERNEL_COLOURS = {"fp16": "#8a94a0", "int4": "#e8590c", "open": "#5f3dc4", "external": "#0c8599"}
 ROOF_COLOURS = {
     "read bandwidth": "#1c7ed6",
     "int8": "#2f9e44",

@@ -91,6 +91,7 @@ def _run_facts(record: Record) -> Iterator[Fact]:
     yield "EdgeBench", provenance.tool_version + (f", commit {commit}{state}" if commit else "")
     if record.external is not None:
         yield from _server_facts(record.external)
+    yield from (("not closed", reason) for reason in record.not_closed)
     yield "reference weights", f"sha256 {record.workload.reference_sha256}"
     yield "scored set", f"sha256 {record.workload.scored_sha256}"
 

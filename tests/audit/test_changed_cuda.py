@@ -29,6 +29,8 @@ def test_a_gpus_engine_is_built_again_around_other_weights(tmp_path: Path) -> No
     (tmp_path / "config.json").write_text(json.dumps(CONFIG_JSON))
     prepared = SimpleNamespace(
         directory=tmp_path,
+        candidate_directory=tmp_path,
+        changed=None,
         prompts=[[1, 2, 3], [4]],
         calls=[[5, 63], [6, 7, 63]],
         eos_id=63,

@@ -42,6 +42,33 @@ def test_unknown_name_is_usage(tmp_path: Path, option: str, came: str, nearest: 
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("options", "rule"),
+    [
+        (("--track", "closed", "--transform", "prune:wanda=2:4 + awq"), "W-07"),
+        (("--track", "open", "--workload", "assistant@300m", "--transform", "rtn"), "W-08"),
+        (("--track", "open", "--transform", "prune:units=0.25"), "W-08"),
+    ],
+    ids=["closed", "widened", "one-of-the-default-workloads-is-widened"],
+)
+def test_what_the_track_forbids_is_refused_before_any_work(
+    tmp_path: Path, options: tuple[str, ...], rule: str
+) -> None:
+    said = bench("run", *options, cwd=tmp_path)
+    assert said.code == 5
+    assert f"[{rule}]" in one_line(said)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("transform", ["prune:wanda=1", "prune:wanda=3:4", "prune"])
+def test_pruning_that_makes_no_sense_is_usage(tmp_path: Path, transform: str) -> None:
+    options = ("--track", "open", "--workload", "assistant", "--transform", transform)
+    said = bench("run", *options, cwd=tmp_path)
+    assert said.code == 2
+    assert "[prune] expected" in one_line(said)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_device_that_this_machine_is_not(tmp_path: Path) -> None:
     said = bench("run", "--device", "orin", cwd=tmp_path)
     if said.code == 0:

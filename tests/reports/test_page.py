@@ -188,3 +188,18 @@ def test_the_data_beside_the_page_are_rows(factory: ModuleType) -> None:
     assert len(data) == 2 * len(submissions)
     for row in data:
         Row.model_validate_json(json.dumps(row))
+
+
+def test_the_card_of_an_open_model_says_what_bars_it_from_closed(factory: ModuleType) -> None:
+    reasons = ["W-07: prune:wanda=2:4 is no post-training quantization", factory.ATTACK]
+    data = factory.edited(
+        factory.record_data(track="open", not_closed=reasons), "int4", accuracy_passed=None
+    )
+    html = leaderboard_html([factory.submission(data)])
+    page = Page(html)
+    assert page.text.count(reasons[0]) == 2  # on the card, and with the run's details
+    assert "Not closed: 2 reasons" in page.text
+    assert (
+        "Not closed" not in Page(leaderboard_html([factory.submission(factory.record_data())])).text
+    )
+    assert not any("pwned" in text for _, text in page.scripts)

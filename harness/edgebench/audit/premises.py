@@ -15,7 +15,7 @@ from edgebench.checker.tensors import PARTS
 from edgebench.errors import BundleError, RuleViolation, RunFailed
 from edgebench.prepare import PreparedWorkload, harness_error, prepare
 from edgebench.progress import Progress
-from edgebench.record import Kernel
+from edgebench.record import Kernel, Ledger
 from edgebench.system import SystemDescription, usable_cores
 from edgebench.target import Target
 from edgebench.transform import parse_transform
@@ -30,7 +30,7 @@ from edgebench_kernels.formats import Int4Tensor, tensor_sha256
 from edgebench_workloads.catalog import WORKLOADS
 from edgebench_workloads.errors import WorkloadError
 
-QUANTIZED: Kernel = "int4"
+OWN: tuple[Kernel, ...] = ("int4", "open")  # what stands beside the reference and is built here
 WITH_PERTURBED = 1.6  # of a run's memory: the perturbed engine holds its kernel's weights again
 
 
@@ -106,7 +106,7 @@ def _require_memory(name: str, target: Target, system: SystemDescription) -> Non
 def _prepare(bundle: Bundle, tensors: Path | None, progress: Progress) -> PreparedWorkload:
     """Take tensors from the bundle, else --tensors, else the recipe; hold them to the ledger."""
     record, ledger = bundle.record, bundle.ledger
-    named = [one.transform for one in record.results if one.kernel == QUANTIZED]
+    named = [one.transform for one in record.results if one.kernel in OWN]
     transform = parse_transform(named[0] if named else "rtn")
     path, folded = bundle.tensors_path, bundle.folded_path
     if path is None and tensors is not None:
@@ -119,6 +119,7 @@ def _prepare(bundle: Bundle, tensors: Path | None, progress: Progress) -> Prepar
             folded=Folded() if folded is None else read_folded(folded),
         )
     prepared = prepare(record.workload.name, transform, progress, quantized)
+    _require_open(ledger, prepared.ledger)
     found = {name: tensor_sha256(one) for name, one in prepared.quantized.tensors.items()}
     found_folded = folded_hashes(prepared.quantized.folded)
     if (found, found_folded) != (ledger.tensors, ledger.folded):
@@ -130,6 +131,19 @@ def _prepare(bundle: Bundle, tensors: Path | None, progress: Progress) -> Prepar
             f"such as {unlike[0]}; give the submitted ones with --tensors DIR"
         )
     return prepared
+
+
+def _require_open(claimed: Ledger, here: Ledger) -> None:
+    """RuleViolation unless the open model made here is the ledger's, tensor by tensor."""
+    sides = [{} if one.open_model is None else one.open_model.kept for one in (claimed, here)]
+    unlike = sorted(
+        name for name in sides[0] | sides[1] if sides[0].get(name) != sides[1].get(name)
+    )
+    if unlike:
+        raise RuleViolation(
+            f"[audit] expected the ledger's steps to make its open model here, got {len(unlike)} "
+            f"other tensors, such as {unlike[0]}; sums of another machine may choose other weights"
+        )
 
 
 def _existing(path: Path) -> Path | None:

@@ -12,7 +12,7 @@ RULES = (
         "each tensor of the declared shape once, with that shape: the linear layers in INT4 or "
         "everything in fp16. Each has the ledger's sha256, and every value is finite.",
         why="What is not filed cannot be counted.",
-        source="ours: docs/transforms.md",
+        source="ours: docs/open-track.md",
         what_to_do="run again, and leave the bundle as bench run wrote it",
         applies_to=OPEN_OWN,
         checks=("checker.open_track.check_filed",),
@@ -23,7 +23,7 @@ RULES = (
         text="Parameters, nonzero parameters, bits per weight, entropy bound, each tensor's "
         "pattern, dense and effective multiply-adds and peak memory are the filed tensors'.",
         why="Sparsity that is declared and not there is no sparsity.",
-        source="ours: docs/transforms.md; the entropy bound is Deep Compression's point (Han 2016)",
+        source="ours: docs/open-track.md; the entropy bound is Deep Compression's point (Han 2016)",
         what_to_do="run again; no number of the ledger is written by hand",
         applies_to=OPEN_OWN,
         checks=("checker.open_track.check_facts",),
@@ -35,7 +35,7 @@ RULES = (
         "that looked at data names the calibration set; the reference's shape less all cuts is the "
         "model's.",
         why="A ledger that tells another story than the model explains nothing.",
-        source="ours: docs/transforms.md",
+        source="ours: docs/open-track.md",
         what_to_do="declare the steps that were taken",
         applies_to=OPEN_OWN,
         checks=("checker.open_track.check_steps",),
@@ -46,7 +46,7 @@ RULES = (
         text="Each finetune step, and nothing else, has a training entry: the reference as "
         "teacher, examples = steps x batch, CPU seconds above 0.",
         why="Accuracy that was bought must show what it cost.",
-        source="ours: docs/transforms.md",
+        source="ours: docs/open-track.md",
         what_to_do="run again",
         applies_to=OPEN_OWN,
         checks=("checker.open_track.check_training",),
@@ -57,7 +57,7 @@ RULES = (
         text="The record's not_closed is what its ledger gives: empty in the closed track, where "
         "no step changes the model and no open model is filed.",
         why="A reader must see at once why two results are not the same race.",
-        source="ours: docs/transforms.md",
+        source="ours: docs/open-track.md",
         what_to_do="run again",
         applies_to=OWN,
         checks=("checker.open_track.check_not_closed",),

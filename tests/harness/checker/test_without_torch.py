@@ -11,8 +11,10 @@ import pytest
 
 pytest.importorskip("torch")
 
+from edgebench.open_model import describe
 from edgebench.transform.quantized import folded_bytes, tensors_bytes
 from tests.harness.checker.tiny_llama import TinyWorld
+from tests.harness.checker.tiny_open import WHOLE, changed_model
 from tests.house.test_lean_import import BLOCK_TORCH
 
 pytestmark = pytest.mark.torch
@@ -44,6 +46,42 @@ found = list(retrace(known_model(folder, told["sequences"]), submission, lambda 
 faults = sorted({fault.rule for one in found for fault in faults_of(one)})
 print(json.dumps({"judged": len(found), "faults": faults, "torch": "torch" in sys.modules}))
 """
+
+
+COUNT = """
+import json, sys
+from pathlib import Path
+import edgebench.checker.open_track
+from edgebench.open_model import describe
+from edgebench.record import OpenModel
+from safetensors.numpy import load_file
+
+folder = Path(sys.argv[1])
+told = OpenModel.model_validate_json((folder / "told.json").read_text())
+came = describe(told.shape, (), load_file(folder / "model.safetensors"), told.training)
+print(json.dumps({"same": came == told, "torch": "torch" in sys.modules}))
+"""
+
+
+def test_an_open_model_is_counted_without_torch(
+    tmp_path: Path, house_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same ledger, number by number, as the process that pruned the model wrote."""
+    monkeypatch.setenv("EDGEBENCH_CACHE", str(tmp_path / "cache"))
+    made = changed_model(TinyWorld.write(tmp_path / "world"), WHOLE)
+    told = describe(made.shape(), (), made.arrays(), made.made.training)
+    (made.directory / "told.json").write_text(told.model_dump_json())
+    done = subprocess.run(
+        [sys.executable, "-c", BLOCK_TORCH + COUNT, str(made.directory)],
+        capture_output=True,
+        text=True,
+        env=house_environment,
+        cwd=tmp_path,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {"same": True, "torch": False}
 
 
 @pytest.mark.parametrize(("first", "faults"), [(0, []), (12, ["W-09", "W-11", "W-12"])])
