@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from edgebench.open_model import count_fp16
 from edgebench.transform import finetune, parse_transform
 from edgebench.transform.changed import ChangedModel, changed_once
 from edgebench.transform.finetuning import FinetuneRequest, read_finetune
+from edgebench_kernels.engine import RegimeChoice, build_fp16, load_reference
 from tests.harness.checker.tiny_llama import TinyWorld
 from tests.harness.checker.tiny_open import changed_model, source_of
 
@@ -107,6 +109,26 @@ def _model(folder: Path) -> torch.nn.Module:
 
     model: torch.nn.Module = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     return model.eval()
+
+
+def test_heads_that_do_not_divide_the_hidden_size_learn_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Six heads of eight: the fine-tuned forward pass is the engine's, to 1e-4 of the largest."""
+    monkeypatch.setenv("EDGEBENCH_CACHE", str(tmp_path / "cache"))
+    world = TinyWorld.write(
+        tmp_path / "world", num_attention_heads=8, num_key_value_heads=4, head_dim=16
+    )
+    made = changed_model(world, "prune:heads=0.25+finetune:steps=1,batch=2")
+    weights = load_reference(made.directory)
+    assert (weights.config.heads, weights.config.kv_heads) == (6, 3)
+    raw = json.loads((made.directory / "config.json").read_text())
+    ids = [5, 9, 17, 3, 11]
+    with torch.no_grad():
+        trained = finetune.build(weights, raw)(torch.tensor([ids])).logits[0].numpy()
+    engine = build_fp16(weights, RegimeChoice.uniform("fp32"), max_length=5, ops="torch")
+    came = engine.forward_all(torch.tensor([ids]), [5])[0].numpy()
+    assert np.abs(came - trained).max() <= 1e-4 * np.abs(trained).max()
 
 
 def test_the_rate_rises_and_ends_at_nothing() -> None:

@@ -105,11 +105,19 @@ def finetune(
 
 
 def build(weights: LlamaWeights, raw: Raw) -> Any:
-    """The model that transformers makes of a config, with these weights in float32."""
+    """The model that transformers makes of a config, with these weights in float32.
+
+    Its config wants heads that divide the hidden size, which its modules do not need: six heads of
+    eight are no error here. So the heads are set behind its check.
+    """
     from transformers import LlamaConfig, LlamaForCausalLM
 
     dropped = ("architectures", "dtype", "torch_dtype", "transformers_version")
-    model = LlamaForCausalLM(LlamaConfig(**{k: v for k, v in raw.items() if k not in dropped}))
+    one_head = {"num_attention_heads": 1, "num_key_value_heads": 1}
+    config = LlamaConfig(**({k: v for k, v in raw.items() if k not in dropped} | one_head))
+    config.num_attention_heads = weights.config.heads
+    config.num_key_value_heads = weights.config.kv_heads
+    model = LlamaForCausalLM(config)
     model.set_attn_implementation("eager")
     state = {name: tensor.float() for name, tensor in weights.tensors.items()}
     model.load_state_dict(state, strict=not weights.config.is_tied)
