@@ -16,11 +16,11 @@ from edgebench_kernels.cuda.geometry import CHUNK_BYTES, CHUNK_INPUTS, Launch, L
 from edgebench_kernels.cuda.layout import TILE_ROWS
 
 A8_TOKENS = (16, 32, 64, 128)  # of a block of `w4a8_gemm`
-WGMMA_TOKENS = (64, 128, 256)  # of a block of `w4a16_wgmma`
+WGMMA_TOKENS = (64, 128, 256)  # of a block of `w4a16_wgmma`; 16 and 32 where a tuning says so
 A8_WGMMA_TOKENS = (64, 128)  # of a block of `w4a8_wgmma`
 WGMMA_SPLITS = (1, 2, 4, 8)  # blocks of a cluster; more are not portable
 WGMMA_ALIGNMENT = 1024  # of a stage
-ARRIVAL_BYTES = 8  # of a stage of `w4a8_wgmma`
+ARRIVAL_BYTES = 8  # of a stage of `w4a8_wgmma`; two of one of `w4a16_wgmma` with producers
 MAX_STAGES = 4
 MAX_WGMMA_STAGES = 6
 SLAB_TOKENS = 16  # whose sums are in shared memory at a time, of each warp along tokens
@@ -47,6 +47,9 @@ class WgmmaTuning:
     """Free choices of the kernels of warp groups; tokens None: the smallest block that holds M.
 
     splits: one of WGMMA_SPLITS.
+    Of `w4a16_wgmma` alone: producers, warps beside `warps` that copy, 0: all copy and multiply;
+    batch, products that are issued together; batches, that are under way at most, at least 2;
+    batch batches divides 8 tiles.
     """
 
     tokens: int | None = None
@@ -54,6 +57,9 @@ class WgmmaTuning:
     warps: int = 8
     stages: int = 4
     splits: int = 1
+    producers: int = 0
+    batch: int = 1
+    batches: int = 4
 
 
 def w4a8_gemm(
@@ -95,6 +101,7 @@ def w4a16_wgmma(linear: Linear, tuning: WgmmaTuning = WgmmaTuning()) -> Launch:
     tokens = tuning.tokens or _smallest(WGMMA_TOKENS, linear.m)
     row_tiles = tuning.tiles * tuning.warps
     stage = 2 * CHUNK_INPUTS * tokens + row_tiles * CHUNK_BYTES[linear.group]
+    arrivals = 2 * ARRIVAL_BYTES if tuning.producers else 0
     return _cluster_launch(
         "w4a16_wgmma",
         (
@@ -102,13 +109,16 @@ def w4a16_wgmma(linear: Linear, tuning: WgmmaTuning = WgmmaTuning()) -> Launch:
             ("EB_TOKENS", tokens),
             ("EB_TILES", tuning.tiles),
             ("EB_WARPS", tuning.warps),
+            ("EB_PRODUCERS", tuning.producers),
+            ("EB_BATCH", tuning.batch),
+            ("EB_BATCHES", tuning.batches),
             ("EB_STAGES", tuning.stages),
             ("EB_EPILOGUE", linear.epilogue),
         ),
         linear,
         _Block(tokens=tokens, rows=TILE_ROWS * row_tiles, splits=tuning.splits),
-        warps=tuning.warps,
-        ring_bytes=tuning.stages * _aligned(stage),
+        warps=tuning.warps + tuning.producers,
+        ring_bytes=tuning.stages * (_aligned(stage) + arrivals),
     )
 
 
