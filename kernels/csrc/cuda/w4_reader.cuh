@@ -30,7 +30,8 @@ struct WeightReader {
 
 // `first`: the warp's first row of tiles.
 template <int kGroup, int kTiles, int kFirstWarp = 0>
-EB_DEVICE WeightReader<kGroup, kTiles, kFirstWarp> weight_reader(const u8* w, int n, int k, int first) {
+EB_DEVICE WeightReader<kGroup, kTiles, kFirstWarp> weight_reader(const u8* w, int n, int k,
+                                                                 int first) {
   const int tiles = (k + t16x64::kInputs - 1) / t16x64::kInputs, stride = row_bytes<kGroup>(tiles);
   return {w, (u32)first * (stride / 16) + lane_id(), stride,
           (n + t16x64::kRows - 1) / t16x64::kRows - first};

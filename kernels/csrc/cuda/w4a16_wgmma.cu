@@ -4,23 +4,31 @@
 //   the matrix had been dequantized.
 //
 // Arguments: as in w4a16_gemm.cu, but for workspace and counters.
-// Macros: EB_GROUP 32 64 128, EB_TOKENS 64 128 256 (of a block), EB_TILES (rows of tiles of a
-//   warp), EB_WARPS (a multiple of 4), EB_STAGES >= 3, EB_EPILOGUE (epilogue.cuh). A thread holds
-//   EB_TILES EB_TOKENS / 2 sums: at most 128.
+// Macros: EB_GROUP 32 64 128, EB_TOKENS 16 32 64 128 256 (of a block), EB_TILES (rows of tiles of a
+//   warp), EB_WARPS (that multiply, a multiple of 4), EB_PRODUCERS (warps that copy and do nothing
+//   else; 0: all copy and multiply), EB_BATCH (products that are issued together), EB_BATCHES >= 2
+//   (that are under way at most; EB_BATCH EB_BATCHES divides 8 EB_TILES), EB_STAGES >= 3,
+//   EB_EPILOGUE (epilogue.cuh). A thread holds EB_TILES EB_TOKENS / 2 sums: at most 128.
 // Launch: grid (ceil(m / EB_TOKENS), ceil(n / 16 EB_TILES EB_WARPS), parts of K: 1, 2, 4 or 8),
-//   clusters of (1, 1, parts) blocks, 32 EB_WARPS threads, shared bytes as large_geometry.py's
-//   w4a16_wgmma(). Neighbouring blocks share weights: DRAM reads them once.
+//   clusters of (1, 1, parts) blocks, 32 (EB_WARPS + EB_PRODUCERS) threads, shared bytes as
+//   large_geometry.py's w4a16_wgmma(). Neighbouring blocks share weights: DRAM reads them once.
 //
 // Picture: a word of layout T16x64 is wgmma's A operand in registers, 16 rows x 16 inputs of each
 //   warp; its B operand, the tokens, is read from shared memory by the tensor cores.
 //
 //     block:    EB_TOKENS tokens x 16 EB_TILES EB_WARPS rows
 //     product:  m64 n EB_TOKENS k16: a tile of each of 4 warps x all tokens, one word
-//     4 products of a warp group are under way at most, while the word of the next one is decoded
+//     EB_BATCHES batches of a warp group are under way at most, while the next one is decoded
 //     stage:    128 inputs: | tokens x 64 halfs | tokens x 64 halfs | rows of tiles x chunk |
 //
-//   Chunk c's copies are asked for while chunk c - EB_STAGES + 2 is multiplied, into the slot of
-//   the chunk before that: it is done with, as every warp waits for all but its last 3 products.
+//   Without producers chunk c's copies are asked for while chunk c - EB_STAGES + 2 is multiplied,
+//   into the slot of the chunk before that: it is done with, as every warp waits for all batches
+//   but its last ones. With producers:
+//
+//     producer: slot empty? -> copy chunk c; chunk c - EB_STAGES + 2 is there -> slot full
+//     others:   slot full? -> products; those of the chunk before are done -> its slot empty
+//
+//   so that nobody who multiplies waits for a barrier of the block, or for his turn to copy.
 //
 // Roofline: 64 x 16 x EB_TOKENS products take EB_TOKENS / 2 cycles of a multiprocessor's tensor
 //   cores (64 at 128 tokens); its four schedulers issue 24 instructions a word meanwhile (sm_90a,
@@ -29,10 +37,14 @@
 //   blocks. H200: README.md.
 //
 // Idea: decoded weights never see shared memory; packing has put them where products want them. Two
-//   warp groups take turns on the tensor cores by themselves: one decodes while the other's run. A
-//   product is issued as soon as its word is decoded: at EB_TILES = 2 some 16 instructions apart,
-//   where batches of 2 words of each tile were 4 products, then 58 instructions.
-//   Parts of K are added through the shared memory of a cluster (cluster_sums.cuh).
+//   warp groups take turns on the tensor cores by themselves: one decodes while the other's run.
+//   Batches of one product, issued as soon as its word is decoded, keep few tokens going; larger
+//   ones need fewer fences. Four producers of eight warps hand registers over, for 128 sums a
+//   thread. Parts of K are added through the shared memory of a cluster (cluster_sums.cuh).
+//   Why producers: on an H200, without them, a chunk of 256 rows takes about 1.06 us at 64 tokens
+//   and 1.63 us at 128, by the times of whole products; its products alone, at 1.9 GHz, 0.54
+//   and 1.08. All warps then copy at once, behind one barrier. Times with producers: not yet
+//   measured.
 // Lost: parts of K added through global memory, in a tree: 2 us and more a level (H200).
 // Sources: own; weights as the A operand from registers, as in Machete (vLLM, 2024).
 #include "cluster_sums.cuh"
@@ -192,8 +204,8 @@ template <class S>
 EB_DEVICE void sum_together(const Work& work, const Output& out, u8* memory,
                             float (&sums)[S::kTiles][S::kEights][4]) {
   const int begin = work.begin, end = work.end;
-  const auto weights = weight_reader<S::kGroup, S::kTiles>(
-      work.w, out.n, work.k, work.first_tile + warp_id() * S::kTiles);
+  const auto weights = weight_reader<S::kGroup, S::kTiles>(work.w, out.n, work.k,
+                                                           work.first_tile + warp_id() * S::kTiles);
   const auto halfs = half_reader<S>(work.x, out.m, work.k);
 
   // Weights do not depend on the kernel before, activations do.
@@ -309,7 +321,7 @@ EB_DEVICE void gemm(const u16* x, const u8* w, const Output& out, int k) {
     consume<S>(end - begin, memory, slots, sums);
   }
   store_cluster<kFlags, S::kWarps, (S::kProducers > 0)>(out, memory, sums, block_x() * S::kTokens,
-                                                  work.first_tile * t16x64::kRows);
+                                                        work.first_tile * t16x64::kRows);
 }
 
 // No __restrict__ on residual and y: they may be the same.
@@ -317,6 +329,7 @@ EB_KERNEL(32 * (EB_WARPS + EB_PRODUCERS), 1)
 w4a16_wgmma(const u16* __restrict__ x, const u8* __restrict__ w, const u16* __restrict__ bias,
             const u16* residual, void* y, int m, int n, int k) {
   const Output out{y, bias, residual, m, n};
-  gemm<Shape<EB_GROUP, EB_TOKENS, EB_TILES, EB_WARPS, EB_PRODUCERS, EB_BATCH, EB_BATCHES, EB_STAGES>,
-       EB_EPILOGUE>(x, w, out, k);
+  gemm<
+      Shape<EB_GROUP, EB_TOKENS, EB_TILES, EB_WARPS, EB_PRODUCERS, EB_BATCH, EB_BATCHES, EB_STAGES>,
+      EB_EPILOGUE>(x, w, out, k);
 }

@@ -62,6 +62,26 @@ class WgmmaTuning:
     batches: int = 4
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sharing:
+    """How warps of warp groups' kernels share the work where a block has so many tokens.
+
+    producers, batch, batches: `WgmmaTuning`.   stages: at most.   blocks: of a multiprocessor.
+    """
+
+    tokens: int
+    producers: int = 0
+    batch: int = 1
+    batches: int = 4
+    stages: int = MAX_WGMMA_STAGES
+    blocks: int = 1
+
+
+A16_SHARING = (Sharing(tokens=64), Sharing(tokens=128))
+A8_SHARING = (Sharing(tokens=64), Sharing(tokens=128))
+"""By tokens; the last one holds for more of them, too."""
+
+
 def w4a8_gemm(
     linear: Linear, tuning: A8Tuning = A8Tuning(), *, is_token_scale: bool = False
 ) -> Launch:
@@ -167,40 +187,57 @@ def a8_tuning(linear: Linear, multiprocessors: int, shared_bytes: int) -> A8Tuni
 
 def wgmma_tuning(linear: Linear, multiprocessors: int, shared_bytes: int) -> WgmmaTuning:
     """A choice of `w4a16_wgmma` for a GPU; see `_tall_blocks`."""
-    return _tall_blocks(w4a16_wgmma, linear, multiprocessors, shared_bytes)
+    sharing = _sharing(A16_SHARING, linear.m)
+    return _tall_blocks(w4a16_wgmma, linear, sharing, multiprocessors, shared_bytes)
 
 
 def a8_wgmma_tuning(linear: Linear, multiprocessors: int, shared_bytes: int) -> WgmmaTuning:
     """A choice of `w4a8_wgmma` for a GPU; see `_tall_blocks`."""
-    return _tall_blocks(w4a8_wgmma, linear, multiprocessors, shared_bytes)
+    sharing = _sharing(A8_SHARING, linear.m)
+    return _tall_blocks(w4a8_wgmma, linear, sharing, multiprocessors, shared_bytes)
+
+
+def _sharing(table: tuple[Sharing, ...], m: int) -> Sharing:
+    return next((row for row in table if row.tokens >= m), table[-1])
 
 
 def _tall_blocks(
     plan: Callable[[Linear, WgmmaTuning], Launch],
     linear: Linear,
+    sharing: Sharing,
     multiprocessors: int,
     shared_bytes: int,
 ) -> WgmmaTuning:
     """As many blocks as the multiprocessors hold at once; of equals the fewest parts of K.
 
     Where one part of K is too many already: 256 rows, whose codes cost least to bring. As many
-    stages as fit in `shared_bytes`, which a block has for itself. At 64 tokens these are the rows
-    and parts that were fastest on an H200 while parts were added through global memory (qkv, o,
-    gate_up and down of Llama-3-8B); other choices are reasoned, not measured.
+    stages as fit in a block's part of `shared_bytes`. At 64 tokens these are the rows and parts
+    that were fastest on an H200 while parts were added through global memory (qkv, o, gate_up and
+    down of Llama-3-8B); other choices are reasoned, not measured.
     """
-    tokens = _smallest(WGMMA_TOKENS[:2], linear.m)
+    base = WgmmaTuning(
+        tokens=sharing.tokens,
+        producers=sharing.producers,
+        batch=sharing.batch,
+        batches=sharing.batches,
+    )
     choices = [
-        WgmmaTuning(tokens=tokens, tiles=tiles, splits=splits)
+        replace(base, tiles=tiles, splits=splits)
         for splits in WGMMA_SPLITS
         for tiles in (2, 1)
         if splits == 1 or splits <= _most_splits(linear)
     ]
     blocks = {choice: math.prod(plan(linear, choice).grid) for choice in choices}
-    fitting = [one for one in choices if blocks[one] <= _at_once(one.splits, multiprocessors)]
+    fitting = [
+        one
+        for one in choices
+        if blocks[one] <= _at_once(one.splits, multiprocessors) * sharing.blocks
+    ]
     chosen = max(fitting, key=blocks.__getitem__, default=choices[0])
     four, five = (plan(linear, replace(chosen, stages=stages)) for stages in (4, 5))
     stage = five.shared_bytes - four.shared_bytes
-    return replace(chosen, stages=max(4, min(MAX_WGMMA_STAGES, shared_bytes // stage)))
+    room = shared_bytes // sharing.blocks
+    return replace(chosen, stages=max(4, min(sharing.stages, room // stage)))
 
 
 def _at_once(splits: int, multiprocessors: int) -> int:
