@@ -217,12 +217,17 @@ def test_the_fastest_of_all_linears_are_summed() -> None:
     rows = [
         [name, choice, time_us, 0.0, over]
         for name in layer.SHAPES
-        for choice, time_us, over in (("fast", 5.0, 2.0), ("slow (default)", 10.0, 1.0))
+        for choice, time_us, over in (
+            ("torch fp16", 2.5, 4.0),
+            ("fast", 5.0, 2.0),
+            ("slow (default)", 10.0, 1.0),
+        )
     ]
-    sums = tunings.together({16: rows, 64: rows[:-2]})  # at 64 a linear is missing
+    sums = tunings.together({16: rows, 64: rows[:-3]})  # at 64 a linear is missing
     assert sums == [
         ["M = 16", "default", 40.0, None, 1.0],
         ["M = 16", "fastest of each", 20.0, None, 2.0],
+        ["M = 16", "torch fp16", 10.0, None, 4.0],
     ]
 
 

@@ -78,11 +78,12 @@ def test_what_is_wrong_or_broken_is_told_and_not_raced(
             [table] = items[f"M={m} {name}"].data["tables"]
             texts = [row[1] for row in table["rows"]]
             assert sum(tunings.DEFAULT in text for text in texts) == 1
-            assert len(texts) > 2
+            assert contenders.FP16 in texts
+            assert len(texts) > 3
             assert not any("batch=2" in text or "producers=2" in text for text in texts)
     [sums] = items["sums"].data["tables"]
     rows = [(row[0], row[1], pytest.approx(row[2])) for row in sums["rows"]]
-    names = ("default", "fastest of each")
+    names = ("default", "fastest of each", contenders.FP16)
     assert rows == [(f"M = {m}", what, 10.0) for m in TASKS for what in names]
 
 
