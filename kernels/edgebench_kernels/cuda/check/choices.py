@@ -100,6 +100,7 @@ def _wgmma(linear: Linear, multiprocessors: int, shared_bytes: int) -> Iterator[
     At few tokens the default is another kernel: blocks of 16 tokens in three ways.
     """
     base = large_geometry.wgmma_tuning(linear, multiprocessors, shared_bytes)
+    ways: tuple[dict[str, int], ...]
     if linear.m > 16:
         yield base
         is_large = base.tiles * (base.tokens or 64) > 128
@@ -116,6 +117,7 @@ def _wgmma(linear: Linear, multiprocessors: int, shared_bytes: int) -> Iterator[
 
 def _blocks(linear: Linear, base: WgmmaTuning, multiprocessors: int) -> Iterator[WgmmaTuning]:
     """Other blocks than the default's, that fill the GPU once, or twice where two fit."""
+    sizes: tuple[tuple[int, int, int], ...]
     if linear.m <= 16:
         sizes, most = ((16, 1, 8), (16, 2, 8), (16, 1, 4)), 2
     elif linear.m <= 64:
