@@ -111,7 +111,7 @@ def _wgmma(linear: Linear, multiprocessors: int, shared_bytes: int) -> Iterator[
     else:
         ways = (*WAYS[:1], *WAYS[3:5])
     for block in _blocks(linear, base, multiprocessors):
-        for way in ways:
+        for way in ways if block.tiles < 4 else ways[:1]:  # four rows of tiles: registers for one
             yield _deep(linear, replace(block, **way), shared_bytes)
 
 
