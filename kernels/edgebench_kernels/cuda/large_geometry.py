@@ -66,10 +66,13 @@ class WgmmaTuning:
 class Sharing:
     """How warps of warp groups' kernels share the work where a block has so many tokens.
 
-    producers, batch, batches: `WgmmaTuning`.   stages: at most.   blocks: of a multiprocessor.
+    tiles: to choose from, the first of equals.   warps, producers, batch, batches: `WgmmaTuning`.
+    stages: at most.   blocks: of a multiprocessor.
     """
 
     tokens: int
+    tiles: tuple[int, ...] = (2, 1)
+    warps: int = 8
     producers: int = 0
     batch: int = 1
     batches: int = 4
@@ -217,6 +220,7 @@ def _tall_blocks(
     """
     base = WgmmaTuning(
         tokens=sharing.tokens,
+        warps=sharing.warps,
         producers=sharing.producers,
         batch=sharing.batch,
         batches=sharing.batches,
@@ -224,7 +228,7 @@ def _tall_blocks(
     choices = [
         replace(base, tiles=tiles, splits=splits)
         for splits in WGMMA_SPLITS
-        for tiles in (2, 1)
+        for tiles in sharing.tiles
         if splits == 1 or splits <= _most_splits(linear)
     ]
     blocks = {choice: math.prod(plan(linear, choice).grid) for choice in choices}
@@ -237,7 +241,8 @@ def _tall_blocks(
     four, five = (plan(linear, replace(chosen, stages=stages)) for stages in (4, 5))
     stage = five.shared_bytes - four.shared_bytes
     room = shared_bytes // sharing.blocks
-    return replace(chosen, stages=max(4, min(sharing.stages, room // stage)))
+    least = 4 if sharing.tokens <= 128 else 3  # 4 of 256 tokens do not fit
+    return replace(chosen, stages=max(least, min(sharing.stages, room // stage)))
 
 
 def _at_once(splits: int, multiprocessors: int) -> int:
