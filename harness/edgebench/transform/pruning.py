@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
 from edgebench.errors import SpecError
+from edgebench.transform.constants import DAMPING
 
 Masking = Literal["magnitude", "wanda", "sparsegpt"]
 Structural = Literal["heads", "units", "layers"]
@@ -39,7 +40,6 @@ OWN: Mapping[str, frozenset[str]] = {
 PATTERNS: tuple[tuple[int, int], ...] = ((2, 4), (4, 8))
 """(kept, of how many) that a step may ask for; the first is what sparse tensor cores read."""
 UNIT = 32  # a structured cut leaves multiples of it: the smallest group of an INT4 tensor
-DAMPING = (1e-6, 1.0)  # as GPTQ's
 DEFAULT_DAMPING = 0.01  # sparsegpt.py percdamp
 
 
