@@ -18,6 +18,7 @@ from edgebench.transform.masks import keep_rows
 from edgebench.transform.prune import prune
 from edgebench.transform.pruning import Pattern, read_prune
 from edgebench.transform.quantized import ReferenceLinears
+from edgebench.transform.refit import refitted
 from edgebench.transform.scale_groups import DOWN, LINEARS, O
 from edgebench.transform.sparsegpt import SparseGpt
 from edgebench.transform.wanda import Wanda
@@ -217,7 +218,7 @@ def test_a_structured_cut_is_a_smaller_model(
     assert np.isfinite(logits(checked, [1, 2, 3, 4])).all()
 
 
-@pytest.mark.parametrize("step", [{"heads": 0.5}, {"units": 1 / 3}])
+@pytest.mark.parametrize("step", [{"heads": 0.5, "refit": False}, {"units": 1 / 3, "refit": False}])
 def test_a_cut_equals_the_same_model_with_zeros(
     weights: LlamaWeights, sequences: list[list[int]], step: dict[str, Any]
 ) -> None:
@@ -237,6 +238,36 @@ def test_a_cut_equals_the_same_model_with_zeros(
     ids = [5, 9, 17, 3, 11, 2]
     whole, cut = logits(replace(weights, tensors=tensors), ids), logits(made, ids)
     assert np.abs(whole - cut).max() <= 1e-4 * np.abs(whole).max()
+
+
+def test_a_refit_is_least_squares() -> None:
+    """numpy's lstsq on the inputs, with rows that draw the weights to what they were."""
+    draw = torch.Generator().manual_seed(6)
+    mix = torch.randn(16, 16, generator=draw, dtype=torch.float64)
+    x = torch.randn(50, 16, generator=draw, dtype=torch.float64) @ mix
+    weight = torch.randn(5, 16, generator=draw, dtype=torch.float64)
+    keep = torch.arange(16) % 3 != 0
+    kept, gone = f64(x[:, keep]), f64(weight)[:, ~keep.numpy()]
+    pull = np.sqrt(50 * 0.01 * (f64(x) ** 2).mean(0).mean()) * np.eye(kept.shape[1])
+    aim = f64(x)[:, ~keep.numpy()] @ gone.T
+    rows = np.vstack([kept, pull]), np.vstack([aim, np.zeros((kept.shape[1], 5))])
+    expected = f64(weight[:, keep]) + np.linalg.lstsq(*rows, rcond=None)[0].T
+    came = f64(refitted(weight, x, keep))
+    assert np.abs(came - expected).max() <= 1e-9 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("step", [{"heads": 0.5}, {"units": 1 / 3}])
+def test_a_refit_brings_a_cut_nearer(
+    weights: LlamaWeights, sequences: list[list[int]], step: dict[str, Any]
+) -> None:
+    """On the calibration set itself, by the summed squared error of the last hidden states."""
+    exact = [logits(weights, ids) for ids in sequences]
+    errors = []
+    for refit in (True, False):
+        made = prune(weights, read_prune({**step, "refit": refit}), sequences)
+        came = [logits(made, ids) for ids in sequences]
+        errors.append(sum(((a - b) ** 2).sum() for a, b in zip(came, exact, strict=True)))
+    assert errors[0] < 0.9 * errors[1]
 
 
 def test_block_influence_is_the_papers() -> None:

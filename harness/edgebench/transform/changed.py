@@ -248,6 +248,8 @@ def _written(request: PruneRequest, samples: int) -> dict[str, int | float | str
     written: dict[str, int | float | str | bool | None] = {request.method: amount}
     if request.needs_data:
         written["samples"] = samples
+    if request.method in ("heads", "units"):
+        written["refit"] = request.refit
     if request.method == "sparsegpt":
         written["damping"] = request.damping
     if request.method == "magnitude" and request.pattern and not request.pattern.is_grouped:

@@ -14,6 +14,8 @@ from torch import Tensor
 from edgebench.transform.llama_layer import Layer
 from edgebench.transform.scale_groups import K, O, Q, V
 
+READER = O
+"""The linear whose inputs go with a head."""
 READS = V
 """The feeder of the group whose input the scores are taken from."""
 
@@ -26,6 +28,12 @@ def scores(layer: Layer, x: Tensor) -> Tensor:
     return torch.stack(energy)
 
 
+def inputs(layer: Layer, keep: Tensor) -> Tensor:
+    """Which inputs of o_proj stay, bool [H D], of the groups bool [kv heads]."""
+    config = layer.config
+    return keep.repeat_interleave(config.heads // config.kv_heads * config.head_dim)
+
+
 def cut(layer: Layer, keep: Tensor) -> None:
     """Leave only the groups that `keep` [kv heads] names, in order."""
     config = layer.config
@@ -36,4 +44,4 @@ def cut(layer: Layer, keep: Tensor) -> None:
             tensor = layer.tensors.get(f"{name}.{kind}")
             if tensor is not None:
                 layer.tensors[f"{name}.{kind}"] = tensor[rows]
-    layer.replace(O, layer.weight(O)[:, keep.repeat_interleave(shared)].contiguous())
+    layer.replace(O, layer.weight(O)[:, inputs(layer, keep)].contiguous())

@@ -20,6 +20,7 @@ from edgebench.transform.grid import check_weight
 from edgebench.transform.llama_layer import Layer, Prompts, Visit, walk
 from edgebench.transform.masks import keep_highest
 from edgebench.transform.pruning import UNIT, Pattern, PruneRequest, kept_count
+from edgebench.transform.refit import refitted
 from edgebench.transform.scale_groups import FUSED, LINEARS, ScaleGroup
 from edgebench.transform.sparsegpt import SparseGpt
 from edgebench.transform.wanda import Wanda
@@ -170,8 +171,14 @@ def _structured(run: _Run, request: PruneRequest) -> LlamaWeights:
             seen[group.feeder] = x
 
         run.walk(layer, see)
-        keep = keep_highest(method.scores(layer, seen[method.READS]), count - left)
+        x = seen[method.READS]
+        keep = keep_highest(method.scores(layer, x), count - left)
+        whole, inputs = layer.weight(method.READER), method.inputs(layer, keep)
         method.cut(layer, keep)
+        if request.refit:
+            made = refitted(whole, x, inputs).half()
+            check_weight(method.READER, made)
+            layer.replace(method.READER, made.float())
         run.hidden = run.walk(layer)
         for name, tensor in layer.tensors.items():
             tensors[prefix_of(index) + name] = tensor.half()

@@ -26,14 +26,14 @@ STRUCTURAL: tuple[Structural, ...] = get_args(Structural)
 METHODS: tuple[str, ...] = (*MASKING, *STRUCTURAL)
 PARAMETERS: Mapping[str, type] = {
     "magnitude": str, "wanda": str, "sparsegpt": str, "heads": float, "units": float,
-    "layers": int, "scope": str, "samples": int, "damping": float,
+    "layers": int, "scope": str, "samples": int, "damping": float, "refit": bool,
 }  # fmt: skip
 OWN: Mapping[str, frozenset[str]] = {
     "magnitude": frozenset({"scope"}),
     "wanda": frozenset({"samples"}),
     "sparsegpt": frozenset({"samples", "damping"}),
-    "heads": frozenset({"samples"}),
-    "units": frozenset({"samples"}),
+    "heads": frozenset({"samples", "refit"}),
+    "units": frozenset({"samples", "refit"}),
     "layers": frozenset({"samples"}),
 }
 """Method -> the parameters that it takes beside its own."""
@@ -75,6 +75,8 @@ class PruneRequest:
     scope: Scope = "tensor"
     samples: int | None = None
     damping: float = DEFAULT_DAMPING
+    refit: bool = True
+    """Whether what stays of a cut layer makes up for what went."""
 
     @property
     def needs_data(self) -> bool:
@@ -131,7 +133,10 @@ def read_prune(parameters: Mapping[str, object]) -> PruneRequest:
             raise SpecError(f"[prune] expected layers to remove at least 1, got {count}")
         return PruneRequest(method=method, count=count, samples=samples)
     return PruneRequest(
-        method=method, share=_share(method, float(cast(float, value)), value), samples=samples
+        method=method,
+        share=_share(method, float(cast(float, value)), value),
+        samples=samples,
+        refit=bool(parameters.get("refit", True)),
     )
 
 

@@ -13,6 +13,8 @@ from torch import Tensor
 from edgebench.transform.llama_layer import Layer
 from edgebench.transform.scale_groups import DOWN, GATE, UP
 
+READER = DOWN
+"""The linear whose inputs are the units."""
 READS = UP
 """The feeder of the group whose input the scores are taken from."""
 
@@ -20,6 +22,11 @@ READS = UP
 def scores(layer: Layer, x: Tensor) -> Tensor:
     """S of each unit, [I]; x [S, I] is what down_proj reads."""
     return x.square().sum(0) * layer.weight(DOWN).square().sum(0)
+
+
+def inputs(layer: Layer, keep: Tensor) -> Tensor:
+    """Which inputs of down_proj stay, bool [I]."""
+    return keep
 
 
 def cut(layer: Layer, keep: Tensor) -> None:
