@@ -19,7 +19,7 @@ def kept(out: Path, transform: str, tensors_file: str | None) -> Path | None:
     weight = np.random.default_rng(0).normal(size=(4, 64)).astype(np.float16)
     steps = [SimpleNamespace(transform=transform)]
     prepared: Any = SimpleNamespace(
-        ledger=SimpleNamespace(tensors_file=tensors_file, steps=steps),
+        ledger=SimpleNamespace(tensors_file=tensors_file, steps=steps, tensors={"up": "0" * 64}),
         quantized=QuantizedModel(tensors={"up": quantize_rtn(weight, 32)}, steps=()),
     )
     spec: Any = SimpleNamespace(out=out)

@@ -168,6 +168,8 @@ def test_engines_are_built_from_a_prepared_workload(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(CONFIG_JSON))
     prepared = SimpleNamespace(
         directory=tmp_path,
+        candidate_directory=tmp_path,
+        changed=None,
         prompts=[[1, 2, 3], [4]],
         calls=[[5, 63], [6, 7, 63]],
         eos_id=63,
