@@ -216,13 +216,31 @@ def mlperf(bundle: Path, directory: Path, tensors: Path | None) -> None:
 @main.command()
 @click.argument("submissions", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the page.")
-def leaderboard(submissions: tuple[Path, ...], out: Path) -> None:
+@click.option("--index", type=click.Path(path_type=Path), help="Default: in the user's cache.")
+def leaderboard(submissions: tuple[Path, ...], out: Path, index: Path | None) -> None:
     """Write a self-contained leaderboard page from trees of SUBMISSIONS."""
     from edgebench.progress import choose_progress
     from edgebench_reports.leaderboard import write_leaderboard
 
-    page = write_leaderboard(submissions, out, progress=choose_progress())
+    page = write_leaderboard(
+        submissions, out, progress=choose_progress(), keep_index=True, index=index
+    )
     click.echo(f"leaderboard: {page}")
+
+
+@main.command()
+@click.argument("submissions", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--index", type=click.Path(path_type=Path), help="Default: in the user's cache.")
+@click.option("--quiet", is_flag=True, help="No progress on stderr.")
+def index(submissions: tuple[Path, ...], index: Path | None, quiet: bool) -> None:
+    """Bring the SQLite index of trees of SUBMISSIONS up to date; name the refused bundles."""
+    from edgebench.checker import known_workload
+    from edgebench.progress import choose_progress
+    from edgebench_reports.index import index_command
+
+    progress = choose_progress(quiet)
+    text = index_command(submissions, index=index, lookup=known_workload, progress=progress)
+    click.echo(text)
 
 
 @main.command()

@@ -16,11 +16,12 @@ from edgebench_reports.cards import make_cards
 from edgebench_reports.charts import KERNEL_COLOURS, SCENARIO_SHAPES
 from edgebench_reports.details import describe_runs
 from edgebench_reports.entries import SCENARIOS, Entry, Submission, disclosures, rank_entries
+from edgebench_reports.judged import Lookup
 from edgebench_reports.render import render, script_json
 from edgebench_reports.roofline_chart import roofline
 from edgebench_reports.rulebook import shown_families
 from edgebench_reports.speed_chart import speed_accuracy
-from edgebench_reports.submissions import Lookup, Refused, collect
+from edgebench_reports.submissions import Refused, collect
 from edgebench_reports.tables import Column, make_table
 
 PAGE = "index.html"
@@ -107,12 +108,16 @@ def write_leaderboard(
     *,
     progress: Progress | None = None,
     lookup: Lookup = known_workload,
+    keep_index: bool = False,
+    index: Path | None = None,
 ) -> Path:
     """Check every bundle below some folders, write page and data into `out`, return the page.
 
     Raises SpecError where there is no bundle, StorageError where `out` cannot be written.
     """
-    accepted, refused = collect(submissions, progress=progress, lookup=lookup)
+    accepted, refused = collect(
+        submissions, progress=progress, lookup=lookup, keep_index=keep_index, index=index
+    )
     make_folder(out)
     write_atomic(out / DATA, leaderboard_json(accepted).encode())
     page = out / PAGE
