@@ -244,6 +244,30 @@ def index(submissions: tuple[Path, ...], index: Path | None, quiet: bool) -> Non
 
 
 @main.command()
+@click.argument("runs", nargs=-1, required=True)
+@click.option(
+    "--submissions",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Where ids are; repeat it.",
+)
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of a page, compare.html.")
+@click.option("--format", "form", default="md", show_default=True, help="md or json.")
+@click.option("--quiet", is_flag=True, help="No progress on stderr.")
+def compare(
+    runs: tuple[str, ...], submissions: tuple[Path, ...], out: Path | None, form: str, quiet: bool
+) -> None:
+    """Compare RUNS (folders of bundles, or runs' ids) with the first: what differs, then ratios."""
+    from edgebench.progress import choose_progress
+    from edgebench_reports.compare import compare_command
+
+    progress = choose_progress(quiet)
+    text, code = compare_command(runs, trees=submissions, form=form, out=out, progress=progress)
+    click.echo(text)
+    sys.exit(code)
+
+
+@main.command()
 @click.option("--shapes", multiple=True, metavar="N,K", help="Repeat it; default: five of Llamas.")
 @click.option("--batch", default="", metavar="M,M", help="Tokens; default: 1,4,16,64,256,512.")
 @click.option("--op", default="w4a16,w4a8", show_default=True, help="Our paths, with commas.")

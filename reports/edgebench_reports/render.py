@@ -28,6 +28,10 @@ POLICY = (
     "default-src 'none'; base-uri 'none'; form-action 'none'; img-src data: blob:; "
     "style-src 'unsafe-inline'; script-src '{hash}' 'unsafe-eval' blob:"
 )
+STILL_POLICY = (
+    "default-src 'none'; base-uri 'none'; form-action 'none'; img-src data:; "
+    "style-src 'unsafe-inline'"
+)
 
 
 def printable(value: object) -> str:
@@ -86,5 +90,14 @@ def render(page: str, values: Mapping[str, Any]) -> str:
         script=Markup(script),  # noqa: S704  our own file
         chart_library=chart_library(),
         table_library=table_library(),
+        **values,
+    )
+
+
+def render_still(page: str, values: Mapping[str, Any]) -> str:
+    """Fill the template `<page>.html.j2` of a page without any script: its policy allows none."""
+    return TEMPLATES.get_template(f"{page}.html.j2").render(
+        policy=STILL_POLICY,
+        style=Markup(_asset("still.css")),  # noqa: S704  our own file
         **values,
     )
