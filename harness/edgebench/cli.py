@@ -172,7 +172,16 @@ def audit(form: str, quiet: bool, **request: object) -> None:
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="A new folder.")
 @click.option("--quiet", is_flag=True, help="No progress on stderr.")
 def import_(source: str, out: Path, quiet: bool) -> None:
-    """Read a 4-bit checkpoint, SOURCE (AWQ, GPTQ, compressed-tensors), into canonical tensors."""
+    """Read a 4-bit checkpoint (AWQ, GPTQ, compressed-tensors) into canonical tensors, or results.
+
+    SOURCE may be the results of llama-bench or optimum-benchmark (.json) or of MLPerf's submission
+    checker (.csv): with --out SUBMISSIONS/foreign the leaderboard shows them, marked unverified.
+    """
+    from edgebench.foreign import import_results, is_foreign
+
+    if is_foreign(source):
+        click.echo(import_results(Path(source), out))
+        return
     from edgebench.command_checkpoint import import_command
     from edgebench.progress import choose_progress
 
@@ -264,6 +273,35 @@ def compare(
 
     progress = choose_progress(quiet)
     text, code = compare_command(runs, trees=submissions, form=form, out=out, progress=progress)
+    click.echo(text)
+    sys.exit(code)
+
+
+@main.command()
+@click.argument("run")
+@click.option(
+    "--submissions",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Where ids are; repeat it.",
+)
+@click.option(
+    "--out",
+    default="reproduced",
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="Tree of the new bundle.",
+)
+@click.option("--format", "form", default="md", show_default=True, help="md or json.")
+@click.option("--strict", is_flag=True, help="Exit 7 where it is left open.")
+@click.option("--quiet", is_flag=True, help="No progress on stderr.")
+def reproduce(form: str, quiet: bool, **request: object) -> None:
+    """Run a bundle or a leaderboard's RUN again here: SAME, or exit 6 where it is DIFFERENT."""
+    from edgebench.progress import choose_progress
+    from edgebench_reports.reproduce import ReproduceOptions, reproduce_command
+
+    options = ReproduceOptions(**request)  # type: ignore[arg-type]  # click made each value's type
+    text, code = reproduce_command(options, form=form, progress=choose_progress(quiet))
     click.echo(text)
     sys.exit(code)
 

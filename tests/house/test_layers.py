@@ -30,6 +30,7 @@ NEVER_TORCH = (
     "edgebench.confidence",
     "edgebench.devices",
     "edgebench.errors",
+    "edgebench.foreign",
     "edgebench.loadgen",
     "edgebench.meters",
     "edgebench.mlperf",
