@@ -81,6 +81,8 @@ def verdict(entry: Entry) -> str:
     result = entry.result
     if not result.valid:
         return "INVALID"
+    if any("SIMULATED" in stamp.upper() for stamp in entry.record.stamps):
+        return "simulated"
     if result.kernel == "fp16":
         return "reference"
     if result.accuracy is None:

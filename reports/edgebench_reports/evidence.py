@@ -47,8 +47,19 @@ class BundleFile(StrictModel):
     sha256: Sha256
 
 
+class Step(StrictModel):
+    """One entry of the ledger, its parameters in words."""
+
+    transform: Text
+    parameters: Text
+    before_sha256: Sha256
+    after_sha256: Sha256
+
+
 class Evidence(StrictModel):
     """What the page of a submission draws and lists beyond its record."""
+
+    steps: tuple[Step, ...] = ()
 
     latencies: tuple[Latencies, ...] = ()
     power: tuple[Timeline, ...] = ()
@@ -58,10 +69,25 @@ class Evidence(StrictModel):
 def gather(bundle: Bundle) -> Evidence:
     """Summarise a bundle that the checker has read; BundleError where a file cannot be read."""
     return Evidence(
+        steps=tuple(_steps(bundle)),
         latencies=tuple(_latencies(bundle)),
         power=tuple(_power(bundle)),
         files=tuple(_files(bundle)),
     )
+
+
+def _steps(bundle: Bundle) -> list[Step]:
+    return [
+        Step(
+            transform=step.transform,
+            parameters=", ".join(f"{name} {value}" for name, value in step.parameters.items())[
+                :2000
+            ],
+            before_sha256=step.before_sha256,
+            after_sha256=step.after_sha256,
+        )
+        for step in bundle.ledger.steps
+    ]
 
 
 def _latencies(bundle: Bundle) -> list[Latencies]:

@@ -64,6 +64,12 @@ def _packed(source: str) -> Markup:
     return Markup(base64.b64encode(packed).decode())  # noqa: S704  base64
 
 
+def packed_json(value: object) -> Markup:
+    """Return JSON, compressed for an inert element: of a table too long to be written out."""
+    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+    return _packed(text)
+
+
 @cache
 def chart_library() -> Markup:
     """Return Vega, Vega-Lite and vega-embed, packed."""

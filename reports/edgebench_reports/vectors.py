@@ -28,9 +28,9 @@ class Line:
 
 
 def lines(series: Sequence[Line], x_title: str, y_title: str, *, from_zero: bool = True) -> Markup:
-    """Draw some series over two linear axes; Markup('') where no series has two points."""
-    shown = [one for one in series if len(one.points) > 1]
-    if not shown:
+    """Draw some series over two linear axes, one of one point as a dot; empty without a line."""
+    shown = [one for one in series if one.points]
+    if not any(len(one.points) > 1 for one in shown):
         return Markup("")
     xs = [x for one in shown for x, _ in one.points]
     ys = [y for one in shown for _, y in one.points]
@@ -40,6 +40,14 @@ def lines(series: Sequence[Line], x_title: str, y_title: str, *, from_zero: bool
     y_at = _scale(y_range, HEIGHT - BOTTOM, TOP)
     parts = [_axes(x_range, y_range, x_title, y_title)]
     for one in shown:
+        if len(one.points) == 1:
+            ((x, y),) = one.points
+            parts.append(
+                Markup(
+                    '<circle class="{}" cx="{:.1f}" cy="{:.1f}" r="5"><title>{}</title></circle>'
+                ).format(one.tone, x_at(x), y_at(y), one.name)
+            )
+            continue
         path = " ".join(f"{x_at(x):.1f},{y_at(y):.1f}" for x, y in one.points)
         parts.append(
             Markup('<polyline class="line {}" points="{}"><title>{}</title></polyline>').format(

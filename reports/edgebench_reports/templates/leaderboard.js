@@ -9,11 +9,14 @@ function make(tag, properties = {}, ...children) {
   return element;
 }
 
-// A library is kept gzipped in an inert element.
-async function load(id) {
+// Libraries and long tables are kept gzipped in inert elements.
+async function unpack(id) {
   const packed = Uint8Array.from(atob(document.getElementById(id).textContent), (c) => c.charCodeAt(0));
-  const source = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
-  const url = URL.createObjectURL(new Blob([await new Response(source).text()], { type: "text/javascript" }));
+  return new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
+}
+
+async function load(id) {
+  const url = URL.createObjectURL(new Blob([await unpack(id)], { type: "text/javascript" }));
   try {
     return await import(url);
   } finally {
@@ -23,7 +26,36 @@ async function load(id) {
 
 // ---------------------------------------------------------------------------------------- tables
 
-const value = (row, column) => row[column]["@data-order"];
+// A row of the page holds cells as DataTables reads them; a packed one [text, value, note, tone, link].
+function value(row, column) {
+  const cell = row[column];
+  return Array.isArray(cell) ? (cell[1] ?? "") : cell["@data-order"];
+}
+
+function fillCell(element, [text, , note, tone, link]) {
+  if (link) element.append(make("a", { href: link, textContent: text }));
+  else if (tone) element.append(make("span", { className: `tone ${tone}`, textContent: text }));
+  else element.append(text);
+  if (note) element.append(make("small", { textContent: note }));
+}
+
+// Only the cells that are shown become elements, and what they hold is only ever text.
+function packedOptions(rows, headings) {
+  return {
+    data: rows,
+    deferRender: true,
+    columns: headings.map((heading, column) => ({
+      data: column,
+      className: heading.classList.contains("number") ? "number" : "",
+      render: (cell, kind) => {
+        if (kind === "sort" || kind === "type") return cell[1] ?? "";
+        return kind === "filter" ? `${cell[0]} ${cell[2]}` : "";
+      },
+      createdCell: fillCell,
+    })),
+    createdRow: (element, row) => { if (row[0][1] === 1) element.className = "first"; },
+  };
+}
 
 // ">=2", "<10" or "=3" compare; anything else is looked for in the text.
 function matcher(text, isNumber) {
@@ -114,16 +146,19 @@ function toolbar(table, headings, name) {
   return make("div", { className: "tools" }, search, columnMenu(table, headings), csv, count);
 }
 
-function enliven(DataTable, section) {
+async function enliven(DataTable, section) {
   const element = section.querySelector("table");
   const headings = [...element.tHead.rows[0].cells];
   const filters = headings.map(filterCell);
+  const packed = element.dataset.rows ? JSON.parse(await unpack(element.dataset.rows)) : null;
+  if (packed) element.tBodies[0].replaceChildren();
   const row = element.tHead.insertRow();
   row.className = "filters";
   row.append(...filters.map(([control]) => make("th", {}, control)));
-  const long = element.tBodies[0].rows.length > 100;
+  const long = packed !== null || element.tBodies[0].rows.length > 100;
   const at = (wanted) => headings.flatMap((heading, column) => (wanted(heading) ? [column] : []));
   const table = new DataTable(element, {
+    ...(packed ? packedOptions(packed, headings) : {}),
     order: [],
     titleRow: 0,
     orderCellsTop: true,
@@ -159,7 +194,7 @@ async function tables() {
   const { default: DataTable } = await load("table-library");
   defineOrder(DataTable);
   DataTable.ext.errMode = "throw";
-  for (const section of document.querySelectorAll(".board")) enliven(DataTable, section);
+  await Promise.all([...document.querySelectorAll(".board")].map((section) => enliven(DataTable, section)));
 }
 
 // ---------------------------------------------------------------------------------------- charts
