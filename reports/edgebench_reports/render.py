@@ -17,7 +17,7 @@ from typing import Any
 
 import vl_convert
 from itables.utils import find_package_file
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 EMBED = "window.edgebenchEmbed = vegaEmbed;"
@@ -36,7 +36,9 @@ STILL_POLICY = (
 
 def printable(value: object) -> str:
     """Show a stranger's text on a page: control and direction characters are made visible."""
-    text = "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in str(value))
+    text = str(value)
+    if not text.isprintable():  # the usual text is, and there are very many of them
+        text = "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)
     return text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "…"
 
 
@@ -82,6 +84,7 @@ def table_library() -> Markup:
     return _packed(find_package_file("html/dt_bundle.js").read_text(encoding="utf-8"))
 
 
+@cache
 def _asset(name: str) -> str:
     return (files("edgebench_reports") / "templates" / name).read_text(encoding="utf-8")
 
@@ -100,9 +103,14 @@ def render(page: str, values: Mapping[str, Any]) -> str:
     )
 
 
+@cache
+def _template(page: str) -> Template:
+    return TEMPLATES.get_template(f"{page}.html.j2")
+
+
 def render_still(page: str, values: Mapping[str, Any]) -> str:
     """Fill the template `<page>.html.j2` of a page without any script: its policy allows none."""
-    return TEMPLATES.get_template(f"{page}.html.j2").render(
+    return _template(page).render(
         policy=STILL_POLICY,
         style=Markup(_asset("still.css")),  # noqa: S704  our own file
         **values,

@@ -109,14 +109,30 @@ function csvCell(text) {
   return /[",\n\r]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
 }
 
+function save(text, type, name) {
+  const url = URL.createObjectURL(new Blob([text], { type }));
+  make("a", { href: url, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(url), 10000);
+}
+
+const shownRows = (table) => table.rows({ search: "applied", order: "applied" }).data().toArray();
+
+// Numbers are numbers, and what was not measured is null.
+function exportJson(table, headings, name) {
+  const rows = shownRows(table).map((row) => Object.fromEntries(headings.map((heading, column) => {
+    const own = String(value(row, column));
+    const isNumber = heading.classList.contains("number");
+    return [heading.dataset.heading, own === "" ? null : isNumber ? Number(own) : own];
+  })));
+  save(JSON.stringify(rows, null, 1), "application/json", `edgebench-${name}.json`);
+}
+
 function exportCsv(table, headings, name) {
-  const rows = table.rows({ search: "applied", order: "applied" }).data().toArray();
+  const rows = shownRows(table);
   const lines = [headings.map((heading) => heading.dataset.heading)];
   lines.push(...rows.map((row) => headings.map((_, column) => String(value(row, column)))));
   const text = lines.map((line) => line.map(csvCell).join(",") + "\r\n").join("");
-  const url = URL.createObjectURL(new Blob(["\ufeff" + text], { type: "text/csv;charset=utf-8" }));
-  make("a", { href: url, download: `edgebench-${name}.csv` }).click();
-  setTimeout(() => URL.revokeObjectURL(url), 10000);
+  save("\ufeff" + text, "text/csv;charset=utf-8", `edgebench-${name}.csv`);
 }
 
 function columnMenu(table, headings) {
@@ -131,11 +147,30 @@ function columnMenu(table, headings) {
   return menu;
 }
 
+// The tracks as tabs, where there is more than one.
+function trackTabs(table, headings) {
+  const column = headings.findIndex((heading) => heading.dataset.heading === "track");
+  const tracks = [...new Set(table.rows().data().toArray().map((row) => value(row, column)))].sort();
+  if (tracks.length < 2) return [];
+  const tabs = ["all tracks", ...tracks].map((track, number) => {
+    const tab = make("button", { type: "button", textContent: track, ariaPressed: String(number === 0) });
+    tab.onclick = () => {
+      for (const other of tabs) other.ariaPressed = String(other === tab);
+      table.column(column).search.fixed("track", number ? (_, row) => value(row, column) === track : null);
+      table.draw();
+    };
+    return tab;
+  });
+  return [make("div", { className: "tabs", role: "group", ariaLabel: "Track" }, ...tabs)];
+}
+
 function toolbar(table, headings, name) {
   const search = make("input", { type: "search", placeholder: "Search all columns", ariaLabel: `Search ${name}` });
   search.oninput = () => table.search(search.value).draw();
   const csv = make("button", { type: "button", textContent: "CSV", title: "Download the rows shown, all columns" });
   csv.onclick = () => exportCsv(table, headings, name);
+  const json = make("button", { type: "button", textContent: "JSON", title: "Download the rows shown, all columns" });
+  json.onclick = () => exportJson(table, headings, name);
   const count = make("span", { className: "count", role: "status" });
   const say = () => {
     const { recordsDisplay, recordsTotal } = table.page.info();
@@ -143,7 +178,7 @@ function toolbar(table, headings, name) {
   };
   table.on("draw", say);
   say();
-  return make("div", { className: "tools" }, search, columnMenu(table, headings), csv, count);
+  return make("div", { className: "tools" }, search, columnMenu(table, headings), csv, json, ...trackTabs(table, headings), count);
 }
 
 async function enliven(DataTable, section) {

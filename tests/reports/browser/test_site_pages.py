@@ -141,3 +141,34 @@ def test_ten_thousand_submissions_sort_filter_and_stay_text(
     assert tab.run("typeof window.pwned") == "undefined"
     assert tab.run(f"document.querySelectorAll('{BOARD} img, {BOARD} script').length") == 0
     assert tab.complaints() == []
+
+
+def test_tracks_are_tabs_and_json_holds_what_is_shown(
+    factory: ModuleType, tab: Tab, tmp_path: Path
+) -> None:
+    runs = [
+        factory.submission(factory.record_data(track=track), run_id=f"run-{track}")
+        for track in ("closed", "open")
+    ]
+    path = tmp_path / "index.html"
+    path.write_text(board_html(Board(submissions=runs)), encoding="utf-8")
+    tab.open(path)
+    count = "document.querySelector('#single-stream .count').textContent"
+    assert tab.run(count) == "4 entries"
+    buttons = "[...document.querySelectorAll('%s button')]"
+    chosen = f"{buttons}.find((button) => button.textContent === '%s').click()"
+    tab.run(chosen % (".tabs", "open"))
+    assert tab.run(count) == "2 of 4 entries"
+    tab.run(
+        "URL.createObjectURL = (blob) => { window.exported = blob; return 'blob:none'; }; "
+        "HTMLAnchorElement.prototype.click = function () { window.saved = this.download; }"
+    )
+    tab.run(chosen % (".tools", "JSON"))
+    rows = json.loads(tab.run("window.exported.text()"))
+    assert tab.run("window.saved") == "edgebench-single-stream.json"
+    assert {row["run"] for row in rows} == {"run-open"}
+    assert {type(row["p90 ms"]) for row in rows} == {float}
+    assert [row["rank"] for row in rows] == [1, None]
+    tab.run("document.querySelector('.tabs button').click()")
+    assert tab.run(count) == "4 entries"
+    assert tab.complaints() == []
