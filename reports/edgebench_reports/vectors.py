@@ -13,7 +13,7 @@ from markupsafe import Markup
 Point = tuple[float, float]
 
 WIDTH, HEIGHT = 640, 240
-LEFT, RIGHT, TOP, BOTTOM = 64, 14, 12, 40
+LEFT, RIGHT, TOP, BOTTOM = 64, 28, 12, 40
 TICKS = 5
 WHISKER_WIDTH, WHISKER_HEIGHT, WHISKER_PAD = 170, 22, 6
 
