@@ -5,7 +5,6 @@ Only a summary for eyes; every published number is derived by the checker from t
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 
 from edgebench import layout
@@ -20,6 +19,7 @@ from edgebench.units import NS_PER_S, ms_from_ns
 
 QUANTILES = 101  # of latencies: the 0th to the 100th percentile
 TIMELINE_POINTS = 200  # of one domain's power
+COUNTER_PERIODS, MIN_PERIOD_S = 4, 0.05
 
 
 class Latencies(StrictModel):
@@ -137,18 +137,26 @@ def _power(bundle: Bundle) -> list[Timeline]:
 
 
 def _points(series: powercsv.Series) -> list[tuple[int, float]]:
-    """Return (t_ns, W); a counter's are the differences of its readings, a wrap is left out."""
+    """Return (t_ns, W); a counter's are differences over spans that hold several of its updates.
+
+    A reading tells the last update, so that a short span would show steps that no power took.
+    """
     if series.kind is None:
         return []
     unit = UNITS[series.unit]
     readings = list(zip(series.t_ns, series.values, strict=True))
     if series.kind == "power":
         return [(t_ns, value * unit) for t_ns, value in readings]
-    return [
-        (later, (after - before) * unit * NS_PER_S / (later - earlier))
-        for (earlier, before), (later, after) in itertools.pairwise(readings)
-        if later > earlier and after >= before
-    ]
+    span_ns = COUNTER_PERIODS * (series.period_s or MIN_PERIOD_S) * NS_PER_S
+    points: list[tuple[int, float]] = []
+    earlier, before = readings[0]
+    for later, after in readings[1:]:
+        if after < before:  # it wrapped
+            earlier, before = later, after
+        elif later - earlier >= span_ns:
+            points.append((later, (after - before) * unit * NS_PER_S / (later - earlier)))
+            earlier, before = later, after
+    return points
 
 
 def _files(bundle: Bundle) -> list[BundleFile]:

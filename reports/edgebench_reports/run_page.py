@@ -19,6 +19,7 @@ from edgebench_reports.tables import Table
 from edgebench_reports.vectors import Line, lines
 
 FOLDER = "run"
+POWER_TONES = 4
 SKIPPED_HEADINGS = ("workload", "system", "device", "track", "organisation", "profile", "run")
 
 
@@ -45,6 +46,10 @@ def run_html(submission: Submission, details: RunDetails, own: Table) -> str:
         "rows": rows,
         "distribution": distribution(evidence),
         "power": power(evidence),
+        "domains": [
+            (f"{own.domain} ({own.meter})", f"power{number % POWER_TONES}")
+            for number, own in enumerate(evidence.power)
+        ],
         "roofline": roofline(submission.record, own.entries),
         "steps": evidence.steps,
         "files": [
@@ -74,10 +79,10 @@ def power(evidence: Evidence) -> Markup:
     series = [
         Line(
             name=f"{own.domain} ({own.meter})",
-            tone="power",
+            tone=f"power{number % POWER_TONES}",
             points=list(zip(own.t_s, own.power_W, strict=True)),
         )
-        for own in evidence.power
+        for number, own in enumerate(evidence.power)
     ]
     return lines(series, "s", "W")
 
