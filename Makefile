@@ -17,7 +17,7 @@ NATIVE := pyproject.toml kernels/CMakeLists.txt scripts/install.sh \
 CUDA_DEV := $(if $(wildcard /etc/nv_tegra_release),,$(shell echo ,cuda-dev))
 
 .DEFAULT_GOAL := help
-.PHONY: help bench test test-all lint format perf wheels fuzz clean
+.PHONY: help bench test test-all lint format perf wheels fuzz site clean
 
 help:  ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -77,6 +77,10 @@ wheels:  ## wheels for x86-64 and aarch64 in dist/, both run before they count (
 fuzz: SECONDS ?= 600
 fuzz: $(VENV)/.installed-all  ## fuzz the kernels' doors under sanitizers: make fuzz SECONDS=600
 	tests/native/fuzz.sh $(BIN)/python $(SECONDS)
+
+site: $(VENV)/.installed  ## the leaderboard's pages of the repository's own submissions, in out/site
+	$(BIN)/bench leaderboard submissions --out $(OUT)/site
+	@printf '\nThe site: file://%s/site/index.html\n' "$(abspath $(OUT))"
 
 clean:  ## remove .venv, build/ and caches; out/ stays
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache

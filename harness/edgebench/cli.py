@@ -41,7 +41,8 @@ def main() -> None:
     """Measure what a compressed model gains and loses on this machine.
 
     Exit codes: 0 ok, 1 our bug, 2 usage, 3 device not ready, 4 run failed or incomplete,
-    5 rules or accuracy not met, 130 interrupted.
+    5 rules or accuracy not met, 6 significant regression, 7 unsure (with --strict),
+    130 interrupted.
     """
 
 
@@ -171,7 +172,16 @@ def audit(form: str, quiet: bool, **request: object) -> None:
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="A new folder.")
 @click.option("--quiet", is_flag=True, help="No progress on stderr.")
 def import_(source: str, out: Path, quiet: bool) -> None:
-    """Read a 4-bit checkpoint, SOURCE (AWQ, GPTQ, compressed-tensors), into canonical tensors."""
+    """Read a 4-bit checkpoint (AWQ, GPTQ, compressed-tensors) into canonical tensors, or results.
+
+    SOURCE may be the results of llama-bench or optimum-benchmark (.json) or of MLPerf's submission
+    checker (.csv): with --out SUBMISSIONS/foreign the leaderboard shows them, marked unverified.
+    """
+    from edgebench.foreign import import_results, is_foreign
+
+    if is_foreign(source):
+        click.echo(import_results(Path(source), out))
+        return
     from edgebench.command_checkpoint import import_command
     from edgebench.progress import choose_progress
 
@@ -216,13 +226,178 @@ def mlperf(bundle: Path, directory: Path, tensors: Path | None) -> None:
 @main.command()
 @click.argument("submissions", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the page.")
-def leaderboard(submissions: tuple[Path, ...], out: Path) -> None:
+@click.option("--index", type=click.Path(path_type=Path), help="Default: in the user's cache.")
+def leaderboard(submissions: tuple[Path, ...], out: Path, index: Path | None) -> None:
     """Write a self-contained leaderboard page from trees of SUBMISSIONS."""
     from edgebench.progress import choose_progress
     from edgebench_reports.leaderboard import write_leaderboard
 
-    page = write_leaderboard(submissions, out, progress=choose_progress())
+    page = write_leaderboard(
+        submissions, out, progress=choose_progress(), keep_index=True, index=index
+    )
     click.echo(f"leaderboard: {page}")
+
+
+@main.command()
+@click.argument("submissions", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--index", type=click.Path(path_type=Path), help="Default: in the user's cache.")
+@click.option("--quiet", is_flag=True, help="No progress on stderr.")
+def index(submissions: tuple[Path, ...], index: Path | None, quiet: bool) -> None:
+    """Bring the SQLite index of trees of SUBMISSIONS up to date; name the refused bundles."""
+    from edgebench.checker import known_workload
+    from edgebench.progress import choose_progress
+    from edgebench_reports.index import index_command
+
+    progress = choose_progress(quiet)
+    text = index_command(submissions, index=index, lookup=known_workload, progress=progress)
+    click.echo(text)
+
+
+@main.command()
+@click.argument("runs", nargs=-1, required=True)
+@click.option(
+    "--submissions",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Where ids are; repeat it.",
+)
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of a page, compare.html.")
+@click.option("--format", "form", default="md", show_default=True, help="md or json.")
+@click.option("--quiet", is_flag=True, help="No progress on stderr.")
+def compare(
+    runs: tuple[str, ...], submissions: tuple[Path, ...], out: Path | None, form: str, quiet: bool
+) -> None:
+    """Compare RUNS (folders of bundles, or runs' ids) with the first: what differs, then ratios."""
+    from edgebench.progress import choose_progress
+    from edgebench_reports.compare import compare_command
+
+    progress = choose_progress(quiet)
+    text, code = compare_command(runs, trees=submissions, form=form, out=out, progress=progress)
+    click.echo(text)
+    sys.exit(code)
+
+
+@main.command()
+@click.argument("run")
+@click.option(
+    "--submissions",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Where ids are; repeat it.",
+)
+@click.option(
+    "--out",
+    default="reproduced",
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="Tree of the new bundle.",
+)
+@click.option("--format", "form", default="md", show_default=True, help="md or json.")
+@click.option("--strict", is_flag=True, help="Exit 7 where it is left open.")
+@click.option("--quiet", is_flag=True, help="No progress on stderr.")
+def reproduce(form: str, quiet: bool, **request: object) -> None:
+    """Run a bundle or a leaderboard's RUN again here: SAME, or exit 6 where it is DIFFERENT."""
+    from edgebench.progress import choose_progress
+    from edgebench_reports.reproduce import ReproduceOptions, reproduce_command
+
+    options = ReproduceOptions(**request)  # type: ignore[arg-type]  # click made each value's type
+    text, code = reproduce_command(options, form=form, progress=choose_progress(quiet))
+    click.echo(text)
+    sys.exit(code)
+
+
+@main.command()
+@click.argument("suite", type=click.Path(path_type=Path))
+@click.option("--baseline", required=True, help="git:REV, version:X, an environment, or self.")
+@click.option("--head", default="self", show_default=True, help="As --baseline.")
+@click.option(
+    "--history",
+    default="nightly/history.jsonl",
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="Appended to.",
+)
+@click.option(
+    "--out",
+    default="nightly",
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="Folder of report.html, report.md and junit.xml.",
+)
+@click.option("--threads", type=click.IntRange(min=1), help="Of the kernels; default: all cores.")
+@click.option("--strict", is_flag=True, help="Exit 7 where a cell is left open.")
+@click.option("--quiet", is_flag=True, help="No progress on stderr.")
+def nightly(out: Path, strict: bool, quiet: bool, **request: object) -> None:
+    """Run a SUITE of head against a pinned baseline in pairs; exit 6 on a regression."""
+    from edgebench.nightly.history import read_history
+    from edgebench.nightly.run import NightOptions, run_night
+    from edgebench.progress import choose_progress
+    from edgebench_reports.nightly_report import night_markdown, write_night
+
+    options = NightOptions(**request)  # type: ignore[arg-type]  # click made each value's type
+    night = run_night(options, choose_progress(quiet))
+    write_night(night, read_history(options.history)[0], out)
+    click.echo(night_markdown(night))
+    sys.exit(night.exit_code(strict=strict))
+
+
+@main.command()
+@click.option(
+    "--out",
+    default="selftest",
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="Finished rounds are kept there, and not run again.",
+)
+@click.option(
+    "--aa",
+    default=48,
+    show_default=True,
+    type=click.IntRange(min=0),
+    help="Rounds of ten A/A comparisons.",
+)
+@click.option(
+    "--planted",
+    default=40,
+    show_default=True,
+    type=click.IntRange(min=0),
+    help="Rounds of planted changes.",
+)
+@click.option(
+    "--bad-nights",
+    default=2,
+    show_default=True,
+    type=click.IntRange(min=0),
+    help="Rounds with disturbed processes.",
+)
+@click.option(
+    "--creeps",
+    default=1,
+    show_default=True,
+    type=click.IntRange(min=0),
+    help="Rounds of ten nights that creep.",
+)
+@click.option("--seed", default=0, show_default=True, type=int, help="Of what is planted where.")
+@click.option(
+    "--limit",
+    default=5.0,
+    show_default=True,
+    type=click.FloatRange(min=1),
+    help="Smallest change that counts, in percent.",
+)
+@click.option("--threads", type=click.IntRange(min=1), help="Of the kernels; default: all cores.")
+@click.option(
+    "--history", type=click.Path(path_type=Path), help="Add the A/A rounds to a nightly history."
+)
+@click.option("--format", "form", default="md", show_default=True, help="md or json.")
+@click.option("--quiet", is_flag=True, help="No progress on stderr.")
+def selftest(form: str, quiet: bool, **request: object) -> None:
+    """Plant known slow-downs on this machine and count how many the detector calls."""
+    from edgebench.nightly.selftest_run import SelftestOptions, selftest_command
+    from edgebench.progress import choose_progress
+
+    options = SelftestOptions(**request)  # type: ignore[arg-type]  # click made each value's type
+    click.echo(selftest_command(options, form=form, progress=choose_progress(quiet)))
 
 
 @main.command()

@@ -210,6 +210,17 @@ def write_atomic(path: Path, data: bytes) -> None:
         raise storage_error(path, err) from err
 
 
+def write_quickly(path: Path, data: bytes) -> None:
+    """Replace a file at once without waiting for the disk: for what is made again in a minute."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        draft.write_bytes(data)
+        draft.replace(path)
+    except OSError as err:
+        draft.unlink(missing_ok=True)
+        raise storage_error(path, err) from err
+
+
 def append_synced(path: Path, data: bytes) -> int:
     """Append to a file, wait for the disk, return the new size; a failed append leaves no trace."""
     try:

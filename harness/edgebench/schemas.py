@@ -11,6 +11,8 @@ from pydantic import BaseModel
 
 from edgebench.audit.record import AuditRecord
 from edgebench.codec import write_atomic
+from edgebench.foreign import ForeignResults
+from edgebench.nightly.history import HistoryRow
 from edgebench.perplexity_record import PerplexityRecord
 from edgebench.record import CeilingRow, Ledger, NllRow, Record, Row, SampleRow
 from edgebench.system import SystemDescription
@@ -27,6 +29,8 @@ SCHEMAS: Mapping[str, type[BaseModel]] = {
     "row": Row,
     "perplexity": PerplexityRecord,
     "audit": AuditRecord,
+    "nightly_row": HistoryRow,
+    "foreign": ForeignResults,
 }
 
 

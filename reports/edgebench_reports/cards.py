@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from edgebench.profiles import EXTERNAL
 from edgebench.record import Record, kernel_title
 from edgebench.units import DASH, format_fraction, format_ms, format_number
-from edgebench_reports.entries import SCENARIOS, Entry
+from edgebench_reports.entries import SCENARIOS, Entry, Submission
 from edgebench_reports.tables import interval_text
 
 MAX_CARDS = 12
@@ -45,11 +45,19 @@ class Card:
     """What disqualifies it from the closed track."""
 
 
-def make_cards(entries: Sequence[Entry]) -> list[Card]:
-    """Return a card for the first of each ranked group, single-stream before offline."""
+def make_cards(
+    entries: Sequence[Entry], page: Callable[[Submission], str] | None = None
+) -> list[Card]:
+    """Return a card for the first of each ranked group, single-stream before offline.
+
+    page: where a run is described, if not on the same page.
+    """
     first = [entry for entry in entries if entry.rank == 1]
     first.sort(key=lambda e: (e.record.workload.name, SCENARIOS.index(e.record.scenario), e.group))
-    return [_card(entry) for entry in first[:MAX_CARDS]]
+    return [
+        replace(_card(entry), link=page(entry.submission)) if page else _card(entry)
+        for entry in first[:MAX_CARDS]
+    ]
 
 
 def _card(entry: Entry) -> Card:

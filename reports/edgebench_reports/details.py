@@ -53,10 +53,11 @@ class RunDetails:
 def describe_runs(entries: Sequence[Entry]) -> list[RunDetails]:
     """Return every run once, in the order of the entries."""
     runs = {entry.submission.anchor: entry.submission for entry in entries}
-    return [_describe(submission) for submission in runs.values()]
+    return [describe_run(submission) for submission in runs.values()]
 
 
-def _describe(submission: Submission) -> RunDetails:
+def describe_run(submission: Submission) -> RunDetails:
+    """Return one run in words."""
     record = submission.record
     place = f"{record.track} / {record.organisation} / {record.system}"
     return RunDetails(

@@ -13,10 +13,12 @@ from pydantic import JsonValue
 from edgebench import layout
 from edgebench.profiles import EXTERNAL
 from edgebench.record import Ceiling, KernelResult, Record, Scenario
+from edgebench_reports.evidence import Evidence
+from edgebench_reports.power_mode import power_mode
 
 SCENARIOS: tuple[Scenario, ...] = ("single-stream", "offline")
 
-Group = tuple[str, str, str, str, str, str]
+Group = tuple[str, str, str, str, str, str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +29,8 @@ class Submission:
     system: Mapping[str, JsonValue] = field(default_factory=dict, repr=False)
     warnings: tuple[str, ...] = ()
     """What the checker says of it without refusing it."""
+    evidence: Evidence = field(default_factory=Evidence, repr=False)
+    """What its page draws of the raw rows."""
 
     @property
     def anchor(self) -> str:
@@ -59,6 +63,7 @@ class Entry:
             record.profile,
             record.host.device,
             EXTERNAL if record.external else "",
+            power_mode(self.submission.system),
         )
 
     @property
@@ -76,6 +81,8 @@ def verdict(entry: Entry) -> str:
     result = entry.result
     if not result.valid:
         return "INVALID"
+    if any("SIMULATED" in stamp.upper() for stamp in entry.record.stamps):
+        return "simulated"
     if result.kernel == "fp16":
         return "reference"
     if result.accuracy is None:

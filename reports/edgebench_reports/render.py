@@ -17,7 +17,7 @@ from typing import Any
 
 import vl_convert
 from itables.utils import find_package_file
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 EMBED = "window.edgebenchEmbed = vegaEmbed;"
@@ -28,11 +28,17 @@ POLICY = (
     "default-src 'none'; base-uri 'none'; form-action 'none'; img-src data: blob:; "
     "style-src 'unsafe-inline'; script-src '{hash}' 'unsafe-eval' blob:"
 )
+STILL_POLICY = (
+    "default-src 'none'; base-uri 'none'; form-action 'none'; img-src data:; "
+    "style-src 'unsafe-inline'"
+)
 
 
 def printable(value: object) -> str:
     """Show a stranger's text on a page: control and direction characters are made visible."""
-    text = "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in str(value))
+    text = str(value)
+    if not text.isprintable():  # the usual text is, and there are very many of them
+        text = "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)
     return text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "…"
 
 
@@ -60,6 +66,12 @@ def _packed(source: str) -> Markup:
     return Markup(base64.b64encode(packed).decode())  # noqa: S704  base64
 
 
+def packed_json(value: object) -> Markup:
+    """Return JSON, compressed for an inert element: of a table too long to be written out."""
+    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+    return _packed(text)
+
+
 @cache
 def chart_library() -> Markup:
     """Return Vega, Vega-Lite and vega-embed, packed."""
@@ -72,6 +84,7 @@ def table_library() -> Markup:
     return _packed(find_package_file("html/dt_bundle.js").read_text(encoding="utf-8"))
 
 
+@cache
 def _asset(name: str) -> str:
     return (files("edgebench_reports") / "templates" / name).read_text(encoding="utf-8")
 
@@ -86,5 +99,19 @@ def render(page: str, values: Mapping[str, Any]) -> str:
         script=Markup(script),  # noqa: S704  our own file
         chart_library=chart_library(),
         table_library=table_library(),
+        **values,
+    )
+
+
+@cache
+def _template(page: str) -> Template:
+    return TEMPLATES.get_template(f"{page}.html.j2")
+
+
+def render_still(page: str, values: Mapping[str, Any]) -> str:
+    """Fill the template `<page>.html.j2` of a page without any script: its policy allows none."""
+    return _template(page).render(
+        policy=STILL_POLICY,
+        style=Markup(_asset("still.css")),  # noqa: S704  our own file
         **values,
     )

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from edgebench import layout
-from edgebench.bundle import find_bundles, read_bundle
-from edgebench.checker import KnownWorkload, check, known_workload
-from edgebench.errors import BundleError, SpecError
-from edgebench.progress import Progress, SilentProgress
+from edgebench.checker import known_workload
+from edgebench.errors import SpecError
+from edgebench.progress import Progress
 from edgebench_reports.entries import Submission
+from edgebench_reports.index import MEMORY, default_index, read_tree
+from edgebench_reports.judged import Judged, Lookup
 
-Lookup = Callable[[str], KnownWorkload]
+FUTURE_TOLERANCE = timedelta(days=1)  # time zones, and clocks that are a little wrong
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,60 +32,61 @@ def collect(
     *,
     progress: Progress | None = None,
     lookup: Lookup = known_workload,
+    keep_index: bool = False,
+    index: Path | None = None,
 ) -> tuple[list[Submission], list[Refused]]:
     """Check every bundle below the given roots; SpecError when there is none.
 
-    Checking a large workload regenerates its weights, so it takes seconds; `progress` says so.
+    Checking a large workload regenerates its weights, so it takes seconds; `progress` says so. With
+    keep_index, what the checker said is remembered for bundles that do not change, in `index` or
+    in the reader's cache.
     """
-    progress = progress or SilentProgress()
-    found = list(_bundles(roots))
+    if index is not None and len(roots) > 1:
+        raise SpecError(
+            f"[leaderboard] expected one tree of submissions with --index, got {len(roots)}; "
+            "leave --index out"
+        )
+    once = functools.cache(lookup)  # a workload is read and verified once, not once a bundle
+    found: list[Judged] = []
+    for root in roots:
+        place = (index or default_index(root)) if keep_index else MEMORY
+        found += read_tree(root, place, lookup=once, progress=progress)[1]
     if not found:
         raise SpecError(
             f"[leaderboard] expected at least one bundle below {', '.join(map(str, roots))}, "
             "got none; make one with `bench run --track closed`"
         )
-    once = functools.cache(lookup)  # a workload is read and verified once, not once a bundle
+    return _sorted_out(found)
+
+
+def _sorted_out(found: Sequence[Judged]) -> tuple[list[Submission], list[Refused]]:
     accepted: dict[tuple[str, ...], Submission] = {}
     refused: list[Refused] = []
-    with progress.stage("checking bundles") as update:
-        for number, (root, path) in enumerate(found):
-            update(number, len(found))
-            outcome = _judge(root, path, once)
-            if isinstance(outcome, Refused):
-                refused.append(outcome)
-            elif (place := layout.parts(outcome.record)) in accepted:
-                findings = ("the same run was found twice; only the first is shown",)
-                refused.append(Refused(path=_shown(root, path), findings=findings))
-            else:
-                accepted[place] = outcome
-        update(len(found), len(found))
+    now = datetime.now(timezone.utc)
+    for judged in found:
+        if judged.record is None:
+            refused.append(Refused(path=judged.path, findings=judged.findings))
+        elif (place := layout.parts(judged.record)) in accepted:
+            findings = ("the same run was found twice; only the first is shown",)
+            refused.append(Refused(path=judged.path, findings=findings))
+        else:
+            accepted[place] = Submission(
+                record=judged.record,
+                system=judged.system,
+                evidence=judged.evidence,
+                warnings=(*judged.findings, *_clock(judged.record.provenance.started_utc, now)),
+            )
     return list(accepted.values()), refused
 
 
-def _bundles(roots: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
-    for root in roots:
-        if not root.is_dir():
-            raise SpecError(
-                f"[leaderboard] expected a folder of submissions, got {root}; "
-                "name the --out folder of `bench run`"
-            )
-        for path in find_bundles(root):
-            yield root, path
-
-
-def _shown(root: Path, path: Path) -> str:
-    return str(path.relative_to(root)) if path != root else path.name
-
-
-def _judge(root: Path, path: Path, lookup: Lookup) -> Submission | Refused:
+def _clock(started_utc: str, now: datetime) -> tuple[str, ...]:
+    """Say that a run claims to have begun in the future: its clock was wrong, or its words are."""
     try:
-        findings = check(path, lookup=lookup)
-        errors = tuple(str(found) for found in findings if found.severity == "error")
-        if errors:
-            return Refused(path=_shown(root, path), findings=errors)
-        bundle = read_bundle(path)
-    except BundleError as err:
-        return Refused(path=_shown(root, path), findings=(str(err),))
-    warnings = tuple(str(found) for found in findings)
-    system = bundle.system.model_dump(mode="json")
-    return Submission(record=bundle.record, system=system, warnings=warnings)
+        started = datetime.fromisoformat(started_utc.replace("Z", "+00:00"))
+    except ValueError:
+        return ()
+    if started.tzinfo is None:
+        started = started.replace(tzinfo=timezone.utc)
+    if started <= now + FUTURE_TOLERANCE:
+        return ()
+    return (f"the clock of this run was in the future: it says it began at {started_utc}",)

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 
 from edgebench.record import kernel_title
 from edgebench.units import DASH, format_number
-from edgebench_reports.entries import Entry, verdict
+from edgebench_reports.entries import Entry, Submission, verdict
+from edgebench_reports.power_mode import power_mode
 
 ALL = ("single-stream", "offline")
 SINGLE = ("single-stream",)
@@ -15,7 +16,13 @@ OFFLINE = ("offline",)
 BYTES_PER_MB = 1e6
 ALWAYS_SHOWN = ("workload", "system", "kernel", "verdict")
 HEADING_CHARACTERS = 40
-TONES = {"INVALID": "bad", "accuracy missed": "bad", "no accuracy": "bad", "valid": "good"}
+TONES = {
+    "INVALID": "bad",
+    "simulated": "bad",
+    "accuracy missed": "bad",
+    "no accuracy": "bad",
+    "valid": "good",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,6 +236,10 @@ TAIL: tuple[Column, ...] = (
            meaning="How many samples the speed was measured on."),
     Column(heading="profile", has_choices=True, cell=_word(lambda e: e.record.profile),
            meaning="How long was measured. A profile is ranked against itself only."),
+    Column(heading="power mode", has_choices=True, is_shown=False,
+           cell=_word(lambda e: power_mode(e.submission.system) or None),
+           meaning="How much the machine might draw, from its system file: nvpmodel's mode, the "
+                   "governor, the GPU's limit. Different modes share no ranking."),
     Column(heading="verdict", has_choices=True,
            cell=_word(verdict, tone=lambda e: TONES.get(verdict(e), "")),
            meaning="valid entries are ranked. reference: fp16. INVALID: a rule of measuring is "
@@ -288,6 +299,15 @@ def _chosen(column: Column, cells: Sequence[Cell]) -> Column:
     if is_dull and column.heading not in ALWAYS_SHOWN:
         return replace(column, is_shown=False)
     return column
+
+
+def linked_to(table: Table, page: Callable[[Submission], str]) -> Table:
+    """Return a table whose cells that point to a run point to its own page."""
+    rows = [
+        [replace(cell, link=page(entry.submission)) if cell.link else cell for cell in row]
+        for row, entry in zip(table.rows, table.entries, strict=True)
+    ]
+    return replace(table, rows=rows)
 
 
 def make_table(entries: Sequence[Entry], scenario: str) -> Table:

@@ -55,7 +55,8 @@ def test_good_bundles_are_shown_and_broken_ones_named(
     assert "assistant@tiny/single-stream/run-2" in html
     rows = json.loads((tmp_path / "out" / "leaderboard.json").read_text())
     assert {row["run_id"] for row in rows} == {"run-1"}
-    assert progress.said == [("checking bundles", done, 3) for done in range(4)]
+    checked = [said for said in progress.said if said[0] == "checking bundles"]
+    assert checked == [("checking bundles", done, 3) for done in range(4)]
 
 
 def test_a_workload_is_looked_up_once(tree: tuple[Path, Any]) -> None:
@@ -106,3 +107,28 @@ def test_an_unwritable_place_is_an_error(tree: tuple[Path, Any], tmp_path: Path)
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError):
         write_leaderboard([root], tmp_path / "file" / "out", lookup=lookup)
+
+
+def test_a_clock_in_the_future_is_said(bundles: ModuleType, tmp_path: Path) -> None:
+    maker = bundles.Maker(tmp_path / "tree")
+    maker.record["provenance"] = {
+        **maker.record["provenance"],
+        "started_utc": "2999-01-01T00:00:00Z",
+    }
+    maker.write()
+    accepted, _ = collect([tmp_path / "tree"], lookup=maker.lookup)
+    assert any("2999-01-01" in text for text in accepted[0].warnings)
+
+
+def test_the_page_reads_the_index(tree: tuple[Path, Any], tmp_path: Path) -> None:
+    root, lookup = tree
+    index = tmp_path / "index.sqlite"
+    first = write_leaderboard([root], tmp_path / "a", lookup=lookup, keep_index=True, index=index)
+
+    def nobody(name: str) -> Any:
+        raise AssertionError(f"{name} was judged again")
+
+    second = write_leaderboard([root], tmp_path / "b", lookup=nobody, keep_index=True, index=index)
+    assert first.read_bytes() == second.read_bytes()
+    with pytest.raises(SpecError, match="one tree"):
+        collect([root, root], lookup=lookup, keep_index=True, index=index)

@@ -9,11 +9,14 @@ function make(tag, properties = {}, ...children) {
   return element;
 }
 
-// A library is kept gzipped in an inert element.
-async function load(id) {
+// Libraries and long tables are kept gzipped in inert elements.
+async function unpack(id) {
   const packed = Uint8Array.from(atob(document.getElementById(id).textContent), (c) => c.charCodeAt(0));
-  const source = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
-  const url = URL.createObjectURL(new Blob([await new Response(source).text()], { type: "text/javascript" }));
+  return new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
+}
+
+async function load(id) {
+  const url = URL.createObjectURL(new Blob([await unpack(id)], { type: "text/javascript" }));
   try {
     return await import(url);
   } finally {
@@ -23,7 +26,36 @@ async function load(id) {
 
 // ---------------------------------------------------------------------------------------- tables
 
-const value = (row, column) => row[column]["@data-order"];
+// A row of the page holds cells as DataTables reads them; a packed one [text, value, note, tone, link].
+function value(row, column) {
+  const cell = row[column];
+  return Array.isArray(cell) ? (cell[1] ?? "") : cell["@data-order"];
+}
+
+function fillCell(element, [text, , note, tone, link]) {
+  if (link) element.append(make("a", { href: link, textContent: text }));
+  else if (tone) element.append(make("span", { className: `tone ${tone}`, textContent: text }));
+  else element.append(text);
+  if (note) element.append(make("small", { textContent: note }));
+}
+
+// Only the cells that are shown become elements, and what they hold is only ever text.
+function packedOptions(rows, headings) {
+  return {
+    data: rows,
+    deferRender: true,
+    columns: headings.map((heading, column) => ({
+      data: column,
+      className: heading.classList.contains("number") ? "number" : "",
+      render: (cell, kind) => {
+        if (kind === "sort" || kind === "type") return cell[1] ?? "";
+        return kind === "filter" ? `${cell[0]} ${cell[2]}` : "";
+      },
+      createdCell: fillCell,
+    })),
+    createdRow: (element, row) => { if (row[0][1] === 1) element.className = "first"; },
+  };
+}
 
 // ">=2", "<10" or "=3" compare; anything else is looked for in the text.
 function matcher(text, isNumber) {
@@ -77,14 +109,30 @@ function csvCell(text) {
   return /[",\n\r]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
 }
 
+function save(text, type, name) {
+  const url = URL.createObjectURL(new Blob([text], { type }));
+  make("a", { href: url, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(url), 10000);
+}
+
+const shownRows = (table) => table.rows({ search: "applied", order: "applied" }).data().toArray();
+
+// Numbers are numbers, and what was not measured is null.
+function exportJson(table, headings, name) {
+  const rows = shownRows(table).map((row) => Object.fromEntries(headings.map((heading, column) => {
+    const own = String(value(row, column));
+    const isNumber = heading.classList.contains("number");
+    return [heading.dataset.heading, own === "" ? null : isNumber ? Number(own) : own];
+  })));
+  save(JSON.stringify(rows, null, 1), "application/json", `edgebench-${name}.json`);
+}
+
 function exportCsv(table, headings, name) {
-  const rows = table.rows({ search: "applied", order: "applied" }).data().toArray();
+  const rows = shownRows(table);
   const lines = [headings.map((heading) => heading.dataset.heading)];
   lines.push(...rows.map((row) => headings.map((_, column) => String(value(row, column)))));
   const text = lines.map((line) => line.map(csvCell).join(",") + "\r\n").join("");
-  const url = URL.createObjectURL(new Blob(["\ufeff" + text], { type: "text/csv;charset=utf-8" }));
-  make("a", { href: url, download: `edgebench-${name}.csv` }).click();
-  setTimeout(() => URL.revokeObjectURL(url), 10000);
+  save("\ufeff" + text, "text/csv;charset=utf-8", `edgebench-${name}.csv`);
 }
 
 function columnMenu(table, headings) {
@@ -99,11 +147,30 @@ function columnMenu(table, headings) {
   return menu;
 }
 
+// The tracks as tabs, where there is more than one.
+function trackTabs(table, headings) {
+  const column = headings.findIndex((heading) => heading.dataset.heading === "track");
+  const tracks = [...new Set(table.rows().data().toArray().map((row) => value(row, column)))].sort();
+  if (tracks.length < 2) return [];
+  const tabs = ["all tracks", ...tracks].map((track, number) => {
+    const tab = make("button", { type: "button", textContent: track, ariaPressed: String(number === 0) });
+    tab.onclick = () => {
+      for (const other of tabs) other.ariaPressed = String(other === tab);
+      table.column(column).search.fixed("track", number ? (_, row) => value(row, column) === track : null);
+      table.draw();
+    };
+    return tab;
+  });
+  return [make("div", { className: "tabs", role: "group", ariaLabel: "Track" }, ...tabs)];
+}
+
 function toolbar(table, headings, name) {
   const search = make("input", { type: "search", placeholder: "Search all columns", ariaLabel: `Search ${name}` });
   search.oninput = () => table.search(search.value).draw();
   const csv = make("button", { type: "button", textContent: "CSV", title: "Download the rows shown, all columns" });
   csv.onclick = () => exportCsv(table, headings, name);
+  const json = make("button", { type: "button", textContent: "JSON", title: "Download the rows shown, all columns" });
+  json.onclick = () => exportJson(table, headings, name);
   const count = make("span", { className: "count", role: "status" });
   const say = () => {
     const { recordsDisplay, recordsTotal } = table.page.info();
@@ -111,19 +178,22 @@ function toolbar(table, headings, name) {
   };
   table.on("draw", say);
   say();
-  return make("div", { className: "tools" }, search, columnMenu(table, headings), csv, count);
+  return make("div", { className: "tools" }, search, columnMenu(table, headings), csv, json, ...trackTabs(table, headings), count);
 }
 
-function enliven(DataTable, section) {
+async function enliven(DataTable, section) {
   const element = section.querySelector("table");
   const headings = [...element.tHead.rows[0].cells];
   const filters = headings.map(filterCell);
+  const packed = element.dataset.rows ? JSON.parse(await unpack(element.dataset.rows)) : null;
+  if (packed) element.tBodies[0].replaceChildren();
   const row = element.tHead.insertRow();
   row.className = "filters";
   row.append(...filters.map(([control]) => make("th", {}, control)));
-  const long = element.tBodies[0].rows.length > 100;
+  const long = packed !== null || element.tBodies[0].rows.length > 100;
   const at = (wanted) => headings.flatMap((heading, column) => (wanted(heading) ? [column] : []));
   const table = new DataTable(element, {
+    ...(packed ? packedOptions(packed, headings) : {}),
     order: [],
     titleRow: 0,
     orderCellsTop: true,
@@ -159,7 +229,7 @@ async function tables() {
   const { default: DataTable } = await load("table-library");
   defineOrder(DataTable);
   DataTable.ext.errMode = "throw";
-  for (const section of document.querySelectorAll(".board")) enliven(DataTable, section);
+  await Promise.all([...document.querySelectorAll(".board")].map((section) => enliven(DataTable, section)));
 }
 
 // ---------------------------------------------------------------------------------------- charts
