@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgebench import meters
-from edgebench.devices import ResolvedDevice, resolve
+from edgebench.devices import ResolvedDevice, require_multiprocessors, resolve
 from edgebench.draft import (
     Circumstances,
     begun_tuning,
@@ -92,6 +92,7 @@ def run(spec: RunSpec, progress: Progress) -> Campaign:
     served = connect(spec.external) if spec.external else None  # before minutes are spent
     device = resolve(spec.device)
     target = open_target(device.backend)
+    require_multiprocessors(device.name, target.multiprocessors())
     with MachineLock() as lock, target.errors(), ExitStack() as at_end:
         campaign = Campaign(
             spec=spec,
