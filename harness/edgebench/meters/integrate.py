@@ -4,13 +4,14 @@ Between two readings a counter's power is taken as constant and a power reading 
 both are clipped to the windows, so energy adds up over split windows and a constant power P gives
 P x T however it was sampled. A gap over 5 periods is a hole: it is left out, and joules are the
 mean power of the covered time x the window's time, stated with the coverage. Below 95 % covered
-there are no joules. What cannot be believed is unmeasured with its reason; it is never 0.
+there are no joules. A counter that goes down, stands still for over 5 periods or implies more than
+the limit cannot be believed. Such energy is unmeasured with its reason; it is never 0.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -35,6 +36,20 @@ class _Part:
     joules: float = 0.0
     covered_ns: int = 0
     fault: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """The energy of one domain between two readings."""
+
+    start_ns: int
+    end_ns: int
+    joules: float
+
+    @property
+    def length_ns(self) -> int:
+        """How long it lasted."""
+        return self.end_ns - self.start_ns
 
 
 class _Unbelievable(Exception):
@@ -119,33 +134,66 @@ def _merge(windows: Iterable[Window]) -> list[Window]:
 def _part(series: Series, windows: Sequence[Window]) -> _Part:
     """Integrate one domain over disjoint windows."""
     times, watts_or_raw = _believable(series)
-    if len(times) < 2:
-        return _Part(fault="fewer than two readings")
-    if any(after < before for before, after in pairwise(times)):
-        return _Part(fault="the clock of the readings went backwards")
+    fault = _fault(series, times, windows)
+    if fault is not None:
+        return _Part(fault=fault)
     joules, covered_ns = 0.0, 0
     try:
-        for window in windows:
-            first = max(bisect_right(times, window[0]) - 1, 0)
-            for i in range(first, len(times) - 1):
-                if times[i] >= window[1]:
-                    break
-                clipped = max(times[i], window[0]), min(times[i + 1], window[1])
-                if clipped[0] >= clipped[1]:
-                    continue
-                ends = (times[i], times[i + 1]), (watts_or_raw[i], watts_or_raw[i + 1])
-                if _is_hole(series, ends[0], window):
-                    continue
-                joules += _segment_J(series, *ends, clipped)
-                covered_ns += clipped[1] - clipped[0]
-    except _Unbelievable as fault:
-        return _Part(fault=str(fault))
+        for piece in pieces(series, times, watts_or_raw, windows):
+            joules += piece.joules
+            covered_ns += piece.length_ns
+    except _Unbelievable as unbelievable:
+        return _Part(fault=str(unbelievable))
     if covered_ns and joules == 0.0:
-        seconds = covered_ns / 1e9
-        return _Part(
-            fault=f"did not move in {seconds:.1f} s" if series.kind == "counter" else "0 W"
-        )
+        return _Part(fault="0 W" if series.kind == "power" else "did not move")
     return _Part(joules=joules, covered_ns=covered_ns)
+
+
+def _fault(series: Series, times: Sequence[int], windows: Sequence[Window]) -> str | None:
+    """Say why a domain's readings cannot be integrated at all."""
+    if len(times) < 2:
+        return "fewer than two readings"
+    if any(after < before for before, after in pairwise(times)):
+        return "the clock of the readings went backwards"
+    still_ns = _still_ns(series, windows) if series.kind == "counter" else 0
+    return f"did not move in {still_ns / 1e9:.1f} s" if still_ns else None
+
+
+def pieces(
+    series: Series, times: Sequence[int], values: Sequence[float], windows: Sequence[Window]
+) -> Iterator[Piece]:
+    """Yield the energy between each two readings, clipped to disjoint windows, holes left out."""
+    for window in windows:
+        first = max(bisect_right(times, window[0]) - 1, 0)
+        for i in range(first, len(times) - 1):
+            if times[i] >= window[1]:
+                break
+            ends = times[i], times[i + 1]
+            start, end = max(ends[0], window[0]), min(ends[1], window[1])
+            if start >= end or _is_hole(series, ends, window):
+                continue
+            joules = _segment_J(series, ends, (values[i], values[i + 1]), (start, end))
+            yield Piece(start_ns=start, end_ns=end, joules=joules)
+
+
+def _still_ns(series: Series, windows: Sequence[Window]) -> int:
+    """Return for how long inside the windows a counter was read again and again without moving.
+
+    0 where no such stretch is longer than the gap that would be a hole: what does not move for so
+    long is stuck, because no chip draws nothing.
+    """
+    longest_ns = HOLE_PERIODS * (series.period_s or FALLBACK_PERIOD_S) * 1e9
+    times, values = series.t_ns, series.values
+    first, still_ns = 0, 0
+    for i in range(1, len(times) + 1):
+        if i < len(times) and values[i] == values[first]:
+            continue
+        start, end = times[first], times[i - 1]
+        if i - first > 2 and end - start > longest_ns:
+            clipped = (min(end, w[1]) - max(start, w[0]) for w in windows)
+            still_ns += sum(length for length in clipped if length > 0)
+        first = i
+    return still_ns
 
 
 def _believable(series: Series) -> tuple[list[int], list[float]]:
