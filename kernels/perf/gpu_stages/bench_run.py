@@ -17,10 +17,10 @@ from edgebench_kernels.cuda.check.events import Failed, Log, Unavailable
 from edgebench_kernels.cuda.check.supervisor import ROOT
 from edgebench_kernels.cuda.check.tables import table
 from edgebench_kernels.cuda.check.worker import Request
-from gpu_stages.prepare import library_environment
+from gpu_stages.prepare import BENCH_MODELS, library_environment
 
 NEEDED = ("edgebench.cli", "edgebench.command_run", "edgebench.engines")
-WORKLOADS = "assistant,assistant@300m"
+WORKLOADS = ",".join(("assistant", *BENCH_MODELS))
 KEPT_S = 8.0
 """Between the budget that the run is given and the end of the stage."""
 
