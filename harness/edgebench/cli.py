@@ -92,6 +92,8 @@ def main() -> None:
 @click.option("--served-model", metavar="NAME", help="With openai: default: the only one served.")
 @click.option("--concurrency", type=int, help="With openai: requests in flight; default: 8.")
 @click.option("--allow-remote", is_flag=True, help="With openai: take a server elsewhere.")
+@click.option("--meter", default="auto", show_default=True, help="auto, none, names or csv:FILE.")
+@click.option("--require-power", is_flag=True, help="Exit 3 where no meter covers the kernels.")
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run of the same request.")
 @click.option("--quiet", is_flag=True, help="No progress on stderr.")
 def run(form: str, quiet: bool, **request: object) -> None:

@@ -44,12 +44,17 @@ class ResolvedDevice:
     """Where the kernels execute, which decides what a meter has to cover."""
     executed_on: str
     notes: tuple[str, ...] = ()
+    simulated: bool = False
+    """Whether a tree of files stood for the machine; kernels then run on the CPU that there is."""
 
 
-def resolve(requested: str, root: Path = machine.ROOT) -> ResolvedDevice:
+def resolve(
+    requested: str, root: Path = machine.ROOT, *, simulated: bool = False
+) -> ResolvedDevice:
     """Check a requested device against this machine; `auto` picks one that kernels exist for.
 
     `auto` picks the Jetson that the machine is, else a GPU of AUTO_BACKENDS, else the CPU.
+    `simulated`: the root is another machine's, so kernels execute on this one's CPU.
     Raises SpecError for an unknown name and DeviceUnavailable for a device that is not here.
     """
     if requested != AUTO and requested not in DEVICES:
@@ -58,6 +63,8 @@ def resolve(requested: str, root: Path = machine.ROOT) -> ResolvedDevice:
     name = _pick(found) if requested == AUTO else requested
     device = DEVICES[name]
     notes = _verify(name, device, found)
+    if simulated:
+        return _simulated(requested, name, notes)
     backends = AUTO_BACKENDS if requested == AUTO else KERNEL_BACKENDS
     backend = device.backend if device.backend in backends else "cpu"
     executed_on = f"CPU kernels on {found.cpu_model}"
@@ -70,6 +77,20 @@ def resolve(requested: str, root: Path = machine.ROOT) -> ResolvedDevice:
         notes.append(f"{found.nvidia_gpus[0]} is present and was not used")
     return ResolvedDevice(
         requested=requested, name=name, backend=backend, executed_on=executed_on, notes=tuple(notes)
+    )
+
+
+def _simulated(requested: str, name: str, notes: list[str]) -> ResolvedDevice:
+    """A device that a tree of files stands for: its meters are read, its kernels are not run."""
+    here = machine.cpu_model()
+    text = f"SIMULATED: {DEVICES[name].title} is a tree of files, its readings are not of this run"
+    return ResolvedDevice(
+        requested=requested,
+        name=name,
+        backend="cpu",
+        executed_on=f"CPU kernels on {here}, for a simulated {DEVICES[name].title}",
+        notes=(*notes, text),
+        simulated=True,
     )
 
 

@@ -6,13 +6,17 @@ that is absent or unreadable gives None or an empty tuple; nothing is guessed fr
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgebench.errors import SpecError
+
 ROOT = Path("/")
+ROOT_VARIABLE = "EDGEBENCH_ROOT"
 
 # Arm main ID registers carry no names; these do. Source: util-linux, sys-utils/lscpu-arm.c.
 ARM_CORES = {
@@ -76,6 +80,29 @@ class Machine:
                 f"CPU: {self.cpu_model}",
             )
         )
+
+
+def find_root() -> Path:
+    """Return the root whose files say what the machine is: `/`, or the tree of a simulation.
+
+    EDGEBENCH_ROOT names a folder that stands for another machine's root; what is measured then is
+    marked as simulated. Raises SpecError where it names no folder.
+    """
+    named = os.environ.get(ROOT_VARIABLE)
+    if not named:
+        return ROOT
+    root = Path(named).resolve()
+    if not root.is_dir():
+        raise SpecError(
+            f"[{ROOT_VARIABLE}] expected a folder that stands for a machine's root, got {named!r}; "
+            "unset it to measure this machine"
+        )
+    return root
+
+
+def is_simulated(root: Path) -> bool:
+    """Whether a root stands for a machine that is not this one."""
+    return root != ROOT
 
 
 def read_text(path: Path) -> str | None:

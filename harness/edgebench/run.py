@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edgebench import meters
+from edgebench import machine, meters
 from edgebench.devices import ResolvedDevice, require_multiprocessors, resolve
 from edgebench.draft import (
     Circumstances,
@@ -90,7 +90,9 @@ def run(spec: RunSpec, progress: Progress) -> Campaign:
     started_s = time.monotonic()
     set_affinity(spec.affinity)
     served = connect(spec.external) if spec.external else None  # before minutes are spent
-    device = resolve(spec.device)
+    root = machine.find_root()
+    device = resolve(spec.device, root, simulated=machine.is_simulated(root))
+    selection = selected_meters(spec, device, root)
     target = open_target(device.backend)
     require_multiprocessors(device.name, target.multiprocessors())
     with MachineLock() as lock, target.errors(), ExitStack() as at_end:
@@ -98,9 +100,9 @@ def run(spec: RunSpec, progress: Progress) -> Campaign:
             spec=spec,
             run_id=(resumable_run_id(spec) if spec.resume else None) or new_run_id(),
             device=device,
-            system=target.described(describe_system()),
+            system=target.described(describe_system(root)),
             target=target,
-            selection=meters.select(device),
+            selection=selection,
             threads=spec.threads or usable_cores(),
             served=served,
             at_end=at_end,
@@ -114,6 +116,17 @@ def run(spec: RunSpec, progress: Progress) -> Campaign:
         for name in spec.workloads:
             _run_workload(campaign, name)
     return campaign
+
+
+def selected_meters(spec: RunSpec, device: ResolvedDevice, root: Path) -> meters.MeterSelection:
+    """Probe the meters; DeviceUnavailable where power is required and nothing can measure it."""
+    selection = meters.select(device, spec.meter, root=root)
+    if spec.require_power and selection.primary is None:
+        raise DeviceUnavailable(
+            f"[--require-power] expected a meter that covers what kernels execute on, got none: "
+            f"{selection.reason}; `bench doctor` shows what is missing"
+        )
+    return selection
 
 
 def exit_code(campaign: Campaign) -> int:

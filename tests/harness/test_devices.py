@@ -310,3 +310,22 @@ def test_a_driver_without_names_still_counts_its_device_nodes(tmp_path: Path) ->
     found = machine.inspect(tmp_path)
     assert found.nvidia_gpus == ("NVIDIA GPU of unknown model",)
     assert resolve("cuda", tmp_path).name == "cuda"
+
+
+def test_a_tree_of_files_is_a_simulation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(machine.ROOT_VARIABLE, raising=False)
+    assert not machine.is_simulated(machine.find_root())
+    jetson(tmp_path, *AGX)
+    monkeypatch.setenv(machine.ROOT_VARIABLE, str(tmp_path))
+    root = machine.find_root()
+    assert machine.is_simulated(root)
+    resolved = resolve("orin", root, simulated=True)
+    assert (resolved.backend, resolved.simulated) == ("cpu", True)
+    assert "for a simulated NVIDIA Jetson AGX Orin 64GB" in resolved.executed_on
+    assert not is_on_gpu(resolved.executed_on)
+    assert resolved.notes[-1].startswith("SIMULATED: ")
+    with pytest.raises(DeviceUnavailable):  # it is checked against the tree all the same
+        resolve("thor", root, simulated=True)
+    monkeypatch.setenv(machine.ROOT_VARIABLE, str(tmp_path / "no"))
+    with pytest.raises(SpecError, match=r"\[EDGEBENCH_ROOT\] expected a folder"):
+        machine.find_root()

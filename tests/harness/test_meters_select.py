@@ -9,8 +9,11 @@ import pytest
 
 from edgebench import meters
 from edgebench.devices import ResolvedDevice
-from edgebench.errors import SpecError
+from edgebench.draft import repeat_command
+from edgebench.errors import DeviceUnavailable, SpecError
 from edgebench.meters import METERS, MeterRequest, parse_meter
+from edgebench.run import selected_meters
+from edgebench.spec import RunOptions, parse_run
 from tests.harness.test_meters_rapl import zone
 from tests.harness.trees import board, ina238
 
@@ -113,3 +116,21 @@ def test_a_contradiction_is_refused(text: str) -> None:
 def test_an_unknown_meter_suggests_the_nearest() -> None:
     with pytest.raises(SpecError, match="did you mean 'nvml'"):
         parse_meter("nvmll", METERS)
+
+
+def test_power_can_be_required_before_anything_is_measured(tmp_path: Path) -> None:
+    spec = parse_run(RunOptions(meter="rapl", require_power=True))
+    with pytest.raises(DeviceUnavailable, match=r"\[--require-power\] expected a meter") as caught:
+        selected_meters(spec, CPU, tmp_path)
+    assert caught.value.exit_code == 3
+    assert "no powercap zones" in str(caught.value)
+    zone(tmp_path, "intel-rapl:0", "package-0")
+    assert selected_meters(spec, CPU, tmp_path).primary is not None
+    relaxed = parse_run(RunOptions(meter="none"))
+    assert selected_meters(relaxed, CPU, tmp_path).primary is None
+
+
+def test_the_command_that_repeats_a_run_names_its_meters() -> None:
+    spec = parse_run(RunOptions(meter="csv:logs/wall.csv", require_power=True))
+    assert "--meter csv:wall.csv --require-power" in repeat_command(spec)
+    assert "--meter" not in repeat_command(parse_run(RunOptions()))
