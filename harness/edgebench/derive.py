@@ -15,6 +15,7 @@ from edgebench.record import (
     Ceiling,
     CeilingRow,
     Energy,
+    EnergyMetrics,
     Kernel,
     KernelResult,
     NllRow,
@@ -63,6 +64,8 @@ class KernelFacts:
     arithmetic: Arithmetic | None
     """Whose ceiling bounds it: int8 for w4a16 and w4a8 on CPUs, else bf16 or fp32."""
     energy: Energy
+    energy_beside: tuple[Energy, ...] = ()
+    energy_metrics: EnergyMetrics | None = None
     timed_weights: TimedWeights | None = None
     invalid_reasons: tuple[str, ...] = ()
     """What the rows do not show: throttling, a failed meter, an interrupted block."""
@@ -210,6 +213,8 @@ def _result(
         "executed_path": facts.executed_path,
         "transform": facts.transform,
         "energy": facts.energy,
+        "energy_beside": list(facts.energy_beside),
+        "energy_metrics": facts.energy_metrics,
         "weight_bytes": facts.weight_bytes,
         "peak_memory_bytes": facts.peak_memory_bytes,
         "batch_size": facts.batch_size,

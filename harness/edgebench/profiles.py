@@ -70,6 +70,15 @@ BYTES_PER_WEIGHT: Mapping[Kernel, tuple[float, float]] = {
     "fp16": (2.0, 4.4),  # ours: stored in fp16; streamed as fp32 where that is faster, and padded
 }
 
+# Power.
+METER_DISAGREEMENT = 0.10  # ours: two meters of the same thing that differ by more are both shown
+PHASE_MIN_S = 1.0  # ours: ten updates of a 10 Hz meter; shorter phases are not told apart
+IDLE_S: Mapping[ProfileName, float] = {  # ours: a 10 Hz meter's 20 and 100 readings of no work
+    "quick": 2.0,
+    "standard": 10.0,
+    "official": 10.0,
+}
+
 # Arithmetic of the checker.
 RELATIVE_TOLERANCE = 1e-9  # ours: one derivation runs twice; only the JSON round trip differs
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edgebench.meters.csvfile import CsvMeter
-from edgebench.meters.integrate import integrate
+from edgebench.meters.integrate import Source, integrate
 from edgebench.meters.sampler import PowerLog, Probed
 from edgebench.record import Energy
 
@@ -61,7 +61,7 @@ class Bench:
     def energy(self, start_s: float, end_s: float) -> Energy:
         window = (round(start_s * S), round(end_s * S))
         path = self.path.with_name("power.csv")
-        return integrate(path, [window], meter="csv", domain="external")
+        return integrate(path, [window], source=Source(meter="csv", domain="external"))
 
 
 @pytest.fixture

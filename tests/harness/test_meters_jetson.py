@@ -8,7 +8,7 @@ import pytest
 
 from edgebench.meters.ina238 import Ina238Meter
 from edgebench.meters.ina3221 import Ina3221Meter
-from edgebench.meters.integrate import integrate
+from edgebench.meters.integrate import Source, integrate
 from edgebench.meters.rails import TOTALS, total_of
 from edgebench.meters.sampler import PowerLog, Probed
 from edgebench.record import Energy
@@ -28,7 +28,9 @@ def measured(tree: Tree, meter: Ina3221Meter | Ina238Meter, seconds: int = 2) ->
         for tick in range(1, 10 * seconds + 1):
             now_ns[0] = tick * S // 10
             log.sample()
-    return integrate(path, [(0, seconds * S)], meter=meter.name, domain=probe.primary)
+    return integrate(
+        path, [(0, seconds * S)], source=Source(meter=meter.name, domain=probe.primary)
+    )
 
 
 def slow_period(path: Path) -> None:
@@ -127,7 +129,7 @@ def test_a_rail_that_vanishes_in_the_run_leaves_no_joules(tmp_path: Path) -> Non
                 tree.labels()[0].with_name("curr1_input").unlink()
             log.sample()
     slow_period(path)
-    energy = integrate(path, [(0, 4 * S)], meter="ina3221", domain=probe.primary)
+    energy = integrate(path, [(0, 4 * S)], source=Source(meter="ina3221", domain=probe.primary))
     assert (energy.status, energy.joules) == ("partial", None)
     assert energy.coverage == pytest.approx(0.475)
 
@@ -146,5 +148,5 @@ def test_an_absurd_reading_is_no_reading(tmp_path: Path) -> None:
             tree.rail("VDD_IN", {20: 900_000, 30: -5_000}.get(tick, 400))
             log.sample()
     slow_period(path)
-    energy = integrate(path, [(0, 4 * S)], meter="ina3221", domain="VDD_IN")
+    energy = integrate(path, [(0, 4 * S)], source=Source(meter="ina3221", domain="VDD_IN"))
     assert energy.mean_power_W == pytest.approx(7.6)

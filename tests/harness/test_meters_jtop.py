@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from edgebench.meters import powercsv
-from edgebench.meters.integrate import integrate
+from edgebench.meters.integrate import Source, integrate
 from edgebench.meters.jtop import NO_SERVICE, JtopMeter
 from edgebench.meters.sampler import PowerLog, Probed
 
@@ -76,7 +76,9 @@ def test_rails_arrive_and_only_what_may_be_added_is(serve: Serve, meters: list[J
             assert log._thread is not None
             log._thread.join(0.05)
     times = powercsv.load(path)["jtop", "VDD_GPU_SOC"].t_ns
-    energy = integrate(path, [(times[0], times[-1])], meter="jtop", domain=probe.primary)
+    energy = integrate(
+        path, [(times[0], times[-1])], source=Source(meter="jtop", domain=probe.primary)
+    )
     assert energy.status == "measured", energy.reason
     assert energy.mean_power_W == pytest.approx(17.21)  # jtop's own total says 18.41
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from edgebench.gpus import describe_gpus
-from edgebench.meters.integrate import integrate
+from edgebench.meters.integrate import Source, integrate
 from edgebench.meters.nvml import NvmlMeter
 from edgebench.meters.sampler import PowerLog, Probed
 from edgebench.record import Energy
@@ -54,7 +54,7 @@ def run(driver: Driver, steps: list[dict[str, Any]], domain: str | None = None) 
         log.sample()
     log._file.close()
     window = (0, (len(steps) - 1) * S // 10)
-    return integrate(path, [window], meter="nvml", domain=domain or probe.primary)
+    return integrate(path, [window], source=Source(meter="nvml", domain=domain or probe.primary))
 
 
 def test_counter_instant_and_average_are_read(driver: Driver) -> None:
@@ -72,9 +72,8 @@ def test_a_counters_difference_is_the_energy(driver: Driver) -> None:
     energy = run(driver, [{"energy": 1_000_000 + 12_000 * i} for i in range(31)])
     assert energy.status == "measured"
     assert energy.joules == pytest.approx(360.0)  # 120 W for 3 s
-    instant = integrate(
-        driver.path.with_name("power.csv"), [(0, 3 * S)], meter="nvml", domain="gpu0.power_instant"
-    )
+    source = Source(meter="nvml", domain="gpu0.power_instant")
+    instant = integrate(driver.path.with_name("power.csv"), [(0, 3 * S)], source=source)
     assert instant.joules == pytest.approx(360.0)
 
 

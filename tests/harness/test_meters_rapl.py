@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edgebench.meters.integrate import integrate
+from edgebench.meters.integrate import Source, integrate
 from edgebench.meters.rapl import NO_ZONES, RaplMeter
 from edgebench.meters.sampler import PowerLog, Probed
 from edgebench.record import Energy
@@ -42,7 +42,7 @@ def run(root: Path, steps: list[tuple[float, dict[str, object]]]) -> Energy:
         log.sample()
     log._file.close()
     window = (int(steps[0][0] * 1e9), int(steps[-1][0] * 1e9))
-    return integrate(csv, [window], meter="rapl", domain=probe.primary)
+    return integrate(csv, [window], source=Source(meter="rapl", domain=probe.primary))
 
 
 def test_no_powercap_is_told_with_its_usual_causes(tmp_path: Path) -> None:

@@ -153,5 +153,7 @@ def facts_of(result: KernelResult) -> KernelFacts:
         peak_memory_bytes=result.peak_memory_bytes,
         arithmetic=result.roofline.compute_ceiling,
         energy=result.energy,
+        energy_beside=tuple(result.energy_beside),
+        energy_metrics=result.energy_metrics,
         timed_weights=result.timed_weights,
     )

@@ -19,7 +19,7 @@ from edgebench.devices import Backend, ResolvedDevice
 from edgebench.meters.csvfile import CsvMeter
 from edgebench.meters.ina238 import Ina238Meter
 from edgebench.meters.ina3221 import Ina3221Meter
-from edgebench.meters.integrate import integrate, recompute
+from edgebench.meters.integrate import Source, integrate, recompute
 from edgebench.meters.jtop import JtopMeter
 from edgebench.meters.none import NoneMeter
 from edgebench.meters.nvml import NvmlMeter
@@ -38,9 +38,9 @@ __all__ = [
     "MeterRequest",
     "MeterSelection",
     "PowerLog",
-    "Primary",
     "Probe",
     "Probed",
+    "Source",
     "integrate",
     "parse_meter",
     "recompute",
@@ -72,29 +72,19 @@ PREFERENCE: Mapping[Backend, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Primary:
-    """The meter and the domain whose energy is reported."""
-
-    meter: str
-    domain: str
-    covers: str = ""
-    """What it measures, in words."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class MeterSelection:
     """Every meter with its probe, and the one that is reported."""
 
-    primary: Primary | None
+    primary: Source | None
     probed: tuple[Probed, ...]
     reason: str
     """Why nothing is reported, put together from all probes; empty with a primary."""
 
     @property
-    def beside(self) -> tuple[Primary, ...]:
+    def beside(self) -> tuple[Source, ...]:
         """What else is recorded and can be held against the reported energy, meter by meter."""
         found = [
-            Primary(meter=probe.meter, domain=domain, covers=probe.covers)
+            Source(meter=probe.meter, domain=domain, covers=probe.covers)
             for probe in (item.probe for item in self.working)
             for domain in (probe.primary, *probe.beside)
             if domain is not None
@@ -122,7 +112,7 @@ def select(
         return MeterSelection(primary=None, probed=probed, reason=f"CSV: {probes[CSV].reason}")
     for name in PREFERENCE[device.backend]:
         if name in probes and probes[name].ok and probes[name].primary is not None:
-            primary = Primary(
+            primary = Source(
                 meter=name, domain=str(probes[name].primary), covers=probes[name].covers
             )
             return MeterSelection(primary=primary, probed=probed, reason="")

@@ -17,7 +17,8 @@ from itertools import pairwise
 from pathlib import Path
 
 from edgebench.meters import powercsv
-from edgebench.meters.powercsv import Series
+from edgebench.meters.highest import Piece, highest
+from edgebench.meters.powercsv import Log, Series
 from edgebench.meters.protocol import UNITS
 from edgebench.record import Energy
 
@@ -27,29 +28,43 @@ HOLE_PERIODS = 5  # a longer gap is not bridged
 COVERAGE_NEEDED = 0.95  # below it: "partial", no joules
 FALLBACK_PERIOD_S = 0.1
 REASON_CHARACTERS = 2000  # record.Text
+COUNTED = "differences of an energy counter"
+SAMPLED = "trapezoids under power readings"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A meter and the domain of it whose energy is asked for."""
+
+    meter: str
+    domain: str
+    covers: str = ""
+    """What it measures, in words."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Part:
     """One domain's share: energy over the covered time, or why there is none."""
 
-    joules: float = 0.0
-    covered_ns: int = 0
+    pieces: tuple[Piece, ...] = ()
+    is_counter: bool = False
+    period_s: float = 0.0
     fault: str | None = None
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Piece:
-    """The energy of one domain between two readings."""
-
-    start_ns: int
-    end_ns: int
-    joules: float
+    @property
+    def joules(self) -> float:
+        """Over the covered time."""
+        return sum(piece.joules for piece in self.pieces)
 
     @property
-    def length_ns(self) -> int:
-        """How long it lasted."""
-        return self.end_ns - self.start_ns
+    def covered_ns(self) -> int:
+        """How long the pieces last together."""
+        return sum(piece.length_ns for piece in self.pieces)
+
+    @property
+    def readings(self) -> int:
+        """How many stretches between two readings there are."""
+        return len(self.pieces)
 
 
 class _Unbelievable(Exception):
@@ -57,66 +72,114 @@ class _Unbelievable(Exception):
 
 
 def integrate(
-    path: Path,
+    log: Path | Log,
     windows: Iterable[Window],
     *,
-    meter: str | None,
-    domain: str | None,
+    source: Source | None,
     reason: str | None = None,
+    idle: Sequence[Window] = (),
 ) -> Energy:
-    """Integrate `domain` ('a+b' adds parts) of `meter` over the windows (start_ns, end_ns).
+    """Integrate a source's domain ('a+b' adds parts) over the windows (start_ns, end_ns).
 
-    `meter=None` says that nothing could measure: the Energy is then unmeasured with `reason`.
-    Raises BundleError if the file is malformed.
+    `log`: the file, or what `powercsv.load` made of it. `idle`: windows before and after, in which
+    nothing ran. `source=None` says that nothing could measure: the Energy is then unmeasured with
+    `reason`. Raises BundleError if the file is malformed.
     """
-    if meter is None or domain is None:
+    if source is None:
         return Energy(status="unmeasured", reason=(reason or "no meter")[:REASON_CHARACTERS])
     merged = _merge(windows)
     length_ns = sum(end - start for start, end in merged)
     if length_ns == 0:
-        return _unmeasured(meter, domain, "the kernel's blocks have no length")
-    found = powercsv.load(path)
+        return _unmeasured(source, "the kernel's blocks have no length")
+    log = powercsv.load(log) if isinstance(log, Path) else log
     parts = []
-    for name in domain.split("+"):
-        part = _part(found.get((meter, name), Series()), merged)
+    for name in source.domain.split("+"):
+        part = _part(log.get((source.meter, name), Series()), merged)
         if part.fault is not None:
-            return _unmeasured(meter, domain, f"{name}: {part.fault}")
+            return _unmeasured(source, f"{name}: {part.fault}")
         parts.append(part)
-    return _energy(meter, domain, parts, length_ns)
+    energy = _energy(source, parts, merged)
+    return energy if energy.status != "measured" else _above_idle(energy, log, source, idle)
 
 
-def recompute(path: Path, windows: Iterable[Window], recorded: Energy) -> Energy:
+def recompute(
+    log: Path | Log, windows: Iterable[Window], recorded: Energy, idle: Sequence[Window] = ()
+) -> Energy:
     """Integrate again what a record claims; without a meter the recorded reason is kept."""
-    return integrate(
-        path, windows, meter=recorded.meter, domain=recorded.domain, reason=recorded.reason
-    )
+    source = None
+    if recorded.meter is not None and recorded.domain is not None:
+        source = Source(meter=recorded.meter, domain=recorded.domain, covers=recorded.covers or "")
+    return integrate(log, windows, source=source, reason=recorded.reason, idle=idle)
 
 
-def _energy(meter: str, domain: str, parts: Sequence[_Part], length_ns: int) -> Energy:
+def _energy(source: Source, parts: Sequence[_Part], windows: Sequence[Window]) -> Energy:
+    length_ns = sum(end - start for start, end in windows)
     coverage = min(part.covered_ns for part in parts) / length_ns
     mean_W = sum(part.joules / (part.covered_ns / 1e9) for part in parts if part.covered_ns)
     if coverage < COVERAGE_NEEDED:
         return Energy(
             status="partial" if coverage > 0 else "unmeasured",
             reason=f"readings cover {100 * coverage:.1f} % of the kernel's blocks",
-            meter=meter,
-            domain=domain,
+            meter=source.meter,
+            domain=source.domain,
             mean_power_W=mean_W if coverage > 0 else None,
             coverage=coverage,
+            covers=source.covers or None,
         )
+    is_counter = any(part.is_counter for part in parts)
+    peak_W, p95_W = highest([part.pieces for part in parts], is_counter=is_counter)
     return Energy(
         status="measured",
-        meter=meter,
-        domain=domain,
+        meter=source.meter,
+        domain=source.domain,
         joules=mean_W * length_ns / 1e9,
         mean_power_W=mean_W,
         coverage=coverage,
+        covers=source.covers or None,
+        method=COUNTED if is_counter else SAMPLED,
+        readings=sum(part.readings for part in parts),
+        error_bound_percent=_bound_percent(parts, windows, is_counter=is_counter),
+        peak_power_W=peak_W,
+        p95_power_W=p95_W,
     )
 
 
-def _unmeasured(meter: str, domain: str, reason: str) -> Energy:
+def _bound_percent(parts: Sequence[_Part], windows: Sequence[Window], *, is_counter: bool) -> float:
+    """How much of the energy lies within one update of the blocks' edges.
+
+    A counter's update may be one period old at either end of a block; readings of power miss half
+    a period at either end.
+    """
+    period_s = max(part.period_s for part in parts)
+    length_s = sum(end - start for start, end in windows) / 1e9
+    each = 2.0 if is_counter else 1.0
+    return min(100.0, 100 * each * period_s * len(windows) / length_s)
+
+
+def _above_idle(energy: Energy, log: Log, source: Source, idle: Sequence[Window]) -> Energy:
+    """Add the power of the idle windows, and the energy above their mean; gross stays as it is."""
+    watts = [integrate(log, [window], source=source).mean_power_W for window in idle[:2]]
+    known = [each for each in watts if each is not None]
+    if not known or energy.joules is None or not energy.mean_power_W:
+        return energy
+    seconds = energy.joules / energy.mean_power_W
+    padded = [*watts, None, None]
+    return energy.model_copy(
+        update={
+            "idle_before_W": padded[0],
+            "idle_after_W": padded[1],
+            "above_idle_joules": energy.joules - seconds * sum(known) / len(known),
+        }
+    )
+
+
+def _unmeasured(source: Source, reason: str) -> Energy:
     return Energy(
-        status="unmeasured", reason=reason[:REASON_CHARACTERS], meter=meter, domain=domain
+        status="unmeasured",
+        reason=reason[:REASON_CHARACTERS],
+        meter=source.meter,
+        domain=source.domain,
+        covers=source.covers or None,
     )
 
 
@@ -137,16 +200,17 @@ def _part(series: Series, windows: Sequence[Window]) -> _Part:
     fault = _fault(series, times, windows)
     if fault is not None:
         return _Part(fault=fault)
-    joules, covered_ns = 0.0, 0
     try:
-        for piece in pieces(series, times, watts_or_raw, windows):
-            joules += piece.joules
-            covered_ns += piece.length_ns
+        found = tuple(pieces(series, times, watts_or_raw, windows))
     except _Unbelievable as unbelievable:
         return _Part(fault=str(unbelievable))
-    if covered_ns and joules == 0.0:
+    if found and not any(piece.joules for piece in found):
         return _Part(fault="0 W" if series.kind == "power" else "did not move")
-    return _Part(joules=joules, covered_ns=covered_ns)
+    return _Part(
+        pieces=found,
+        is_counter=series.kind == "counter",
+        period_s=series.period_s or FALLBACK_PERIOD_S,
+    )
 
 
 def _fault(series: Series, times: Sequence[int], windows: Sequence[Window]) -> str | None:
