@@ -118,6 +118,33 @@ def list_(what: str, form: str) -> None:
 
 
 @main.command()
+@click.option("--device", default="auto", show_default=True, help="See `bench list devices`.")
+@click.option("--format", "form", default="md", show_default=True, help="md or json.")
+def doctor(device: str, form: str) -> None:
+    """Look at this machine: device, kernels, meters, clocks; exit 3 if not ready for closed."""
+    from edgebench.doctor import doctor_command
+
+    text, exit_code = doctor_command(device, form)
+    click.echo(text)
+    sys.exit(exit_code)
+
+
+@main.command()
+@click.option("--device", required=True, help="Any device of `bench list devices`.")
+@click.option("--workload", default="assistant@1b", show_default=True, help="One workload.")
+@click.option("--kernel", default="fp16,int4", show_default=True, help="Names with commas.")
+@click.option("--batch", default=1, show_default=True, type=click.IntRange(min=1), help="Tokens.")
+@click.option("--super", "super_mode", is_flag=True, help="In the power mode MAXN_SUPER.")
+@click.option("--clock", type=click.FloatRange(min=0.01), metavar="GHZ", help="Default: its own.")
+@click.option("--format", "form", default="md", show_default=True, help="md or json.")
+def estimate(form: str, **request: Any) -> None:
+    """Bound a workload's tokens per second on paper, for a device that need not be here."""
+    from edgebench.paper import EstimateOptions, estimate_command
+
+    click.echo(estimate_command(EstimateOptions(**request), form))
+
+
+@main.command()
 @click.argument("rule")
 def explain(rule: str) -> None:
     """Explain one RULE: what it asks, why, where it comes from, what to do."""

@@ -9,7 +9,7 @@ not read.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, Literal, TypeVar
 
 T = TypeVar("T", int, float)
@@ -121,6 +121,17 @@ class Device:
         """Dense int8 tensor peak at the catalog's clock."""
         peaks = self.peaks_at()
         return peaks.int8_ops_per_s if peaks else None
+
+    def in_super_mode(self) -> Device | None:
+        """This row as MAXN_SUPER runs it; None where there is no such mode."""
+        if self.super_mode is None:
+            return None
+        return replace(
+            self,
+            title=f"{self.title}, MAXN_SUPER",
+            clock_GHz=self.super_mode.clock_GHz,
+            bandwidth_GBps=self.super_mode.bandwidth_GBps or self.bandwidth_GBps,
+        )
 
     def peaks_at(self, clock_GHz: float | None = None) -> Peaks | None:
         """Dense peaks at an observed clock, else at the catalog's; None where it has no rate."""

@@ -38,6 +38,7 @@ def energy_metrics(
     total = outputs + sum(prompt_tokens[row.sample] for row in rows)
     joules = energy.joules
     duration_s = measured_ns(rows) / NS_PER_S
+    prefill, decode, reason = _phases(scenario, rows, prompt_tokens, energy, log)
     return EnergyMetrics(
         joules_per_query=joules / queries,
         joules_per_sample=joules / len(rows),
@@ -45,7 +46,9 @@ def energy_metrics(
         joules_per_total_token=joules / total if total else None,
         tokens_per_joule=outputs / joules if outputs and joules else None,
         energy_delay_Js=joules / queries * duration_s / queries,
-        **_phases(scenario, rows, prompt_tokens, energy, log),
+        prefill=prefill,
+        decode=decode,
+        phases_reason=reason,
     )
 
 
@@ -55,24 +58,21 @@ def _phases(
     prompt_tokens: Sequence[int],
     energy: Energy,
     log: Path | Log,
-) -> dict[str, PhaseEnergy | str | None]:
-    """Integrate both phases, or say why not."""
+) -> tuple[PhaseEnergy | None, PhaseEnergy | None, str | None]:
+    """Integrate both phases, or say why not: (prefill, decode, reason)."""
     if scenario == "offline":
-        return {"phases_reason": BATCHED}
+        return None, None, BATCHED
     prefill = [(row.issued_ns, row.first_token_ns) for row in rows]
     decode = [(row.first_token_ns, row.completed_ns) for row in rows]
     for name, windows in (("prefill", prefill), ("decode", decode)):
         median_s = statistics.median(end - start for start, end in windows) / NS_PER_S
         if median_s <= PHASE_MIN_S:
             lasts = format_duration(median_s)
-            return {"phases_reason": f"{name} lasts {lasts}, not over {PHASE_MIN_S:g} s"}
+            return None, None, f"{name} lasts {lasts}, not over {PHASE_MIN_S:g} s"
     source = Source(meter=str(energy.meter), domain=str(energy.domain))
     prompts = sum(prompt_tokens[row.sample] for row in rows)
     later = sum(len(row.output_ids) - 1 for row in rows)
-    return {
-        "prefill": _phase(log, prefill, source, prompts),
-        "decode": _phase(log, decode, source, later),
-    }
+    return _phase(log, prefill, source, prompts), _phase(log, decode, source, later), None
 
 
 def _phase(log: Path | Log, windows: Sequence[Window], source: Source, tokens: int) -> PhaseEnergy:

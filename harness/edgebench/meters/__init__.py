@@ -34,6 +34,7 @@ __all__ = [
     "PERIOD_S",
     "UNITS",
     "Domain",
+    "JtopMeter",
     "Meter",
     "MeterRequest",
     "MeterSelection",
