@@ -245,12 +245,13 @@ def mlperf(bundle: Path, directory: Path, tensors: Path | None) -> None:
 @main.command()
 @click.argument("submissions", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the page.")
-def leaderboard(submissions: tuple[Path, ...], out: Path) -> None:
+@click.option("--simulated", is_flag=True, help="Show bundles of simulated devices too.")
+def leaderboard(submissions: tuple[Path, ...], out: Path, simulated: bool) -> None:
     """Write a self-contained leaderboard page from trees of SUBMISSIONS."""
     from edgebench.progress import choose_progress
     from edgebench_reports.leaderboard import write_leaderboard
 
-    page = write_leaderboard(submissions, out, progress=choose_progress())
+    page = write_leaderboard(submissions, out, progress=choose_progress(), with_simulated=simulated)
     click.echo(f"leaderboard: {page}")
 
 

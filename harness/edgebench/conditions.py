@@ -28,6 +28,14 @@ HARMFUL_REASONS: Mapping[int, str] = {
 }
 POWER_CAP = 0x04  # normal under a set limit; said, not refused
 CAP_NAME = "SW power cap"
+# What a Raspberry Pi's firmware says of now. Source: Raspberry Pi documentation, vcgencmd.
+PI_REASONS: Mapping[int, str] = {
+    0x1: "under-voltage",
+    0x2: "frequency capped",
+    0x4: "throttled",
+    0x8: "soft temperature limit",
+}
+HARMFUL = frozenset({*HARMFUL_REASONS.values(), *PI_REASONS.values()})
 COOLED = ("cpu", "gpu")  # cooling devices whose state takes clocks away; fans have one too
 
 
@@ -48,6 +56,8 @@ class Snapshot:
     """Cooling devices of CPU and GPU that are active."""
     over_currents: int | None = None
     """Over-current events since boot, all kinds."""
+    cpu_throttles: int | None = None
+    """How often the CPU took clocks back since boot, because it was too hot."""
     governor: str | None = None
     power_mode: str | None = None
     load: float | None = None
@@ -94,6 +104,7 @@ class Watch:
             temperatures_C=_temperatures(root),
             cooling=_active_cooling(root),
             over_currents=_over_currents(root),
+            cpu_throttles=_cpu_throttles(root),
             governor=read_text(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
             power_mode=mode[1] if mode else None,
             load=float(load[0]) if load else None,
@@ -114,13 +125,33 @@ class Watch:
         if bits is None:
             bits = self._ask("nvmlDeviceGetCurrentClocksThrottleReasons")
         if bits is None:
-            return None
+            return _pi_reasons(self._root)
         named = {**HARMFUL_REASONS, POWER_CAP: CAP_NAME}
         return tuple(name for bit, name in named.items() if int(bits) & bit)
 
     def _foreign(self) -> int | None:
         found = self._ask("nvmlDeviceGetComputeRunningProcesses")
         return None if found is None else sum(one.pid != os.getpid() for one in found)
+
+
+def _pi_reasons(root: Path) -> tuple[str, ...] | None:
+    for path in (root / "sys/devices/platform").glob("soc*/soc*firmware/get_throttled"):
+        text = read_text(path) or ""
+        if re.fullmatch(r"(0x)?[0-9a-fA-F]{1,8}", text):
+            bits = int(text, 16)
+            return tuple(name for bit, name in PI_REASONS.items() if bits & bit)
+    return None
+
+
+def _cpu_throttles(root: Path) -> int | None:
+    """Add up the counters of x86 packages; each core shows its package's, so the highest counts."""
+    counts: dict[str, int] = {}
+    for core in (root / "sys/devices/system/cpu").glob("cpu[0-9]*"):
+        count = read_int(core / "thermal_throttle/package_throttle_count")
+        package = read_text(core / "topology/physical_package_id") or "0"
+        if count is not None:
+            counts[package] = max(count, counts.get(package, 0))
+    return sum(counts.values()) if counts else None
 
 
 def _slowest_core_MHz(root: Path) -> float | None:

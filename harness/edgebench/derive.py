@@ -27,6 +27,7 @@ from edgebench.record import (
 )
 from edgebench.roofline import Arithmetic, Executed, Model, place, work_of
 from edgebench.scenarios import ScenarioResult, derive, derive_speedup, mode_rows
+from edgebench.sustained import sustained_rates
 from edgebench.verdict import invalid_reasons, warnings
 
 REFERENCE: Kernel = "fp16"
@@ -194,6 +195,7 @@ def derive_results(
             case.prompt_tokens,
             case.model,
         )
+        partial["sustained"] = sustained_rates(mode_rows(samples, facts.kernel, "performance"))
         partial["roofline"] = place(work, _executed(case, facts), medians)
         result = KernelResult.model_validate({**partial, "valid": True})
         results.append(_judged(case, facts, result))

@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import Literal
 
 from edgebench import devices, machine, meters
-from edgebench.conditions import HARMFUL_REASONS, Snapshot, Watch
+from edgebench.conditions import HARMFUL, Snapshot, Watch
 from edgebench.device_catalog import DEVICES
 from edgebench.errors import EXIT_OK, DeviceUnavailable, unknown_name
 from edgebench.meters.nvml import load_nvml
+from edgebench.profiles import LOAD_PER_CORE
 from edgebench.system import SystemDescription, describe_system
 from edgebench.units import format_bytes, format_number, format_si
 
 State = Literal["ok", "warning", "not ready"]
-LOAD_PER_CORE = 0.2  # ours: a busier machine shares its caches and memory with something
 FREE_MEMORY_BYTES = 2 << 30  # ours: the embedded workloads and torch
 
 
@@ -159,7 +159,7 @@ def _clocks(system: SystemDescription, now: Snapshot) -> Iterator[Probe]:
         if jetson.clocks_locked is not True:
             fix = "sudo jetson_clocks (optional: latency is steadier)"
             yield Probe(what="clocks", state="warning", found="not locked", fix=fix)
-    harmful = set(HARMFUL_REASONS.values()).intersection(now.reasons or ())
+    harmful = HARMFUL.intersection(now.reasons or ())
     held = [*sorted(harmful), *now.cooling]
     if held:
         fix = "let it cool, check power supply and fan"

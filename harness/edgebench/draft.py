@@ -95,7 +95,13 @@ def draft_record(
         workload=identity,
         scenario=scenario,
         profile=spec.profile,
-        stamps=list(stamps_of(spec.profile, is_external=spec.external is not None)),
+        stamps=list(
+            stamps_of(
+                spec.profile,
+                is_external=spec.external is not None,
+                is_simulated=given.device.simulated,
+            )
+        ),
         seeds=Seeds(sample_index=SAMPLE_INDEX_SEED, schedule=SCHEDULE_SEED),
         external=given.external,
         host=Host(
@@ -106,6 +112,7 @@ def draft_record(
             threads=given.threads,
             affinity=None if spec.affinity is None else list(spec.affinity),
             kernel_tuning=given.kernel_tuning,
+            simulated=given.device.simulated,
             other_runs_seen=given.other_runs_seen,
         ),
         ceilings=[],

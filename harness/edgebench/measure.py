@@ -10,6 +10,8 @@ from edgebench import meters
 from edgebench.accuracy import call_nll_rows
 from edgebench.answers import AnswerKey
 from edgebench.bundle import BundleWriter
+from edgebench.condition_log import ConditionLog
+from edgebench.conditions_verdict import judge
 from edgebench.derive import (
     CaseFacts,
     KernelFacts,
@@ -72,9 +74,11 @@ def measure_scenario(job: ScenarioJob, writer: BundleWriter, progress: Progress)
         for kernel, engine in job.engines.items()
         if engine.packed
     }
+    begun = bool(writer.samples)
     with meters.PowerLog(job.selection.working, writer.power_path) as power:
         idle = [_rest(job, record, progress)]
-        _run_plan(job, writer, performance_plan, observed, progress, label)
+        with ConditionLog(job.watch) as seen:
+            _run_plan(job, writer, performance_plan, observed, progress, label)
         idle.append(_rest(job, record, progress))
     observed.weights = {kernel: weights.after() for kernel, weights in before.items()}
     if job.counts.scored_on == "scored-set":
@@ -84,6 +88,7 @@ def measure_scenario(job: ScenarioJob, writer: BundleWriter, progress: Progress)
     record = record.model_copy(
         update={
             "idle_windows": [window for window in idle if window is not None],
+            "conditions": seen.summary(job.system, load_before=job.load_before, covers_part=begun),
             "ceilings": derive_ceilings(writer.ceilings),
         }
     )
@@ -292,6 +297,7 @@ def _derive(
         model=job.model,
         last_level_cache_bytes=record.host.last_level_cache_bytes,
     )
+    judgement = judge(record.conditions, record.track)
     facts = [
         KernelFacts(
             kernel=kernel,
@@ -305,7 +311,8 @@ def _derive(
             energy=metered[kernel].energy,
             energy_beside=metered[kernel].beside,
             energy_metrics=metered[kernel].metrics,
-            warnings=(*engine.warnings, *failures),
+            invalid_reasons=judgement.invalid_reasons,
+            warnings=(*engine.warnings, *failures, *judgement.warnings),
         )
         for kernel, engine in job.engines.items()
     ]

@@ -35,6 +35,7 @@ DURATION_STAMP = "NON-COMPLIANT-DURATION"  # docs/design.md §6; shorter than OF
 CANDIDATES: tuple[Kernel, ...] = ("int4", "external")  # ours: one of them beside the fp16 of a run
 EXTERNAL: Kernel = "external"  # ours: an engine behind HTTP, whose weights nobody here can check
 EXTERNAL_STAMP = "EXTERNAL-ENGINE"  # ours: such a bundle is never ranked with verified ones
+SIMULATED_STAMP = "SIMULATED"  # ours: a tree of files stood for the device
 EXTERNAL_TRANSFORM = "unknown"  # ours: nothing is declared that no rule could verify
 
 # Quality.
@@ -79,6 +80,12 @@ IDLE_S: Mapping[ProfileName, float] = {  # ours: a 10 Hz meter's 20 and 100 read
     "official": 10.0,
 }
 
+# Conditions.
+CLOCK_SHARE = 0.75  # nvbench's default threshold: below it a GPU is not at its clock
+LOAD_PER_CORE = 0.2  # ours: a busier machine shares its caches and memory with something
+SUSTAINED_MIN_S = 120.0  # ours: a run long enough to heat up
+COLD_S, SUSTAINED_S = 30.0, 60.0  # ours: its first and its last stretch
+
 # Arithmetic of the checker.
 RELATIVE_TOLERANCE = 1e-9  # ours: one derivation runs twice; only the JSON round trip differs
 
@@ -112,9 +119,13 @@ class ProfileRules:
         return self.counts_by_case[size_class(workload), scenario]
 
 
-def stamps_of(profile: ProfileName, *, is_external: bool) -> tuple[str, ...]:
-    """Return the stamps that a bundle must carry: its profile's, and an external engine's."""
-    return PROFILES[profile].stamps + ((EXTERNAL_STAMP,) if is_external else ())
+def stamps_of(
+    profile: ProfileName, *, is_external: bool, is_simulated: bool = False
+) -> tuple[str, ...]:
+    """Return the stamps that a bundle must carry: its profile's, and what else it is."""
+    external = (EXTERNAL_STAMP,) if is_external else ()
+    simulated = (SIMULATED_STAMP,) if is_simulated else ()
+    return PROFILES[profile].stamps + external + simulated
 
 
 def size_class(workload: str) -> SizeClass:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgebench import machine, meters
+from edgebench.conditions import Watch
 from edgebench.devices import ResolvedDevice, require_multiprocessors, resolve
 from edgebench.draft import (
     Circumstances,
@@ -26,6 +27,7 @@ from edgebench.job import ScenarioJob
 from edgebench.lineup import Lineup, ask_server
 from edgebench.lock import MachineLock
 from edgebench.measure import measure_scenario
+from edgebench.meters.nvml import first_visible, load_nvml
 from edgebench.openai.discovery import Served
 from edgebench.openai.engine import External, connect
 from edgebench.prepare import PreparedWorkload, harness_error, prepare
@@ -58,6 +60,9 @@ class Campaign:
     system: SystemDescription
     target: Target
     selection: meters.MeterSelection
+    watch: Watch
+    load_before: float | None
+    """Load average when the command began."""
     threads: int
     kernel_tuning: KernelTuning | None = None
     served: Served | None = None
@@ -91,6 +96,7 @@ def run(spec: RunSpec, progress: Progress) -> Campaign:
     set_affinity(spec.affinity)
     served = connect(spec.external) if spec.external else None  # before minutes are spent
     root = machine.find_root()
+    load_before = Watch(root).look().load
     device = resolve(spec.device, root, simulated=machine.is_simulated(root))
     selection = selected_meters(spec, device, root)
     target = open_target(device.backend)
@@ -103,6 +109,8 @@ def run(spec: RunSpec, progress: Progress) -> Campaign:
             system=target.described(describe_system(root)),
             target=target,
             selection=selection,
+            watch=watch_of(device, root),
+            load_before=load_before,
             threads=spec.threads or usable_cores(),
             served=served,
             at_end=at_end,
@@ -127,6 +135,15 @@ def selected_meters(spec: RunSpec, device: ResolvedDevice, root: Path) -> meters
             f"{selection.reason}; `bench doctor` shows what is missing"
         )
     return selection
+
+
+def watch_of(device: ResolvedDevice, root: Path) -> Watch:
+    """What reads the machine's state while blocks run; the GPU's only where kernels run on it."""
+    if device.backend != "cuda":
+        return Watch(root)
+    visible = first_visible(os.environ)
+    gpu = int(visible) if visible.isdecimal() else 0
+    return Watch(root, nvml=load_nvml(root)[0], gpu=gpu)
 
 
 def exit_code(campaign: Campaign) -> int:
@@ -259,6 +276,9 @@ def _run_scenario(
         selection=campaign.selection,
         transform=spec.declared_transform,
         threads=campaign.threads,
+        watch=campaign.watch,
+        system=campaign.system,
+        load_before=campaign.load_before,
         per_query_ns=forecast.pilot.fastest_ns,
     )
     draft = _draft(campaign, prepared, lineup.external, forecast.scenario)

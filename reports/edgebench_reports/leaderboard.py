@@ -107,12 +107,15 @@ def write_leaderboard(
     *,
     progress: Progress | None = None,
     lookup: Lookup = known_workload,
+    with_simulated: bool = False,
 ) -> Path:
     """Check every bundle below some folders, write page and data into `out`, return the page.
 
     Raises SpecError where there is no bundle, StorageError where `out` cannot be written.
     """
-    accepted, refused = collect(submissions, progress=progress, lookup=lookup)
+    accepted, refused = collect(
+        submissions, progress=progress, lookup=lookup, with_simulated=with_simulated
+    )
     make_folder(out)
     write_atomic(out / DATA, leaderboard_json(accepted).encode())
     page = out / PAGE

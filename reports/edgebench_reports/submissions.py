@@ -14,6 +14,7 @@ from edgebench.errors import BundleError, SpecError
 from edgebench.progress import Progress, SilentProgress
 from edgebench_reports.entries import Submission
 
+SIMULATED = "a simulated device: nothing here was measured on it; --simulated shows it"
 Lookup = Callable[[str], KnownWorkload]
 
 
@@ -30,6 +31,7 @@ def collect(
     *,
     progress: Progress | None = None,
     lookup: Lookup = known_workload,
+    with_simulated: bool = False,
 ) -> tuple[list[Submission], list[Refused]]:
     """Check every bundle below the given roots; SpecError when there is none.
 
@@ -51,6 +53,8 @@ def collect(
             outcome = _judge(root, path, once)
             if isinstance(outcome, Refused):
                 refused.append(outcome)
+            elif outcome.record.host.simulated and not with_simulated:
+                refused.append(Refused(path=_shown(root, path), findings=(SIMULATED,)))
             elif (place := layout.parts(outcome.record)) in accepted:
                 findings = ("the same run was found twice; only the first is shown",)
                 refused.append(Refused(path=_shown(root, path), findings=findings))

@@ -8,6 +8,7 @@ from pathlib import Path
 from edgebench import layout
 from edgebench.checker.derivation import equal
 from edgebench.checker.subject import Subject
+from edgebench.conditions_verdict import judge
 from edgebench.derive import block_windows
 from edgebench.energy_metrics import energy_metrics
 from edgebench.errors import BundleError
@@ -15,7 +16,8 @@ from edgebench.findings import Finding, finding
 from edgebench.meters import powercsv
 from edgebench.meters.integrate import recompute
 from edgebench.meters.powercsv import Log
-from edgebench.record import Energy, EnergyMetrics, KernelResult, PhaseEnergy
+from edgebench.record import Energy, EnergyMetrics, KernelResult, PhaseEnergy, Sustained
+from edgebench.sustained import sustained_rates
 from edgebench.verdict import disagreements
 
 COMPARED = ("status", "joules", "mean_power_W", "coverage")
@@ -128,3 +130,25 @@ def _fault(energy: Energy) -> str | None:
     elif not energy.reason:
         return f"{energy.status}, without a reason"
     return None
+
+
+def check_conditions(subject: Subject) -> Iterator[Finding]:
+    """P-06, P-07, P-08: what the machine's state says of the run."""
+    record = subject.bundle.record
+    judgement = judge(record.conditions, record.track)
+    for text in (*judgement.invalid_reasons, *judgement.warnings):
+        rule, _, came = text.partition(": ")
+        yield finding(rule, "a machine that nothing holds back", came)
+
+
+def check_sustained(subject: Subject) -> Iterator[Finding]:
+    """P-09: cold and sustained rates follow from the rows."""
+    for result in subject.bundle.record.results:
+        came = result.sustained
+        if came is None:
+            continue
+        right = sustained_rates(subject.rows(result.kernel, "performance"))
+        for name in Sustained.model_fields:
+            expected = getattr(right, name, None)
+            if not equal(getattr(came, name), expected):
+                yield finding("P-09", f"{result.kernel} {name} = {expected}", getattr(came, name))

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from edgebench.conditions_verdict import judge
 from edgebench.derive import block_windows
 from edgebench.energy_metrics import energy_metrics
 from edgebench.interleave import KERNELS
 from edgebench.meters.integrate import Source, integrate
-from edgebench.record import Energy, SampleRow
+from edgebench.record import Conditions, Energy, SampleRow
 from tests.harness.checker.conftest import MS, Maker
 from tests.harness.checker.edits import (
     Case,
@@ -220,6 +222,31 @@ def work_while_idle(maker: Maker) -> None:
     maker.record["idle_windows"] = [[0, first], [first, first + MS]]
 
 
+def watched(*, track: str = "closed", **seen: Any) -> Edit:
+    """A run whose conditions were seen, judged in the record as the runner would."""
+
+    def edit(maker: Maker) -> None:
+        maker.workload = replace(maker.workload, closed_only=False)
+        maker.record["track"] = track
+        conditions = Conditions(period_s=0.5, readings=9, covers_part=False, sees_throttling=True)
+        conditions = conditions.model_copy(update=seen)
+        judgement = judge(conditions, maker.record["track"])
+        maker.record["conditions"] = conditions.model_dump()
+        maker.derive(invalid_reasons=judgement.invalid_reasons, warnings=judgement.warnings)
+
+    return edit
+
+
+def throttled_and_silent(maker: Maker) -> None:
+    watched(held_back={"HW thermal slowdown": 0.5})(maker)
+    maker.derive(invalid_reasons=(), warnings=())
+
+
+def sustained_by_hand(maker: Maker) -> None:
+    rates = {"cold_samples_per_s": 9.0, "sustained_samples_per_s": 9.0, "ratio": 1.0}
+    maker.result("int4")["sustained"] = rates
+
+
 def energy(**changes: Any) -> Edit:
     return lambda maker: maker.result("int4")["energy"].update(changes)
 
@@ -269,12 +296,36 @@ CASES: tuple[Case, ...] = (
     ("P-03", metered_twice, {"P-03"}),
     ("P-04", with_metrics(joules_per_output_token=0.001), {"P-04", "S-07"}),
     ("P-05", work_while_idle, {"P-05", "S-07"}),
+    ("P-06", watched(held_back={"HW thermal slowdown": 0.1}), {"P-06"}),
+    ("P-06", watched(over_current_events=3), {"P-06"}),
+    ("P-06", watched(foreign_processes=1), {"P-06"}),
+    ("P-06", watched(power_mode_changed=True), {"P-06"}),
+    ("P-06", throttled_and_silent, {"P-06", "S-07"}),
+    ("P-07", watched(track="open", held_back={"cooling gpu": 1.0}), {"P-07"}),
+    ("P-08", watched(held_back={"SW power cap": 1.0}, power_limit_W=300.0), {"P-08"}),
+    ("P-08", watched(governor="powersave"), {"P-08"}),
+    ("P-08", watched(load_before=3.0, cores=4), {"P-08"}),
+    ("P-08", watched(gpu_clock_median_MHz=408.0, gpu_clock_expected_MHz=918.0), {"P-08"}),
+    ("P-09", sustained_by_hand, {"P-09", "S-07"}),
 )  # fmt: skip
 
 
 @pytest.mark.parametrize("case", CASES, ids=case_id)
 def test_the_smallest_failing_bundle(maker: Maker, case: Case) -> None:
     assert_found(maker, case)
+
+
+def test_a_quiet_cool_machine_passes(maker: Maker) -> None:
+    watched(governor="performance", load_before=0.1, cores=4, over_current_events=0)(maker)
+    assert maker.findings() == []
+
+
+def test_a_throttled_run_keeps_its_numbers_and_says_why(maker: Maker) -> None:
+    watched(held_back={"HW thermal slowdown": 0.5})(maker)
+    result = maker.result("int4")
+    assert result["valid"] is False
+    assert result["invalid_reasons"] == ["P-06: HW thermal slowdown in 50 % of the readings"]
+    assert result["samples_per_s"] > 0
 
 
 def test_honest_metrics_and_idle_windows_pass(maker: Maker) -> None:
