@@ -110,7 +110,8 @@ STAGES = (
         room=f"{OURS}.tunings",
         limit_s=120,
         least_s=0,
-        restarts=1,
+        item_limit_s=30,
+        restarts=6,
     ),
 )
 
