@@ -8,7 +8,6 @@ oc2 (average), oc3 (instantaneous) of the soctherm driver; Linux' thermal and cp
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -72,10 +71,22 @@ class Snapshot:
 
 
 class Watch:
-    """Reads snapshots of one machine."""
+    """Reads snapshots of one machine.
 
-    def __init__(self, root: Path = machine.ROOT, *, nvml: Any = None, gpu: int = 0) -> None:
+    `own_processes`: how many of those on the GPU are this run's. They are told by their number and
+    not by their ids, because in a container NVML shows the host's ids.
+    """
+
+    def __init__(
+        self,
+        root: Path = machine.ROOT,
+        *,
+        nvml: Any = None,
+        gpu: int = 0,
+        own_processes: int = 0,
+    ) -> None:
         self._root = root
+        self._own_processes = own_processes
         self._nvml = nvml
         self._handle: Any = None
         if nvml is not None:
@@ -131,7 +142,7 @@ class Watch:
 
     def _foreign(self) -> int | None:
         found = self._ask("nvmlDeviceGetComputeRunningProcesses")
-        return None if found is None else sum(one.pid != os.getpid() for one in found)
+        return None if found is None else max(0, len(found) - self._own_processes)
 
 
 def _pi_reasons(root: Path) -> tuple[str, ...] | None:

@@ -143,7 +143,7 @@ def watch_of(device: ResolvedDevice, root: Path) -> Watch:
         return Watch(root)
     visible = first_visible(os.environ)
     gpu = int(visible) if visible.isdecimal() else 0
-    return Watch(root, nvml=load_nvml(root)[0], gpu=gpu)
+    return Watch(root, nvml=load_nvml(root)[0], gpu=gpu, own_processes=1)
 
 
 def exit_code(campaign: Campaign) -> int:

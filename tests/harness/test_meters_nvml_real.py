@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
+from edgebench.conditions import Watch
 from edgebench.gpus import describe_gpus
 from edgebench.meters.integrate import Source, integrate
 from edgebench.meters.nvml import NvmlMeter
 from edgebench.meters.sampler import PowerLog, Probed
 from edgebench.record import Energy
 from tests.harness import nvml_driver
-from tests.harness.nvml_driver import JETSON, NOT_SUPPORTED, Driver
+from tests.harness.nvml_driver import FUNCTION_NOT_FOUND, JETSON, NOT_SUPPORTED, Driver
 
 pynvml = pytest.importorskip("pynvml", reason="needs nvidia-ml-py: pip install 'edgebench[nvidia]'")
 S = 1_000_000_000
@@ -151,6 +152,24 @@ def test_a_gpu_is_described_through_the_real_library(driver: Driver) -> None:
     (gpu,) = describe_gpus(["NVIDIA H200"], nvml=pynvml)
     assert (gpu.name, gpu.power_limit_W, gpu.clock_max_MHz) == ("NVIDIA H200", 700.0, 1980)
     assert gpu.vbios is None
+
+
+def test_throttle_bits_clocks_and_processes_are_watched(driver: Driver, tmp_path: Path) -> None:
+    driver.set(event_reasons=0x20 | 0x04, clock1=1410, temperature=83, processes="41,42")
+    now = Watch(tmp_path, nvml=pynvml).look()
+    assert now.reasons == ("SW thermal slowdown", "SW power cap")
+    assert (now.gpu_clock_MHz, now.gpu_temperature_C) == (1410, 83)
+    assert now.foreign_processes == 2
+    # In a container our own process has another id there, so it is told by being one of them.
+    assert Watch(tmp_path, nvml=pynvml, own_processes=1).look().foreign_processes == 1
+    driver.set(event_reasons=FUNCTION_NOT_FOUND, throttle_reasons=0x80)
+    assert Watch(tmp_path, nvml=pynvml).look().reasons == ("HW power brake",)
+
+
+def test_a_driver_that_tells_nothing_is_not_judged(driver: Driver, tmp_path: Path) -> None:
+    driver.only(JETSON)
+    now = Watch(tmp_path, nvml=pynvml, own_processes=1).look()
+    assert (now.reasons, now.gpu_clock_MHz, now.foreign_processes) == (None, None, None)
 
 
 def test_the_loader_finds_the_stand_in_as_it_finds_the_driver(
