@@ -93,6 +93,8 @@ def main() -> None:
 @click.option("--served-model", metavar="NAME", help="With openai: default: the only one served.")
 @click.option("--concurrency", type=int, help="With openai: requests in flight; default: 8.")
 @click.option("--allow-remote", is_flag=True, help="With openai: take a server elsewhere.")
+@click.option("--meter", default="auto", show_default=True, help="auto, none, names or csv:FILE.")
+@click.option("--require-power", is_flag=True, help="Exit 3 where no meter covers the kernels.")
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run of the same request.")
 @click.option("--quiet", is_flag=True, help="No progress on stderr.")
 def run(form: str, quiet: bool, **request: object) -> None:
@@ -114,6 +116,33 @@ def list_(what: str, form: str) -> None:
     from edgebench.listing import list_text
 
     click.echo(list_text(what, form))
+
+
+@main.command()
+@click.option("--device", default="auto", show_default=True, help="See `bench list devices`.")
+@click.option("--format", "form", default="md", show_default=True, help="md or json.")
+def doctor(device: str, form: str) -> None:
+    """Look at this machine: device, kernels, meters, clocks; exit 3 if not ready for closed."""
+    from edgebench.doctor import doctor_command
+
+    text, exit_code = doctor_command(device, form)
+    click.echo(text)
+    sys.exit(exit_code)
+
+
+@main.command()
+@click.option("--device", required=True, help="Any device of `bench list devices`.")
+@click.option("--workload", default="assistant@1b", show_default=True, help="One workload.")
+@click.option("--kernel", default="fp16,int4", show_default=True, help="Names with commas.")
+@click.option("--batch", default=1, show_default=True, type=click.IntRange(min=1), help="Tokens.")
+@click.option("--super", "super_mode", is_flag=True, help="In the power mode MAXN_SUPER.")
+@click.option("--clock", type=click.FloatRange(min=0.01), metavar="GHZ", help="Default: its own.")
+@click.option("--format", "form", default="md", show_default=True, help="md or json.")
+def estimate(form: str, **request: Any) -> None:
+    """Bound a workload's tokens per second on paper, for a device that need not be here."""
+    from edgebench.paper import EstimateOptions, estimate_command
+
+    click.echo(estimate_command(EstimateOptions(**request), form))
 
 
 @main.command()
@@ -227,13 +256,20 @@ def mlperf(bundle: Path, directory: Path, tensors: Path | None) -> None:
 @click.argument("submissions", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the page.")
 @click.option("--index", type=click.Path(path_type=Path), help="Default: in the user's cache.")
-def leaderboard(submissions: tuple[Path, ...], out: Path, index: Path | None) -> None:
+@click.option("--simulated", is_flag=True, help="Show bundles of simulated devices too.")
+def leaderboard(
+    submissions: tuple[Path, ...], out: Path, index: Path | None, simulated: bool
+) -> None:
     """Write a self-contained leaderboard page from trees of SUBMISSIONS."""
     from edgebench.progress import choose_progress
     from edgebench_reports.leaderboard import write_leaderboard
 
     page = write_leaderboard(
-        submissions, out, progress=choose_progress(), keep_index=True, index=index
+        submissions,
+        out,
+        progress=choose_progress(),
+        index=index,
+        with_simulated=simulated,
     )
     click.echo(f"leaderboard: {page}")
 

@@ -15,6 +15,7 @@ from edgebench.record import (
     Ceiling,
     CeilingRow,
     Energy,
+    EnergyMetrics,
     Kernel,
     KernelResult,
     NllRow,
@@ -26,6 +27,7 @@ from edgebench.record import (
 )
 from edgebench.roofline import Arithmetic, Executed, Model, place, work_of
 from edgebench.scenarios import ScenarioResult, derive, derive_speedup, mode_rows
+from edgebench.sustained import sustained_rates
 from edgebench.verdict import invalid_reasons, warnings
 
 REFERENCE: Kernel = "fp16"
@@ -70,6 +72,8 @@ class KernelFacts:
     arithmetic: Arithmetic | None
     """Whose ceiling bounds it: int8 for w4a16 and w4a8 on CPUs, else bf16 or fp32."""
     energy: Energy
+    energy_beside: tuple[Energy, ...] = ()
+    energy_metrics: EnergyMetrics | None = None
     timed_weights: TimedWeights | None = None
     invalid_reasons: tuple[str, ...] = ()
     """What the rows do not show: throttling, a failed meter, an interrupted block."""
@@ -198,6 +202,7 @@ def derive_results(
             case.prompt_tokens,
             case.model_of(facts.kernel),
         )
+        partial["sustained"] = sustained_rates(mode_rows(samples, facts.kernel, "performance"))
         partial["roofline"] = place(work, _executed(case, facts), medians)
         result = KernelResult.model_validate({**partial, "valid": True})
         results.append(_judged(case, facts, result))
@@ -217,6 +222,8 @@ def _result(
         "executed_path": facts.executed_path,
         "transform": facts.transform,
         "energy": facts.energy,
+        "energy_beside": list(facts.energy_beside),
+        "energy_metrics": facts.energy_metrics,
         "weight_bytes": facts.weight_bytes,
         "peak_memory_bytes": facts.peak_memory_bytes,
         "batch_size": facts.batch_size,

@@ -13,6 +13,8 @@ from edgebench.codec import parse_model, read_capped
 from edgebench.devices import ResolvedDevice
 from edgebench.errors import BundleError
 from edgebench.layout import PROGRESS, RECORD, SIZE_LIMITS
+from edgebench.machine import find_root
+from edgebench.meters import EVERY
 from edgebench.openai.engine import model_name
 from edgebench.profiles import SAMPLE_INDEX_SEED, SCHEDULE_SEED, stamps_of
 from edgebench.record import (
@@ -41,7 +43,7 @@ def new_run_id() -> str:
 
 def resumable_run_id(spec: RunSpec) -> str | None:
     """Return the id of the newest run with an unfinished bundle, else of the newest run."""
-    folder = spec.out / spec.track / spec.organisation / system_name()
+    folder = spec.out / spec.track / spec.organisation / system_name(find_root())
     unfinished = sorted(path.parent.name for path in folder.glob(f"*/*/*/{PROGRESS}"))
     finished = sorted(path.name for path in folder.glob("*/*/*") if path.is_dir())
     newest = unfinished or finished
@@ -53,7 +55,7 @@ def begun_tuning(spec: RunSpec, run_id: str, threads: int) -> KernelTuning | Non
 
     None when no bundle of the run with these threads is there.
     """
-    folder = spec.out / spec.track / spec.organisation / system_name()
+    folder = spec.out / spec.track / spec.organisation / system_name(find_root())
     for path in sorted(folder.glob(f"*/*/{run_id}/{RECORD}")):
         try:
             data = read_capped(path, SIZE_LIMITS[RECORD])
@@ -98,7 +100,13 @@ def draft_record(
         workload=identity,
         scenario=scenario,
         profile=spec.profile,
-        stamps=list(stamps_of(spec.profile, is_external=spec.external is not None)),
+        stamps=list(
+            stamps_of(
+                spec.profile,
+                is_external=spec.external is not None,
+                is_simulated=given.device.simulated,
+            )
+        ),
         not_closed=list(not_closed),
         seeds=Seeds(sample_index=SAMPLE_INDEX_SEED, schedule=SCHEDULE_SEED),
         external=given.external,
@@ -110,6 +118,7 @@ def draft_record(
             threads=given.threads,
             affinity=None if spec.affinity is None else list(spec.affinity),
             kernel_tuning=given.kernel_tuning,
+            simulated=given.device.simulated,
             other_runs_seen=given.other_runs_seen,
         ),
         ceilings=[],
@@ -147,6 +156,10 @@ def repeat_command(spec: RunSpec) -> str:
         *_system_words(spec),
         f"--profile {spec.profile}",
     ]
+    if spec.meter != EVERY:
+        words.append(f"--meter {shlex.quote(str(spec.meter))}")
+    if spec.require_power:
+        words.append("--require-power")
     if spec.threads is not None:
         words.append(f"--threads {spec.threads}")
     if spec.affinity is not None:

@@ -18,13 +18,14 @@ from edgebench.devices import ResolvedDevice, resolve
 from edgebench.errors import EXIT_OK, RunFailed, StorageError
 from edgebench.forecast import Forecast, plan_scenarios
 from edgebench.lineup import Lineup, ask_server
+from edgebench.machine import find_root, is_simulated
 from edgebench.openai.discovery import Served
 from edgebench.openai.engine import connect
 from edgebench.prepare import harness_error, prepare
 from edgebench.profiles import PROFILES
 from edgebench.progress import Progress, Update
 from edgebench.record import Scenario
-from edgebench.run import set_affinity
+from edgebench.run import selected_meters, set_affinity
 from edgebench.spec import RunSpec
 from edgebench.system import SystemDescription, describe_system, usable_cores
 from edgebench.target import Target, open_target
@@ -138,11 +139,13 @@ def plan_run(spec: RunSpec, progress: Progress) -> RunPlan:
     _check_out(spec.out)
     set_affinity(spec.affinity)
     served = connect(spec.external) if spec.external else None
-    device = resolve(spec.device)
+    root = find_root()
+    device = resolve(spec.device, root, simulated=is_simulated(root))
+    selection = selected_meters(spec, device, root)
     target = open_target(device.backend)
     threads = spec.threads or usable_cores()
     with target.errors():
-        system = target.described(describe_system())
+        system = target.described(describe_system(root))
         begun_s = time.monotonic()
         target.prepare(threads, spec.affinity, None)
         spent_s = time.monotonic() - begun_s
@@ -159,7 +162,7 @@ def plan_run(spec: RunSpec, progress: Progress) -> RunPlan:
         device=device,
         system=system,
         threads=threads,
-        selection=meters.select(device),
+        selection=selection,
         workloads=tuple(workloads),
     )
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from edgebench import meters
+from edgebench.conditions import Watch
 from edgebench.engines import KernelEngine
 from edgebench.loadgen import SystemUnderTest
 from edgebench.openai.engine import ExternalEngine
@@ -14,6 +15,7 @@ from edgebench.profiles import Counts
 from edgebench.record import Kernel
 from edgebench.roofline import Model
 from edgebench.sut import EngineSut
+from edgebench.system import SystemDescription
 from edgebench.target import Target
 
 AnyEngine = KernelEngine | ExternalEngine
@@ -34,6 +36,11 @@ class ScenarioJob:
     selection: meters.MeterSelection
     transform: str
     threads: int
+    watch: Watch
+    """Reads the state of the machine while blocks run."""
+    system: SystemDescription
+    load_before: float | None
+    """Load average when the command began, before it made a load of its own."""
     per_query_ns: Mapping[Kernel, int]
     """The pilot's fastest single-stream query, or offline sample: what blocks are sized by."""
 

@@ -6,11 +6,17 @@ that is absent or unreadable gives None or an empty tuple; nothing is guessed fr
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgebench.errors import SpecError
+
 ROOT = Path("/")
+ROOT_VARIABLE = "EDGEBENCH_ROOT"
 
 # Arm main ID registers carry no names; these do. Source: util-linux, sys-utils/lscpu-arm.c.
 ARM_CORES = {
@@ -49,6 +55,8 @@ class Machine:
     nvidia_driver: str | None
     nvidia_gpus: tuple[str, ...]
     cpu_model: str
+    architecture: str | None = None
+    """'x86-64' or 'aarch64', by the words that the kernel uses for the CPU; None: another."""
 
     @property
     def is_jetson(self) -> bool:
@@ -72,6 +80,29 @@ class Machine:
                 f"CPU: {self.cpu_model}",
             )
         )
+
+
+def find_root() -> Path:
+    """Return the root whose files say what the machine is: `/`, or the tree of a simulation.
+
+    EDGEBENCH_ROOT names a folder that stands for another machine's root; what is measured then is
+    marked as simulated. Raises SpecError where it names no folder.
+    """
+    named = os.environ.get(ROOT_VARIABLE)
+    if not named:
+        return ROOT
+    root = Path(named).resolve()
+    if not root.is_dir():
+        raise SpecError(
+            f"[{ROOT_VARIABLE}] expected a folder that stands for a machine's root, got {named!r}; "
+            "unset it to measure this machine"
+        )
+    return root
+
+
+def is_simulated(root: Path) -> bool:
+    """Whether a root stands for a machine that is not this one."""
+    return root != ROOT
 
 
 def read_text(path: Path) -> str | None:
@@ -102,6 +133,7 @@ def inspect(root: Path = ROOT) -> Machine:
         nvidia_driver=_nvidia_driver(root),
         nvidia_gpus=_nvidia_gpus(root),
         cpu_model=cpu_model(root),
+        architecture=architecture(root),
     )
 
 
@@ -140,8 +172,18 @@ def cpu_info(root: Path = ROOT) -> dict[str, str]:
     return fields
 
 
+def architecture(root: Path = ROOT) -> str | None:
+    """Tell the CPU's 64-bit instruction set from its flags ('lm') or features ('asimd')."""
+    fields = cpu_info(root)
+    if "lm" in fields.get("flags", "").split():
+        return "x86-64"
+    return "aarch64" if "asimd" in fields.get("features", "").split() else None
+
+
 def cpu_model(root: Path = ROOT) -> str:
-    """Name the CPU as the kernel does; on Arm by the core's part number."""
+    """Name the CPU as the kernel does; on Arm by the core's part number, on macOS by sysctl."""
+    if root == ROOT and sys.platform == "darwin":
+        return _sysctl("machdep.cpu.brand_string") or "unnamed CPU"
     fields = cpu_info(root)
     if fields.get("model name"):
         return fields["model name"]
@@ -149,6 +191,16 @@ def cpu_model(root: Path = ROOT) -> str:
     if part in ARM_CORES:
         return f"Arm {ARM_CORES[part]}"
     return f"Arm core {part[0]}/{part[1]}" if all(part) else "unnamed CPU"
+
+
+def _sysctl(name: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["sysctl", "-n", name], capture_output=True, text=True, timeout=5, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None
 
 
 def cpu_flags(root: Path = ROOT) -> tuple[str, ...]:

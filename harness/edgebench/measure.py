@@ -10,6 +10,8 @@ from edgebench import meters
 from edgebench.accuracy import call_nll_rows
 from edgebench.answers import AnswerKey
 from edgebench.bundle import BundleWriter
+from edgebench.condition_log import ConditionLog
+from edgebench.conditions_verdict import judge
 from edgebench.derive import (
     CaseFacts,
     KernelFacts,
@@ -17,6 +19,7 @@ from edgebench.derive import (
     derive_ceilings,
     derive_results,
 )
+from edgebench.energy_metrics import energy_metrics
 from edgebench.estimate import CEILING_STRIDE
 from edgebench.interleave import (
     BlockKey,
@@ -26,20 +29,23 @@ from edgebench.interleave import (
     run_interleaved,
 )
 from edgebench.job import AnyEngine, ScenarioJob, sut_of
+from edgebench.meters import powercsv
 from edgebench.openai.engine import ExternalEngine
 from edgebench.plans import accuracy_plan, performance_plan
 from edgebench.prepare import PreparedWorkload
-from edgebench.profiles import MIN_CEILING_REPEATS
+from edgebench.profiles import IDLE_S, MIN_CEILING_REPEATS
 from edgebench.progress import Progress
 from edgebench.record import (
     CeilingRow,
     Energy,
+    EnergyMetrics,
     Kernel,
     KernelResult,
     Record,
     SampleRow,
     TimedWeights,
 )
+from edgebench.scenarios import mode_rows
 from edgebench.target import Target
 from edgebench.timed_weights import WeightsBefore
 from edgebench.units import NS_PER_S
@@ -68,17 +74,36 @@ def measure_scenario(job: ScenarioJob, writer: BundleWriter, progress: Progress)
         for kernel, engine in job.engines.items()
         if engine.packed
     }
+    begun = bool(writer.samples)
     with meters.PowerLog(job.selection.working, writer.power_path) as power:
-        _run_plan(job, writer, performance_plan, observed, progress, label)
+        idle = [_rest(job, record, progress)]
+        with ConditionLog(job.watch) as seen:
+            _run_plan(job, writer, performance_plan, observed, progress, label)
+        idle.append(_rest(job, record, progress))
     observed.weights = {kernel: weights.after() for kernel, weights in before.items()}
     if job.counts.scored_on == "scored-set":
         _run_plan(job, writer, accuracy_plan, _Observed(), progress, f"{label} accuracy")
     _score_likelihood(job, writer, progress, label)
     _fill_ceilings(job, writer)
-    results = _derive(job, writer, observed, tuple(power.failures.items()))
-    return record.model_copy(
-        update={"results": results, "ceilings": derive_ceilings(writer.ceilings)}
+    record = record.model_copy(
+        update={
+            "idle_windows": [window for window in idle if window is not None],
+            "conditions": seen.summary(job.system, load_before=job.load_before, covers_part=begun),
+            "ceilings": derive_ceilings(writer.ceilings),
+        }
     )
+    results = _derive(job, writer, record, observed, tuple(power.failures.items()))
+    return record.model_copy(update={"results": results})
+
+
+def _rest(job: ScenarioJob, record: Record, progress: Progress) -> tuple[int, int] | None:
+    """Let the machine idle, the models loaded, so that its idle power is known; (start, end)."""
+    if job.selection.primary is None:
+        return None
+    with progress.stage("idle power"):
+        started_ns = time.monotonic_ns()
+        time.sleep(IDLE_S[record.profile])
+        return started_ns, time.monotonic_ns()
 
 
 def _run_plan(
@@ -211,26 +236,57 @@ def answer_key(prepared: PreparedWorkload) -> AnswerKey:
     )
 
 
-def _energy(job: ScenarioJob, writer: BundleWriter, engine: AnyEngine) -> Energy:
-    """Integrate what the machine's meter saw; it does not see a server on another machine."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Metered:
+    """What the meters saw of one kernel."""
+
+    energy: Energy
+    beside: tuple[Energy, ...] = ()
+    metrics: EnergyMetrics | None = None
+
+
+def _metered(
+    job: ScenarioJob, writer: BundleWriter, record: Record, engine: AnyEngine, failures: str
+) -> _Metered:
+    """Integrate what the machine's meters saw; they do not see a server on another machine."""
     unseen = engine.energy_reason if isinstance(engine, ExternalEngine) else None
-    source = None if unseen else job.selection.primary
-    return meters.integrate(
-        writer.power_path,
-        block_windows(writer.samples, engine.kernel),
-        meter=source.meter if source else None,
-        domain=source.domain if source else None,
+    windows = block_windows(writer.samples, engine.kernel)
+    log = powercsv.load(writer.power_path)
+    energy = meters.integrate(
+        log,
+        windows,
+        source=None if unseen else job.selection.primary,
         reason=unseen or job.selection.reason,
+        idle=record.idle_windows,
+    )
+    if failures and energy.status != "measured":
+        energy = energy.model_copy(update={"reason": f"{energy.reason}; {failures}"[:2000]})
+    if unseen:
+        return _Metered(energy=energy)
+    rows = mode_rows(writer.samples, engine.kernel, "performance")
+    prompts = [len(prompt) for prompt in job.prepared.prompts]
+    return _Metered(
+        energy=energy,
+        beside=tuple(
+            meters.integrate(log, windows, source=source, idle=record.idle_windows)
+            for source in job.selection.beside
+        ),
+        metrics=energy_metrics(record.scenario, rows, prompts, energy, log),
     )
 
 
 def _derive(
     job: ScenarioJob,
     writer: BundleWriter,
+    record: Record,
     observed: _Observed,
     meter_failures: tuple[tuple[str, str], ...],
 ) -> list[KernelResult]:
-    record = writer.record
+    failures = tuple(f"meter {name} failed: {why}" for name, why in meter_failures)
+    metered = {
+        kernel: _metered(job, writer, record, engine, "; ".join(failures))
+        for kernel, engine in job.engines.items()
+    }
     case = CaseFacts(
         track=record.track,
         workload=record.workload.name,
@@ -242,6 +298,7 @@ def _derive(
         candidate_model=job.candidate_model,
         last_level_cache_bytes=record.host.last_level_cache_bytes,
     )
+    judgement = judge(record.conditions, record.track)
     facts = [
         KernelFacts(
             kernel=kernel,
@@ -252,11 +309,11 @@ def _derive(
             peak_memory_bytes=observed.peak_bytes.get(kernel) if engine.is_in_process else None,
             arithmetic=engine.arithmetic,
             timed_weights=observed.weights.get(kernel),
-            energy=_energy(job, writer, engine),
-            warnings=(
-                *engine.warnings,
-                *(f"meter {name} failed: {why}" for name, why in meter_failures),
-            ),
+            energy=metered[kernel].energy,
+            energy_beside=metered[kernel].beside,
+            energy_metrics=metered[kernel].metrics,
+            invalid_reasons=judgement.invalid_reasons,
+            warnings=(*engine.warnings, *failures, *judgement.warnings),
         )
         for kernel, engine in job.engines.items()
     ]

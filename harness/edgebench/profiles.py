@@ -39,6 +39,7 @@ CANDIDATES: tuple[Kernel, ...] = (
 )  # ours: one of them beside the fp16 of a run
 EXTERNAL: Kernel = "external"  # ours: an engine behind HTTP, whose weights nobody here can check
 EXTERNAL_STAMP = "EXTERNAL-ENGINE"  # ours: such a bundle is never ranked with verified ones
+SIMULATED_STAMP = "SIMULATED"  # ours: a tree of files stood for the device
 EXTERNAL_TRANSFORM = "unknown"  # ours: nothing is declared that no rule could verify
 
 # Quality.
@@ -75,6 +76,21 @@ BYTES_PER_WEIGHT: Mapping[Kernel, tuple[float, float]] = {
     "open": (2.0, 4.4),  # ours: the open track's model in the same engine, as fp16
 }
 
+# Power.
+METER_DISAGREEMENT = 0.10  # ours: two meters of the same thing that differ by more are both shown
+PHASE_MIN_S = 1.0  # ours: ten updates of a 10 Hz meter; shorter phases are not told apart
+IDLE_S: Mapping[ProfileName, float] = {  # ours: a 10 Hz meter's 20 and 100 readings of no work
+    "quick": 2.0,
+    "standard": 10.0,
+    "official": 10.0,
+}
+
+# Conditions.
+CLOCK_SHARE = 0.75  # nvbench's default threshold: below it a GPU is not at its clock
+LOAD_PER_CORE = 0.2  # ours: a busier machine shares its caches and memory with something
+SUSTAINED_MIN_S = 120.0  # ours: a run long enough to heat up
+COLD_S, SUSTAINED_S = 30.0, 60.0  # ours: its first and its last stretch
+
 # Arithmetic of the checker.
 RELATIVE_TOLERANCE = 1e-9  # ours: one derivation runs twice; only the JSON round trip differs
 
@@ -108,9 +124,13 @@ class ProfileRules:
         return self.counts_by_case[size_class(workload), scenario]
 
 
-def stamps_of(profile: ProfileName, *, is_external: bool) -> tuple[str, ...]:
-    """Return the stamps that a bundle must carry: its profile's, and an external engine's."""
-    return PROFILES[profile].stamps + ((EXTERNAL_STAMP,) if is_external else ())
+def stamps_of(
+    profile: ProfileName, *, is_external: bool, is_simulated: bool = False
+) -> tuple[str, ...]:
+    """Return the stamps that a bundle must carry: its profile's, and what else it is."""
+    external = (EXTERNAL_STAMP,) if is_external else ()
+    simulated = (SIMULATED_STAMP,) if is_simulated else ()
+    return PROFILES[profile].stamps + external + simulated
 
 
 def size_class(workload: str) -> SizeClass:

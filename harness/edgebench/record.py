@@ -10,14 +10,21 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import Field
 
-Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9@._-]{0,99}$")]
-Text = Annotated[str, StringConstraints(max_length=2000)]
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-NonNegative = Annotated[float, Field(ge=0.0)]
-Count = Annotated[int, Field(ge=0, le=2**64 - 1)]
+from edgebench.conditions_record import Conditions as Conditions
+from edgebench.conditions_record import ConditionSample as ConditionSample
+from edgebench.conditions_record import Sustained as Sustained
+from edgebench.energy_record import Energy as Energy
+from edgebench.energy_record import EnergyMetrics as EnergyMetrics
+from edgebench.energy_record import PhaseEnergy as PhaseEnergy
+from edgebench.strict import Count as Count
+from edgebench.strict import Fraction as Fraction
+from edgebench.strict import Name as Name
+from edgebench.strict import NonNegative as NonNegative
+from edgebench.strict import Sha256 as Sha256
+from edgebench.strict import StrictModel as StrictModel
+from edgebench.strict import Text as Text
 
 Track = Literal["closed", "open"]
 Scenario = Literal["single-stream", "offline"]
@@ -33,12 +40,6 @@ CeilingName = Literal["read_bandwidth", "int8", "fp16", "bf16", "fp32"]
 def kernel_title(kernel: Kernel) -> str:
     """Return a kernel's name as people read it."""
     return {"external": "external engine", "open": "open model, fp16"}.get(kernel, kernel)
-
-
-class StrictModel(BaseModel):
-    """What crosses a file boundary: immutable; unknown keys, NaN and infinity are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class SampleRow(StrictModel):
@@ -78,18 +79,6 @@ class CeilingRow(StrictModel):
     )
 
 
-class Energy(StrictModel):
-    """What a meter saw while one kernel's own blocks ran."""
-
-    status: Literal["measured", "partial", "unmeasured"]
-    reason: Text | None = None
-    meter: Name | None = None
-    domain: Text | None = None
-    joules: NonNegative | None = None
-    mean_power_W: NonNegative | None = None
-    coverage: Fraction | None = None
-
-
 class RooflinePlace(StrictModel):
     """Where a kernel stands under the ceilings measured on this device in this run (0..100+ %)."""
 
@@ -117,8 +106,8 @@ class KernelResult(StrictModel):
     executed_path: Text = Field(description="what really ran, e.g. 'w4a16/avx512_vnni'")
     transform: Text = Field(description="'none' for the reference, else e.g. 'rtn:group=64'")
     valid: bool
-    invalid_reasons: list[Text] = []
-    warnings: list[Text] = []
+    invalid_reasons: list[Text] = Field(default=[])
+    warnings: list[Text] = Field(default=[])
     samples: Count = Field(description="performance samples")
     queries: Count
     duration_s: NonNegative = Field(description="sum over this kernel's own performance blocks")
@@ -130,6 +119,11 @@ class KernelResult(StrictModel):
     samples_per_s: NonNegative | None = None
     tokens_per_s: NonNegative | None = Field(default=None, description="output tokens")
     energy: Energy
+    energy_beside: list[Energy] = Field(
+        default=[], description="what other meters and domains saw in the same blocks"
+    )
+    energy_metrics: EnergyMetrics | None = Field(default=None, description="null: unmeasured")
+    sustained: Sustained | None = Field(default=None, description="null: under two minutes")
     accuracy: Fraction | None = None
     accuracy_samples: Count = 0
     accuracy_reference: Fraction | None = None
@@ -173,7 +167,7 @@ class ExternalServer(StrictModel):
     model: Text = Field(description="the served model's name; of a folder its last part")
     software: Text | None = Field(description="its Server header and version; null: it says none")
     concurrency: Annotated[int, Field(ge=1)] = Field(description="requests in flight, offline")
-    notes: list[Text] = []
+    notes: list[Text] = Field(default=[])
 
 
 class Seeds(StrictModel):
@@ -200,6 +194,9 @@ class Host(StrictModel):
     threads: Annotated[int, Field(ge=1)]
     affinity: list[Count] | None = Field(default=None, description="CPUs asked for; null: any")
     kernel_tuning: KernelTuning | None = None
+    simulated: bool = Field(
+        default=False, description="a tree of files stood for the device; never ranked unasked"
+    )
     other_runs_seen: bool = Field(description="another EdgeBench run held the machine's lock")
 
 
@@ -242,6 +239,14 @@ class Record(StrictModel):
         default=None, description="given exactly where the kernel `external` was measured"
     )
     host: Host
+    idle_windows: list[tuple[Count, Count]] = Field(
+        default=[],
+        max_length=2,
+        description="(start, end) in ns, before and after the measured blocks: nothing ran",
+    )
+    conditions: Conditions | None = Field(
+        default=None, description="null in records of older versions"
+    )
     ceilings: list[Ceiling]
     results: list[KernelResult]
     provenance: Provenance
@@ -366,6 +371,7 @@ class Row(StrictModel):
     samples_per_s: NonNegative | None
     tokens_per_s: NonNegative | None
     energy: Energy
+    energy_metrics: EnergyMetrics | None
     accuracy: Fraction | None
     accuracy_reference: Fraction | None
     accuracy_ratio: NonNegative | None

@@ -9,8 +9,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edgebench import meters
-from edgebench.devices import ResolvedDevice, resolve
+from edgebench import machine, meters
+from edgebench.conditions import Watch
+from edgebench.devices import ResolvedDevice, require_multiprocessors, resolve
 from edgebench.draft import (
     Circumstances,
     begun_tuning,
@@ -26,6 +27,7 @@ from edgebench.job import ScenarioJob
 from edgebench.lineup import Lineup, ask_server
 from edgebench.lock import MachineLock
 from edgebench.measure import measure_scenario
+from edgebench.meters.nvml import first_visible, load_nvml
 from edgebench.openai.discovery import Served
 from edgebench.openai.engine import External, connect
 from edgebench.prepare import PreparedWorkload, harness_error, prepare
@@ -58,6 +60,9 @@ class Campaign:
     system: SystemDescription
     target: Target
     selection: meters.MeterSelection
+    watch: Watch
+    load_before: float | None
+    """Load average when the command began."""
     threads: int
     kernel_tuning: KernelTuning | None = None
     served: Served | None = None
@@ -90,16 +95,22 @@ def run(spec: RunSpec, progress: Progress) -> Campaign:
     started_s = time.monotonic()
     set_affinity(spec.affinity)
     served = connect(spec.external) if spec.external else None  # before minutes are spent
-    device = resolve(spec.device)
+    root = machine.find_root()
+    load_before = Watch(root).look().load
+    device = resolve(spec.device, root, simulated=machine.is_simulated(root))
+    selection = selected_meters(spec, device, root)
     target = open_target(device.backend)
+    require_multiprocessors(device.name, target.multiprocessors())
     with MachineLock() as lock, target.errors(), ExitStack() as at_end:
         campaign = Campaign(
             spec=spec,
             run_id=(resumable_run_id(spec) if spec.resume else None) or new_run_id(),
             device=device,
-            system=target.described(describe_system()),
+            system=target.described(describe_system(root)),
             target=target,
-            selection=meters.select(device),
+            selection=selection,
+            watch=watch_of(device, root),
+            load_before=load_before,
             threads=spec.threads or usable_cores(),
             served=served,
             at_end=at_end,
@@ -113,6 +124,26 @@ def run(spec: RunSpec, progress: Progress) -> Campaign:
         for name in spec.workloads:
             _run_workload(campaign, name)
     return campaign
+
+
+def selected_meters(spec: RunSpec, device: ResolvedDevice, root: Path) -> meters.MeterSelection:
+    """Probe the meters; DeviceUnavailable where power is required and nothing can measure it."""
+    selection = meters.select(device, spec.meter, root=root)
+    if spec.require_power and selection.primary is None:
+        raise DeviceUnavailable(
+            f"[--require-power] expected a meter that covers what kernels execute on, got none: "
+            f"{selection.reason}; `bench doctor` shows what is missing"
+        )
+    return selection
+
+
+def watch_of(device: ResolvedDevice, root: Path) -> Watch:
+    """What reads the machine's state while blocks run; the GPU's only where kernels run on it."""
+    if device.backend != "cuda":
+        return Watch(root)
+    visible = first_visible(os.environ)
+    gpu = int(visible) if visible.isdecimal() else 0
+    return Watch(root, nvml=load_nvml(root)[0], gpu=gpu, own_processes=1)
 
 
 def exit_code(campaign: Campaign) -> int:
@@ -246,6 +277,9 @@ def _run_scenario(
         selection=campaign.selection,
         transform=spec.declared_transform,
         threads=campaign.threads,
+        watch=campaign.watch,
+        system=campaign.system,
+        load_before=campaign.load_before,
         per_query_ns=forecast.pilot.fastest_ns,
     )
     draft = _draft(campaign, prepared, lineup.external, forecast.scenario)

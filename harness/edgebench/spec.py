@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import cast, get_args
 
 from edgebench.errors import RuleViolation, SpecError, unknown_name
+from edgebench.meters import EVERY, METERS, MeterRequest, parse_meter
 from edgebench.openai.address import Address, parse_url
 from edgebench.profiles import EXTERNAL_TRANSFORM
 from edgebench.record import Kernel, Profile, Scenario, Track
@@ -90,6 +91,9 @@ class RunSpec:
     """Given exactly when the workload is `llm`."""
     external: ExternalRequest | None = None
     """Given exactly when the kernel `external` is measured."""
+    meter: MeterRequest = EVERY
+    require_power: bool = False
+    """Refuse to begin where no meter covers what kernels execute on."""
 
     @property
     def declared_transform(self) -> str:
@@ -146,6 +150,8 @@ class RunOptions:
     concurrency: int | None = None
     allow_remote: bool = False
     calibration: Path | None = None
+    meter: str = "auto"
+    require_power: bool = False
 
 
 def parse_run(options: RunOptions) -> RunSpec:
@@ -182,6 +188,8 @@ def parse_run(options: RunOptions) -> RunSpec:
         budget_s=BUDGETS_S[profile] if options.budget is None else parse_budget(options.budget),
         own_model=_own_model(workloads, options),
         external=external,
+        meter=parse_meter(options.meter, METERS),
+        require_power=options.require_power,
     )
     _check_track(spec)
     if spec.own_model is not None:

@@ -14,6 +14,8 @@ from typing import Literal
 from pydantic import Field
 
 from edgebench import gpus, machine, provenance
+from edgebench.devices import DEVICES, identify
+from edgebench.jetson import Jetson, describe_jetson
 from edgebench.machine import read_int, read_text
 from edgebench.record import Count, Name, NonNegative, StrictModel, Text
 
@@ -83,6 +85,21 @@ class Software(StrictModel):
     environment: dict[Text, Text]
 
 
+class CatalogPeaks(StrictModel):
+    """What the catalog says that this device reaches: at its clock, and as it is allowed to run."""
+
+    device: Name
+    clock_GHz: NonNegative | None = None
+    fp16_ops_per_s: NonNegative | None = Field(default=None, description="dense")
+    int8_ops_per_s: NonNegative | None = Field(default=None, description="dense")
+    bandwidth_GBps: NonNegative | None = None
+    allowed_clock_GHz: NonNegative | None = Field(
+        default=None, description="the highest that power mode or driver allow here"
+    )
+    allowed_fp16_ops_per_s: NonNegative | None = None
+    allowed_int8_ops_per_s: NonNegative | None = None
+
+
 class SystemDescription(StrictModel):
     """`system.json`."""
 
@@ -94,6 +111,8 @@ class SystemDescription(StrictModel):
     cpu: Cpu
     memory: Memory
     gpus: list[gpus.Gpu]
+    jetson: Jetson | None = None
+    catalog: CatalogPeaks | None = Field(default=None, description="null: not in the catalog")
     kernel: Kernel
     software: Software
     unknown: dict[Text, Text] = Field(description="field -> why it is None")
@@ -122,6 +141,8 @@ def describe_system(root: Path = machine.ROOT) -> SystemDescription:
     state = provenance.git_state()
     cpu = _cpu(root)
     kernel = _kernel(root)
+    boards = gpus.describe_gpus(found.nvidia_gpus, root)
+    jetson = describe_jetson(root)
     return SystemDescription(
         name=system_name(root),
         board=found.board,
@@ -129,7 +150,9 @@ def describe_system(root: Path = machine.ROOT) -> SystemDescription:
         nvidia_driver=found.nvidia_driver,
         cpu=cpu,
         memory=_memory(root),
-        gpus=gpus.describe_gpus(found.nvidia_gpus, root),
+        gpus=boards,
+        jetson=jetson,
+        catalog=_catalog(identify(found), jetson, boards),
         kernel=kernel,
         software=Software(
             packages=provenance.package_versions(),
@@ -139,6 +162,30 @@ def describe_system(root: Path = machine.ROOT) -> SystemDescription:
             environment=provenance.environment(),
         ),
         unknown=_unknown(cpu, kernel, has_git=state is not None),
+    )
+
+
+def _catalog(
+    name: str | None, jetson: Jetson | None, boards: list[gpus.Gpu]
+) -> CatalogPeaks | None:
+    """The catalog's peaks at its own clock, and at the highest that this machine allows."""
+    if name is None:
+        return None
+    device = DEVICES[name]
+    allowed_MHz = (
+        jetson.gpu_clock_max_MHz if jetson else boards[0].clock_max_MHz if boards else None
+    )
+    nominal = device.peaks_at()
+    allowed = device.peaks_at(allowed_MHz / 1000) if allowed_MHz else None
+    return CatalogPeaks(
+        device=name,
+        clock_GHz=nominal.clock_GHz if nominal else None,
+        fp16_ops_per_s=nominal.fp16_ops_per_s if nominal else None,
+        int8_ops_per_s=nominal.int8_ops_per_s if nominal else None,
+        bandwidth_GBps=device.bandwidth_GBps.value if device.bandwidth_GBps else None,
+        allowed_clock_GHz=allowed.clock_GHz if allowed else None,
+        allowed_fp16_ops_per_s=allowed.fp16_ops_per_s if allowed else None,
+        allowed_int8_ops_per_s=allowed.int8_ops_per_s if allowed else None,
     )
 
 

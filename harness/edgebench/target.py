@@ -37,6 +37,10 @@ class Target(Protocol):
         """
         ...
 
+    def multiprocessors(self) -> int | None:
+        """How many multiprocessors the GPU has as the driver counts them; None on a CPU."""
+        ...
+
     def described(self, system: SystemDescription) -> SystemDescription:
         """The machine's description, with what only the kernels' side can find out."""
         ...

@@ -48,6 +48,9 @@ class CpuTarget:
         except ValueError as error:
             raise SpecError(str(error)) from error
 
+    def multiprocessors(self) -> None:
+        """See Target."""
+
     def described(self, system: SystemDescription) -> SystemDescription:
         """See Target."""
         return system

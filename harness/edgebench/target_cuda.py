@@ -72,6 +72,10 @@ class CudaTarget:
 
         torch.set_num_threads(threads)
 
+    def multiprocessors(self) -> int:
+        """See Target."""
+        return self._launcher.multiprocessors
+
     def described(self, system: SystemDescription) -> SystemDescription:
         """See Target: the L2 of the GPU that kernels execute on, which comes first."""
         name, l2_bytes = self._launcher.gpu.name, self._l2_bytes()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from edgebench.profiles import (
     EXTERNAL,
+    METER_DISAGREEMENT,
     MIN_QUERIES_FOR_P90,
     ROOFLINE_INVALID_PERCENT,
     ROOFLINE_WARN_PERCENT,
@@ -42,8 +43,26 @@ def warnings(result: KernelResult, scenario: Scenario) -> list[str]:
     ]
     if result.kernel == EXTERNAL:
         texts.append(f"{UNCHECKED}: an external engine: its weights, bytes and memory are unknown")
+    texts += disagreements(result)
     if scenario == "single-stream" and result.queries < MIN_QUERIES_FOR_P90:
         texts.append(f"N-03: no p90 from {result.queries} queries of {MIN_QUERIES_FOR_P90}")
+    return texts
+
+
+def disagreements(result: KernelResult) -> list[str]:
+    """Name every meter of the same thing whose mean power is another than the reported one."""
+    reported = result.energy
+    texts = []
+    for other in result.energy_beside:
+        watts, theirs = reported.mean_power_W, other.mean_power_W
+        if not watts or not theirs or not reported.covers or other.covers != reported.covers:
+            continue
+        share = abs(theirs - watts) / watts
+        if share > METER_DISAGREEMENT:
+            texts.append(
+                f"P-03: {other.meter} {other.domain} saw {theirs:.1f} W where {reported.meter} "
+                f"{reported.domain} saw {watts:.1f} W: {100 * share:.0f} % apart"
+            )
     return texts
 
 

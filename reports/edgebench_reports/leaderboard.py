@@ -19,6 +19,7 @@ from edgebench_reports.cards import make_cards
 from edgebench_reports.charts import KERNEL_COLOURS, SCENARIO_SHAPES, Chart
 from edgebench_reports.details import describe_runs
 from edgebench_reports.entries import SCENARIOS, Entry, Submission, disclosures, rank_entries
+from edgebench_reports.index import MEMORY
 from edgebench_reports.judged import Lookup
 from edgebench_reports.pareto import pareto
 from edgebench_reports.render import packed_json, printable, render, script_json
@@ -187,15 +188,19 @@ def write_leaderboard(
     *,
     progress: Progress | None = None,
     lookup: Lookup = known_workload,
-    keep_index: bool = False,
-    index: Path | None = None,
+    index: Path | None = MEMORY,
+    with_simulated: bool = False,
 ) -> Path:
     """Check every bundle below some folders, write pages and data into `out`, return the first.
 
     Raises SpecError where there is no bundle, StorageError where `out` cannot be written.
     """
     accepted, refused = collect(
-        submissions, progress=progress, lookup=lookup, keep_index=keep_index, index=index
+        submissions,
+        progress=progress,
+        lookup=lookup,
+        index=index,
+        with_simulated=with_simulated,
     )
     foreign: list[ForeignResults] = []
     for root in submissions:

@@ -17,6 +17,7 @@ from edgebench_reports.index import MEMORY, default_index, read_tree
 from edgebench_reports.judged import Judged, Lookup
 
 FUTURE_TOLERANCE = timedelta(days=1)  # time zones, and clocks that are a little wrong
+SIMULATED = "a simulated device: nothing here was measured on it; --simulated shows it"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,16 +33,16 @@ def collect(
     *,
     progress: Progress | None = None,
     lookup: Lookup = known_workload,
-    keep_index: bool = False,
-    index: Path | None = None,
+    index: Path | None = MEMORY,
+    with_simulated: bool = False,
 ) -> tuple[list[Submission], list[Refused]]:
     """Check every bundle below the given roots; SpecError when there is none.
 
-    Checking a large workload regenerates its weights, so it takes seconds; `progress` says so. With
-    keep_index, what the checker said is remembered for bundles that do not change, in `index` or
-    in the reader's cache.
+    Checking a large workload regenerates its weights, so it takes seconds; `progress` says so. What
+    the checker said is remembered for bundles that do not change in the file `index`; None: one in
+    the reader's cache.
     """
-    if index is not None and len(roots) > 1:
+    if index not in (None, MEMORY) and len(roots) > 1:
         raise SpecError(
             f"[leaderboard] expected one tree of submissions with --index, got {len(roots)}; "
             "leave --index out"
@@ -49,23 +50,26 @@ def collect(
     once = functools.cache(lookup)  # a workload is read and verified once, not once a bundle
     found: list[Judged] = []
     for root in roots:
-        place = (index or default_index(root)) if keep_index else MEMORY
-        found += read_tree(root, place, lookup=once, progress=progress)[1]
+        found += read_tree(root, index or default_index(root), lookup=once, progress=progress)[1]
     if not found:
         raise SpecError(
             f"[leaderboard] expected at least one bundle below {', '.join(map(str, roots))}, "
             "got none; make one with `bench run --track closed`"
         )
-    return _sorted_out(found)
+    return _sorted_out(found, with_simulated)
 
 
-def _sorted_out(found: Sequence[Judged]) -> tuple[list[Submission], list[Refused]]:
+def _sorted_out(
+    found: Sequence[Judged], with_simulated: bool
+) -> tuple[list[Submission], list[Refused]]:
     accepted: dict[tuple[str, ...], Submission] = {}
     refused: list[Refused] = []
     now = datetime.now(timezone.utc)
     for judged in found:
         if judged.record is None:
             refused.append(Refused(path=judged.path, findings=judged.findings))
+        elif judged.record.host.simulated and not with_simulated:
+            refused.append(Refused(path=judged.path, findings=(SIMULATED,)))
         elif (place := layout.parts(judged.record)) in accepted:
             findings = ("the same run was found twice; only the first is shown",)
             refused.append(Refused(path=judged.path, findings=findings))

@@ -7,7 +7,13 @@ from pathlib import Path
 import pytest
 
 from edgebench import machine
-from edgebench.devices import CHECKED_GPUS, DEVICES, is_on_gpu, resolve
+from edgebench.devices import (
+    CHECKED_GPUS,
+    DEVICES,
+    is_on_gpu,
+    require_multiprocessors,
+    resolve,
+)
 from edgebench.errors import DeviceUnavailable, SpecError
 
 AGX = ("NVIDIA Jetson AGX Orin Developer Kit", "nvidia,p3737-0000+p3701-0005", "nvidia,tegra234")
@@ -37,6 +43,15 @@ PUBLISHED = {
     ("rtx4090", "fp16"): 165.0,
     ("rtx4090", "int8"): 661.0,
 }
+AT_OTHER_CLOCKS = (
+    ("orin-nano", 1.02, "int8", 67 / 2),  # NVIDIA's Super figure, sparse, without a DLA
+    ("orin-nano-4gb", 1.02, "int8", 34 / 2),
+    ("rtx4070-laptop", 1.62, "fp16", 29.86),  # hmc-tech.com, the 60 W variant
+    ("rtx4070-laptop", 1.23, "fp16", 22.67),  # the same page, the 35 W variant
+    ("orin-nx", 0.408, "fp16", 6.7),  # the clock that its "25W" mode caps the GPU at
+)
+X86 = "processor\t: 0\nmodel name\t: AMD EPYC 9654 96-Core Processor\nflags\t: fpu lm avx2\n"
+ARM = "processor\t: 0\nFeatures\t: fp asimd\nCPU implementer\t: 0x41\nCPU part\t: 0xd0b\n"
 
 
 def put(root: Path, path: str, text: str) -> None:
@@ -71,7 +86,8 @@ def test_every_row_has_a_source_for_every_number(name: str) -> None:
     assert all(number.source and number.value > 0 for number in cited if number is not None)
     assert device.rate is None or device.rate.source
     # A device that can be named must be recognisable.
-    assert name in ("cpu", "cuda") or device.parts or device.gpus
+    marks = (device.parts, device.gpus, device.cpus, device.architecture)
+    assert name in ("cpu", "cuda") or any(marks)
     assert bool(device.parts) == bool(device.board)
 
 
@@ -84,8 +100,37 @@ def test_derived_peaks_meet_the_published_figures(name: str, what: str) -> None:
     assert derived / 1e12 == pytest.approx(PUBLISHED[name, what], rel=0.025)
 
 
+@pytest.mark.parametrize(("name", "clock_GHz", "what", "published"), AT_OTHER_CLOCKS)
+def test_peaks_follow_the_clock(name: str, clock_GHz: float, what: str, published: float) -> None:
+    peaks = DEVICES[name].peaks_at(clock_GHz)
+    assert peaks is not None
+    derived = peaks.fp16_ops_per_s if what == "fp16" else peaks.int8_ops_per_s
+    assert derived / 1e12 == pytest.approx(published, rel=0.025)
+    assert peaks.clock_GHz == clock_GHz
+
+
+@pytest.mark.parametrize("name", [n for n, row in DEVICES.items() if row.super_mode])
+def test_a_super_mode_is_faster_than_the_first_data_sheet(name: str) -> None:
+    row = DEVICES[name]
+    assert row.super_mode is not None
+    assert row.clock_GHz is not None
+    assert row.bandwidth_GBps is not None
+    assert row.super_mode.clock_GHz.value > row.clock_GHz.value
+    faster = row.super_mode.bandwidth_GBps
+    assert faster is None or faster.value > row.bandwidth_GBps.value
+
+
 def test_every_device_with_a_rate_is_checked_against_a_published_figure() -> None:
-    assert {name for name, row in DEVICES.items() if row.rate} == {name for name, _ in PUBLISHED}
+    checked = {name for name, _ in PUBLISHED} | {case[0] for case in AT_OTHER_CLOCKS}
+    rated = {name for name, row in DEVICES.items() if row.rate and row.rate.verified}
+    assert rated == checked
+
+
+def test_what_was_not_read_is_marked() -> None:
+    unread = {"apple-m1", "apple-m3-pro", "raspberry-pi-5", "h200"}
+    bandwidths = {name: DEVICES[name].bandwidth_GBps for name in (*unread, "thor", "orin")}
+    marked = {name for name, cited in bandwidths.items() if cited and not cited.verified}
+    assert marked == unread
 
 
 def test_no_number_is_made_up_where_no_source_states_it() -> None:
@@ -94,7 +139,7 @@ def test_no_number_is_made_up_where_no_source_states_it() -> None:
 
 
 def test_no_two_rows_claim_the_same_hardware() -> None:
-    claims = [claim for device in DEVICES.values() for claim in (*device.parts, *device.gpus)]
+    claims = [claim for row in DEVICES.values() for claim in (*row.parts, *row.gpus, *row.cpus)]
     assert len(claims) == len(set(claims))
 
 
@@ -198,9 +243,69 @@ def test_a_record_tells_where_kernels_ran(tmp_path: Path) -> None:
     assert not is_on_gpu(resolve("cpu", server(tmp_path / "b", "NVIDIA H200")).executed_on)
 
 
+@pytest.mark.parametrize(("name", "cpuinfo"), [("x86-64", X86), ("aarch64", ARM)])
+def test_a_cpu_of_any_make_is_told_by_its_instruction_set(
+    name: str, cpuinfo: str, tmp_path: Path
+) -> None:
+    put(tmp_path, "proc/cpuinfo", cpuinfo)
+    assert resolve(name, tmp_path).backend == "cpu"
+    with pytest.raises(DeviceUnavailable, match="no NVIDIA GPU"):
+        resolve("aarch64" if name == "x86-64" else "x86-64", tmp_path)
+
+
+def test_a_raspberry_pi_is_no_jetson(tmp_path: Path) -> None:
+    put(tmp_path, "proc/cpuinfo", ARM)
+    put(tmp_path, "proc/device-tree/model", "Raspberry Pi 5 Model B Rev 1.0\0")
+    put(tmp_path, "proc/device-tree/compatible", "raspberrypi,5-model-b\0brcm,bcm2712\0")
+    assert not machine.inspect(tmp_path).is_jetson
+    assert resolve("auto", tmp_path).name == "raspberry-pi-5"
+    assert resolve("raspberry-pi-5", tmp_path).executed_on == "CPU kernels on Arm Cortex-A76"
+    with pytest.raises(DeviceUnavailable, match="use --device raspberry-pi-5"):
+        resolve("orin", tmp_path)
+
+
+def test_an_apple_chip_is_told_by_its_exact_name(tmp_path: Path) -> None:
+    put(tmp_path, "proc/cpuinfo", "model name\t: Apple M4 Pro\n")
+    assert resolve("apple-m4-pro", tmp_path).backend == "cpu"
+    with pytest.raises(DeviceUnavailable, match="use --device apple-m4-pro"):
+        resolve("apple-m4", tmp_path)
+
+
+def test_the_gpu_must_have_the_multiprocessors_of_its_row() -> None:
+    require_multiprocessors("orin", 16)
+    require_multiprocessors("orin", None)  # kernels on the CPU count none
+    require_multiprocessors("cuda", 7)  # any GPU
+    with pytest.raises(
+        DeviceUnavailable, match=r"CUDA counts 14; use --device orin-32gb"
+    ) as caught:
+        require_multiprocessors("orin", 14)
+    assert caught.value.exit_code == 3
+    with pytest.raises(DeviceUnavailable, match="use --device cuda, or leave MIG off"):
+        require_multiprocessors("a100", 14)
+
+
 def test_a_driver_without_names_still_counts_its_device_nodes(tmp_path: Path) -> None:
     put(tmp_path, "dev/nvidia0", "")
     put(tmp_path, "dev/nvidiactl", "")
     found = machine.inspect(tmp_path)
     assert found.nvidia_gpus == ("NVIDIA GPU of unknown model",)
     assert resolve("cuda", tmp_path).name == "cuda"
+
+
+def test_a_tree_of_files_is_a_simulation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(machine.ROOT_VARIABLE, raising=False)
+    assert not machine.is_simulated(machine.find_root())
+    jetson(tmp_path, *AGX)
+    monkeypatch.setenv(machine.ROOT_VARIABLE, str(tmp_path))
+    root = machine.find_root()
+    assert machine.is_simulated(root)
+    resolved = resolve("orin", root, simulated=True)
+    assert (resolved.backend, resolved.simulated) == ("cpu", True)
+    assert "for a simulated NVIDIA Jetson AGX Orin 64GB" in resolved.executed_on
+    assert not is_on_gpu(resolved.executed_on)
+    assert resolved.notes[-1].startswith("SIMULATED: ")
+    with pytest.raises(DeviceUnavailable):  # it is checked against the tree all the same
+        resolve("thor", root, simulated=True)
+    monkeypatch.setenv(machine.ROOT_VARIABLE, str(tmp_path / "no"))
+    with pytest.raises(SpecError, match=r"\[EDGEBENCH_ROOT\] expected a folder"):
+        machine.find_root()

@@ -11,7 +11,7 @@ import pytest
 
 from edgebench.errors import BundleError
 from edgebench.meters import powercsv
-from edgebench.meters.integrate import Window, integrate, recompute
+from edgebench.meters.integrate import Source, Window, integrate, recompute
 from edgebench.meters.protocol import Domain, Kind
 from edgebench.record import Energy
 
@@ -44,7 +44,7 @@ def save(
 
 def energy(path: Path, *windows: tuple[float, float], domain: str = "board") -> Energy:
     in_ns = [(round(start * S), round(end * S)) for start, end in windows]
-    return integrate(path, in_ns, meter="m", domain=domain)
+    return integrate(path, in_ns, source=Source(meter="m", domain=domain))
 
 
 def jittered(seed: int, end_s: float) -> list[float]:
@@ -221,7 +221,7 @@ def test_every_part_of_a_sum_must_be_measured(tmp_path: Path) -> None:
 def test_no_meter_keeps_its_reason(tmp_path: Path) -> None:
     path = tmp_path / "power.csv"
     path.write_text(powercsv.HEADER + "\n")
-    result = integrate(path, [(0, S)], meter=None, domain=None, reason="no powercap zones")
+    result = integrate(path, [(0, S)], source=None, reason="no powercap zones")
     assert result == Energy(status="unmeasured", reason="no powercap zones")
     assert recompute(path, [(0, S)], result) == result
 
@@ -236,7 +236,7 @@ def test_no_block_at_all_is_unmeasured(tmp_path: Path) -> None:
 def test_recompute_gives_the_same_energy_from_the_file(watts: int, tmp_path: Path) -> None:
     path = save(tmp_path / "p", POWER, [(i / 10, watts) for i in range(40)])
     windows: list[Window] = [(S // 2, S), (2 * S, 3 * S)]
-    first = integrate(path, windows, meter="m", domain="board")
+    first = integrate(path, windows, source=Source(meter="m", domain="board"))
     assert recompute(path, windows, first) == first
     assert recompute(path, windows, Energy.model_validate_json(first.model_dump_json())) == first
 

@@ -21,6 +21,15 @@ class NvmlError(Exception):
     """Stands for pynvml.NVMLError."""
 
 
+ENERGY_AND_POWER = {
+    "energy": 5000,
+    "instant": 90000,
+    "average": 85000,
+    "power": 80000,
+    "limit": 700000,
+}
+
+
 class FakeNvml:
     """nvidia-ml-py with one GPU; `broken` names the calls that raise."""
 
@@ -28,7 +37,7 @@ class FakeNvml:
     NVML_CLOCK_SM = 1
 
     def __init__(self, *broken: str, mig: int = 0, **values: int) -> None:
-        self.values = {"energy": 5000, "instant": 90000, "power": 80000, "limit": 700000} | values
+        self.values = dict(ENERGY_AND_POWER) | values
         self.broken = set(broken)
         self.mig = mig
 
@@ -79,8 +88,9 @@ class FakeNvml:
         return self._get("limit")
 
     def nvmlDeviceGetFieldValues(self, handle: int, fields: list[int]) -> list[Any]:
-        code = 3 if "instant" in self.broken else 0
-        value = SimpleNamespace(uiVal=self.values["instant"])
+        what = {185: "average", 186: "instant"}[fields[0]]
+        code = 3 if what in self.broken else 0
+        value = SimpleNamespace(uiVal=self.values[what])
         return [SimpleNamespace(nvmlReturn=code, value=value)]
 
 
@@ -95,7 +105,19 @@ def test_a_working_gpu_reports_its_counter_first(tmp_path: Path) -> None:
     assert probe.primary == "gpu0.energy"
     assert [domain.kind for domain in probe.domains] == ["counter", "power", "power"]
     assert probe.domains[0].limit_W == 1400.0
-    assert meter.read() == {"gpu0.energy": 5000, "gpu0.power_instant": 90000, "gpu0.power": 80000}
+    assert meter.read() == {
+        "gpu0.energy": 5000,
+        "gpu0.power_instant": 90000,
+        "gpu0.power_average": 85000,
+    }
+    assert probe.beside == ("gpu0.power_instant", "gpu0.power_average")
+
+
+def test_the_call_that_may_mean_either_is_asked_only_without_the_fields(tmp_path: Path) -> None:
+    meter = NvmlMeter(tmp_path, nvml=FakeNvml("energy", "instant", "average"))
+    assert meter.probe().primary == "gpu0.power"
+    assert meter.read() == {"gpu0.power": 80000}
+    assert meter.probe().domains[0].update_s == 1.0  # it may be an average
 
 
 def test_a_gpu_without_counter_reports_instant_power(tmp_path: Path) -> None:
@@ -105,7 +127,7 @@ def test_a_gpu_without_counter_reports_instant_power(tmp_path: Path) -> None:
 
 
 def test_a_jetson_loads_counts_and_measures_nothing(tmp_path: Path) -> None:
-    broken = ("energy", "instant", "power", "limit", "mig")
+    broken = ("energy", "instant", "average", "power", "limit", "mig")
     probe = NvmlMeter(tmp_path, nvml=FakeNvml(*broken)).probe()
     assert (probe.ok, probe.primary, probe.domains) == (False, None, ())
     assert "energy: Not Supported" in probe.reason
@@ -127,7 +149,7 @@ def test_a_call_that_fails_later_is_no_reading(tmp_path: Path) -> None:
     meter = NvmlMeter(tmp_path, nvml=fake)
     meter.probe()
     fake.broken.add("energy")
-    assert set(meter.read()) == {"gpu0.power_instant", "gpu0.power"}
+    assert set(meter.read()) == {"gpu0.power_instant", "gpu0.power_average"}
 
 
 def without_module(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,11 +188,14 @@ def test_the_gpu_is_primary_only_for_kernels_on_the_gpu(
 ) -> None:
     chosen(monkeypatch, FakeNvml)
     selection = meters.select(CUDA, root=tmp_path)
-    assert selection.primary == meters.Primary(meter="nvml", domain="gpu0.energy")
+    assert selection.primary is not None
+    assert (selection.primary.meter, selection.primary.domain) == ("nvml", "gpu0.energy")
+    assert [one.domain for one in selection.beside] == ["gpu0.power_instant", "gpu0.power_average"]
+    assert {one.covers for one in selection.beside} == {selection.primary.covers}
     assert [item.probe.meter for item in selection.working] == ["nvml"]
     selection = meters.select(CPU, root=tmp_path)
     assert selection.primary is None
-    assert selection.reason.startswith("RAPL: no powercap zones")
+    assert "RAPL: no powercap zones" in selection.reason
     assert "NVML: works, but does not cover kernels on the CPU" in selection.reason
     assert len(selection.working) == 1  # recorded all the same
 
@@ -180,23 +205,12 @@ def test_the_reason_is_put_together_from_all_probes(
 ) -> None:
     without_module(monkeypatch)
     assert meters.select(CPU, root=tmp_path).reason == (
+        "INA238: no INA238 power chip on the I2C bus; "
+        "INA3221: no INA3221 power chip on the I2C bus; "
+        "JTOP: jtop.service is not active; sudo systemctl start jtop; "
         "RAPL: no powercap zones (not bare metal, or masked by the container); "
         "NVML: no NVIDIA driver"
     )
-
-
-def test_meters_are_chosen_by_name(tmp_path: Path) -> None:
-    assert meters.select(CPU, only=["none"], root=tmp_path).reason == (
-        "NONE: no meter was asked for"
-    )
-    with pytest.raises(meters.unknown_name("a", "b", "c", ["d"]).__class__, match="did you mean"):
-        meters.select(CPU, only=["nvmll"], root=tmp_path)
-
-
-def test_every_meter_has_a_place() -> None:
-    placed = {name for names in meters.PREFERENCE.values() for name in names}
-    assert placed | {"none"} == set(meters.METERS)
-    assert all(factory(Path("/nowhere")).name == name for name, factory in meters.METERS.items())
 
 
 def test_gpus_are_described_without_what_names_the_board(tmp_path: Path) -> None:

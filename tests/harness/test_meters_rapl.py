@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edgebench.meters.integrate import integrate
+from edgebench.meters.integrate import Source, integrate
 from edgebench.meters.rapl import NO_ZONES, RaplMeter
 from edgebench.meters.sampler import PowerLog, Probed
 from edgebench.record import Energy
@@ -42,7 +42,7 @@ def run(root: Path, steps: list[tuple[float, dict[str, object]]]) -> Energy:
         log.sample()
     log._file.close()
     window = (int(steps[0][0] * 1e9), int(steps[-1][0] * 1e9))
-    return integrate(csv, [window], meter="rapl", domain=probe.primary)
+    return integrate(csv, [window], source=Source(meter="rapl", domain=probe.primary))
 
 
 def test_no_powercap_is_told_with_its_usual_causes(tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ def test_no_powercap_is_told_with_its_usual_causes(tmp_path: Path) -> None:
     assert RaplMeter(tmp_path).read() == {}
 
 
-def test_only_packages_are_primary_and_nothing_overlaps(tmp_path: Path) -> None:
+def test_packages_and_memory_are_added_and_nothing_overlaps(tmp_path: Path) -> None:
     zone(tmp_path, "intel-rapl:0", "package-0")
     zone(tmp_path, "intel-rapl:0:0", "core")
     zone(tmp_path, "intel-rapl:0:1", "uncore")
@@ -62,7 +62,8 @@ def test_only_packages_are_primary_and_nothing_overlaps(tmp_path: Path) -> None:
     meter = RaplMeter(tmp_path)
     probe = meter.probe()
     assert probe.ok
-    assert probe.primary == "package-0+package-1"
+    assert probe.primary == "dram-0+package-0+package-1"
+    assert probe.covers == "CPU packages and memory"
     assert {domain.name for domain in probe.domains} == {"package-0", "package-1", "dram-0"}
     assert meter.read() == {"package-0": 1000, "package-1": 1000, "dram-0": 1000}
 
@@ -107,6 +108,14 @@ def test_one_unreadable_socket_of_two_is_not_the_machine(tmp_path: Path) -> None
     probe = RaplMeter(tmp_path).probe()
     assert (probe.ok, probe.primary) == (False, None)
     assert "package-1: ValueError" in probe.reason
+
+
+def test_memory_that_cannot_be_read_is_not_left_out_in_silence(tmp_path: Path) -> None:
+    zone(tmp_path, "intel-rapl:0", "package-0")
+    zone(tmp_path, "intel-rapl:0:2", "dram", "garbage")
+    probe = RaplMeter(tmp_path).probe()
+    assert (probe.ok, probe.primary) == (False, None)
+    assert "dram-0: ValueError" in probe.reason
 
 
 def test_a_wrap_is_bridged_exactly(tmp_path: Path) -> None:

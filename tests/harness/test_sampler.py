@@ -10,7 +10,7 @@ import pytest
 
 from edgebench.errors import StorageError
 from edgebench.meters import powercsv
-from edgebench.meters.integrate import integrate
+from edgebench.meters.integrate import Source, integrate
 from edgebench.meters.protocol import Domain, Probe
 from edgebench.meters.sampler import PERIOD_S, PowerLog, Probed
 
@@ -91,7 +91,9 @@ def test_the_thread_samples_and_ends_with_the_block(tmp_path: Path) -> None:
     series = powercsv.load(path)["fake", "board"]
     assert len(series.t_ns) == meter.reads
     assert series.t_ns == sorted(series.t_ns)
-    energy = integrate(path, [(series.t_ns[0], series.t_ns[-1])], meter="fake", domain="board")
+    energy = integrate(
+        path, [(series.t_ns[0], series.t_ns[-1])], source=Source(meter="fake", domain="board")
+    )
     assert energy.joules == pytest.approx(meter.reads - 1)
 
 
@@ -145,7 +147,7 @@ def test_a_meter_that_died_early_leaves_no_joules(tmp_path: Path) -> None:
         now_s = tick / 10
         log.sample()
     log._file.close()
-    energy = integrate(path, [(0, 9_900_000_000)], meter="fake", domain="board")
+    energy = integrate(path, [(0, 9_900_000_000)], source=Source(meter="fake", domain="board"))
     assert (energy.status, energy.joules) == ("partial", None)
 
 

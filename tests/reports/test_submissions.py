@@ -123,12 +123,12 @@ def test_a_clock_in_the_future_is_said(bundles: ModuleType, tmp_path: Path) -> N
 def test_the_page_reads_the_index(tree: tuple[Path, Any], tmp_path: Path) -> None:
     root, lookup = tree
     index = tmp_path / "index.sqlite"
-    first = write_leaderboard([root], tmp_path / "a", lookup=lookup, keep_index=True, index=index)
+    first = write_leaderboard([root], tmp_path / "a", lookup=lookup, index=index)
 
     def nobody(name: str) -> Any:
         raise AssertionError(f"{name} was judged again")
 
-    second = write_leaderboard([root], tmp_path / "b", lookup=nobody, keep_index=True, index=index)
+    second = write_leaderboard([root], tmp_path / "b", lookup=nobody, index=index)
     assert first.read_bytes() == second.read_bytes()
     with pytest.raises(SpecError, match="one tree"):
-        collect([root, root], lookup=lookup, keep_index=True, index=index)
+        collect([root, root], lookup=lookup, index=index)

@@ -63,9 +63,13 @@ def _block_spans_s(subject: Subject, kernel: Kernel) -> dict[int, float]:
 
 
 def check_stamps(subject: Subject) -> Iterator[Finding]:
-    """D-04: the stamps are exactly the profile's, and an external engine's."""
+    """D-04: the stamps are exactly the profile's, an external engine's and a simulation's."""
     record = subject.bundle.record
-    expected = stamps_of(record.profile, is_external=subject.is_external)
+    expected = stamps_of(
+        record.profile,
+        is_external=subject.is_external,
+        is_simulated=record.host.simulated,
+    )
     if sorted(record.stamps) != sorted(expected):
         came = ", ".join(record.stamps) or "none"
         yield finding("D-04", f"the stamps: {', '.join(expected) or 'none'}", came)

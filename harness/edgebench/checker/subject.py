@@ -14,6 +14,7 @@ import numpy.typing as npt
 from edgebench.answers import AnswerKey
 from edgebench.bundle import Bundle
 from edgebench.checker.retrace import KnownModel
+from edgebench.conditions_verdict import Judgement, judge
 from edgebench.derive import REFERENCE, CaseFacts, KernelFacts, derive_results
 from edgebench.errors import MeasurementInvalid, SpecError
 from edgebench.open_model import linear_shapes, shape_of
@@ -150,7 +151,10 @@ class Subject:
         try:
             return derive_results(
                 case,
-                [facts_of(result) for result in record.results],
+                [
+                    facts_of(result, judge(record.conditions, record.track))
+                    for result in record.results
+                ],
                 samples=bundle.samples,
                 nll=bundle.nll,
                 ceilings=bundle.ceilings,
@@ -160,8 +164,8 @@ class Subject:
             raise MeasurementInvalid(f"[derive] expected sane numbers: {err}") from err
 
 
-def facts_of(result: KernelResult) -> KernelFacts:
-    """Take from a published result what rows cannot say."""
+def facts_of(result: KernelResult, judgement: Judgement) -> KernelFacts:
+    """Take from a published result what rows cannot say, and from the record what it judges."""
     return KernelFacts(
         kernel=result.kernel,
         executed_path=result.executed_path,
@@ -171,5 +175,9 @@ def facts_of(result: KernelResult) -> KernelFacts:
         peak_memory_bytes=result.peak_memory_bytes,
         arithmetic=result.roofline.compute_ceiling,
         energy=result.energy,
+        energy_beside=tuple(result.energy_beside),
+        energy_metrics=result.energy_metrics,
         timed_weights=result.timed_weights,
+        invalid_reasons=judgement.invalid_reasons,
+        warnings=judgement.warnings,
     )

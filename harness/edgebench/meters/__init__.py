@@ -2,38 +2,48 @@
 
 Every meter that works is recorded into `power.csv`; one, the primary, is reported. Which one
 depends on where the kernels executed: a GPU board's energy says nothing about kernels on the CPU.
+A Jetson's rails cover the whole module, so they are taken for kernels on either. An external meter
+that was asked for is reported or nothing is: no run falls from one domain to another in silence.
 Adding a meter = one file + one row in METERS + its place in PREFERENCE + one test.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from edgebench import machine
 from edgebench.devices import Backend, ResolvedDevice
-from edgebench.errors import unknown_name
-from edgebench.meters.integrate import integrate, recompute
+from edgebench.meters.csvfile import CsvMeter
+from edgebench.meters.ina238 import Ina238Meter
+from edgebench.meters.ina3221 import Ina3221Meter
+from edgebench.meters.integrate import Source, integrate, recompute
+from edgebench.meters.jtop import JtopMeter
 from edgebench.meters.none import NoneMeter
 from edgebench.meters.nvml import NvmlMeter
 from edgebench.meters.protocol import UNITS, Domain, Meter, Probe
 from edgebench.meters.rapl import RaplMeter
+from edgebench.meters.request import CSV, EVERY, MeterRequest, parse_meter
 from edgebench.meters.sampler import PERIOD_S, PowerLog, Probed
 
 __all__ = [
+    "EVERY",
     "METERS",
     "PERIOD_S",
     "UNITS",
     "Domain",
+    "JtopMeter",
     "Meter",
+    "MeterRequest",
     "MeterSelection",
     "PowerLog",
-    "Primary",
     "Probe",
     "Probed",
+    "Source",
     "integrate",
+    "parse_meter",
     "recompute",
     "select",
 ]
@@ -46,31 +56,41 @@ class MeterFactory(Protocol):
 
 
 METERS: Mapping[str, MeterFactory] = {
+    "ina238": lambda root: Ina238Meter(root),
+    "ina3221": lambda root: Ina3221Meter(root),
+    "jtop": lambda root: JtopMeter(root),
     "rapl": lambda root: RaplMeter(root),
     "nvml": lambda root: NvmlMeter(root),
-    "none": lambda root: NoneMeter(),
 }
+"""The machine's own meters; `csv` needs a file and `none` asks for no meter at all."""
 
 # The meters that cover what executes on a backend, best first.
-PREFERENCE: Mapping[Backend, tuple[str, ...]] = {"cpu": ("rapl",), "cuda": ("nvml",)}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Primary:
-    """The meter and the domain whose energy is reported."""
-
-    meter: str
-    domain: str
+MODULE = ("ina238", "ina3221", "jtop")
+PREFERENCE: Mapping[Backend, tuple[str, ...]] = {
+    "cpu": (CSV, *MODULE, "rapl"),
+    "cuda": (CSV, *MODULE, "nvml"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeterSelection:
     """Every meter with its probe, and the one that is reported."""
 
-    primary: Primary | None
+    primary: Source | None
     probed: tuple[Probed, ...]
     reason: str
     """Why nothing is reported, put together from all probes; empty with a primary."""
+
+    @property
+    def beside(self) -> tuple[Source, ...]:
+        """What else is recorded and can be held against the reported energy, meter by meter."""
+        found = [
+            Source(meter=probe.meter, domain=domain, covers=probe.covers)
+            for probe in (item.probe for item in self.working)
+            for domain in (probe.primary, *probe.beside)
+            if domain is not None
+        ]
+        return tuple(one for one in found if one != self.primary)
 
     @property
     def working(self) -> tuple[Probed, ...]:
@@ -79,19 +99,23 @@ class MeterSelection:
 
 
 def select(
-    device: ResolvedDevice, *, only: Iterable[str] | None = None, root: Path = machine.ROOT
+    device: ResolvedDevice, request: MeterRequest = EVERY, *, root: Path = machine.ROOT
 ) -> MeterSelection:
-    """Probe the meters (`only` those named) and pick the one that covers where kernels execute."""
-    names = [name for name in METERS if name != "none"] if only is None else list(only)
-    for name in names:
-        if name not in METERS:
-            raise unknown_name("--meter", "meter", name, METERS)
-    meters = [METERS[name](root) for name in names]
+    """Probe the meters asked for and pick the one that covers where kernels execute."""
+    if request.names == () and request.csv is None:
+        return MeterSelection(primary=None, probed=(), reason=NoneMeter().probe().reason)
+    meters = [METERS[name](root) for name in (METERS if request.names is None else request.names)]
+    if request.csv is not None:
+        meters.insert(0, CsvMeter(request.csv))
     probed = tuple(Probed(meter=meter, probe=meter.probe()) for meter in meters)
     probes = {item.probe.meter: item.probe for item in probed}
+    if request.csv is not None and not probes[CSV].ok:
+        return MeterSelection(primary=None, probed=probed, reason=f"CSV: {probes[CSV].reason}")
     for name in PREFERENCE[device.backend]:
         if name in probes and probes[name].ok and probes[name].primary is not None:
-            primary = Primary(meter=name, domain=str(probes[name].primary))
+            primary = Source(
+                meter=name, domain=str(probes[name].primary), covers=probes[name].covers
+            )
             return MeterSelection(primary=primary, probed=probed, reason="")
     return MeterSelection(primary=None, probed=probed, reason=_why(probes, device.backend))
 
@@ -102,4 +126,4 @@ def _why(probes: Mapping[str, Probe], backend: Backend) -> str:
     for name, probe in probes.items():
         working = f"works, but does not cover kernels on the {'CPU' if backend == 'cpu' else 'GPU'}"
         told.append(f"{name.upper()}: {working if probe.ok else probe.reason}")
-    return "; ".join(told) or "no meter was asked for"
+    return "; ".join(told)

@@ -4,19 +4,21 @@ Between two readings a counter's power is taken as constant and a power reading 
 both are clipped to the windows, so energy adds up over split windows and a constant power P gives
 P x T however it was sampled. A gap over 5 periods is a hole: it is left out, and joules are the
 mean power of the covered time x the window's time, stated with the coverage. Below 95 % covered
-there are no joules. What cannot be believed is unmeasured with its reason; it is never 0.
+there are no joules. A counter that goes down, stands still for over 5 periods or implies more than
+the limit cannot be believed. Such energy is unmeasured with its reason; it is never 0.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
 from edgebench.meters import powercsv
-from edgebench.meters.powercsv import Series
+from edgebench.meters.highest import Piece, highest
+from edgebench.meters.powercsv import Log, Series
 from edgebench.meters.protocol import UNITS
 from edgebench.record import Energy
 
@@ -26,15 +28,43 @@ HOLE_PERIODS = 5  # a longer gap is not bridged
 COVERAGE_NEEDED = 0.95  # below it: "partial", no joules
 FALLBACK_PERIOD_S = 0.1
 REASON_CHARACTERS = 2000  # record.Text
+COUNTED = "differences of an energy counter"
+SAMPLED = "trapezoids under power readings"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A meter and the domain of it whose energy is asked for."""
+
+    meter: str
+    domain: str
+    covers: str = ""
+    """What it measures, in words."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Part:
     """One domain's share: energy over the covered time, or why there is none."""
 
-    joules: float = 0.0
-    covered_ns: int = 0
+    pieces: tuple[Piece, ...] = ()
+    is_counter: bool = False
+    period_s: float = 0.0
     fault: str | None = None
+
+    @property
+    def joules(self) -> float:
+        """Over the covered time."""
+        return sum(piece.joules for piece in self.pieces)
+
+    @property
+    def covered_ns(self) -> int:
+        """How long the pieces last together."""
+        return sum(piece.length_ns for piece in self.pieces)
+
+    @property
+    def readings(self) -> int:
+        """How many stretches between two readings there are."""
+        return len(self.pieces)
 
 
 class _Unbelievable(Exception):
@@ -42,66 +72,114 @@ class _Unbelievable(Exception):
 
 
 def integrate(
-    path: Path,
+    log: Path | Log,
     windows: Iterable[Window],
     *,
-    meter: str | None,
-    domain: str | None,
+    source: Source | None,
     reason: str | None = None,
+    idle: Sequence[Window] = (),
 ) -> Energy:
-    """Integrate `domain` ('a+b' adds parts) of `meter` over the windows (start_ns, end_ns).
+    """Integrate a source's domain ('a+b' adds parts) over the windows (start_ns, end_ns).
 
-    `meter=None` says that nothing could measure: the Energy is then unmeasured with `reason`.
-    Raises BundleError if the file is malformed.
+    `log`: the file, or what `powercsv.load` made of it. `idle`: windows before and after, in which
+    nothing ran. `source=None` says that nothing could measure: the Energy is then unmeasured with
+    `reason`. Raises BundleError if the file is malformed.
     """
-    if meter is None or domain is None:
+    if source is None:
         return Energy(status="unmeasured", reason=(reason or "no meter")[:REASON_CHARACTERS])
     merged = _merge(windows)
     length_ns = sum(end - start for start, end in merged)
     if length_ns == 0:
-        return _unmeasured(meter, domain, "the kernel's blocks have no length")
-    found = powercsv.load(path)
+        return _unmeasured(source, "the kernel's blocks have no length")
+    log = powercsv.load(log) if isinstance(log, Path) else log
     parts = []
-    for name in domain.split("+"):
-        part = _part(found.get((meter, name), Series()), merged)
+    for name in source.domain.split("+"):
+        part = _part(log.get((source.meter, name), Series()), merged)
         if part.fault is not None:
-            return _unmeasured(meter, domain, f"{name}: {part.fault}")
+            return _unmeasured(source, f"{name}: {part.fault}")
         parts.append(part)
-    return _energy(meter, domain, parts, length_ns)
+    energy = _energy(source, parts, merged)
+    return energy if energy.status != "measured" else _above_idle(energy, log, source, idle)
 
 
-def recompute(path: Path, windows: Iterable[Window], recorded: Energy) -> Energy:
+def recompute(
+    log: Path | Log, windows: Iterable[Window], recorded: Energy, idle: Sequence[Window] = ()
+) -> Energy:
     """Integrate again what a record claims; without a meter the recorded reason is kept."""
-    return integrate(
-        path, windows, meter=recorded.meter, domain=recorded.domain, reason=recorded.reason
-    )
+    source = None
+    if recorded.meter is not None and recorded.domain is not None:
+        source = Source(meter=recorded.meter, domain=recorded.domain, covers=recorded.covers or "")
+    return integrate(log, windows, source=source, reason=recorded.reason, idle=idle)
 
 
-def _energy(meter: str, domain: str, parts: Sequence[_Part], length_ns: int) -> Energy:
+def _energy(source: Source, parts: Sequence[_Part], windows: Sequence[Window]) -> Energy:
+    length_ns = sum(end - start for start, end in windows)
     coverage = min(part.covered_ns for part in parts) / length_ns
     mean_W = sum(part.joules / (part.covered_ns / 1e9) for part in parts if part.covered_ns)
     if coverage < COVERAGE_NEEDED:
         return Energy(
             status="partial" if coverage > 0 else "unmeasured",
             reason=f"readings cover {100 * coverage:.1f} % of the kernel's blocks",
-            meter=meter,
-            domain=domain,
+            meter=source.meter,
+            domain=source.domain,
             mean_power_W=mean_W if coverage > 0 else None,
             coverage=coverage,
+            covers=source.covers or None,
         )
+    is_counter = any(part.is_counter for part in parts)
+    peak_W, p95_W = highest([part.pieces for part in parts], is_counter=is_counter)
     return Energy(
         status="measured",
-        meter=meter,
-        domain=domain,
+        meter=source.meter,
+        domain=source.domain,
         joules=mean_W * length_ns / 1e9,
         mean_power_W=mean_W,
         coverage=coverage,
+        covers=source.covers or None,
+        method=COUNTED if is_counter else SAMPLED,
+        readings=sum(part.readings for part in parts),
+        error_bound_percent=_bound_percent(parts, windows, is_counter=is_counter),
+        peak_power_W=peak_W,
+        p95_power_W=p95_W,
     )
 
 
-def _unmeasured(meter: str, domain: str, reason: str) -> Energy:
+def _bound_percent(parts: Sequence[_Part], windows: Sequence[Window], *, is_counter: bool) -> float:
+    """How much of the energy lies within one update of the blocks' edges.
+
+    A counter's update may be one period old at either end of a block; readings of power miss half
+    a period at either end.
+    """
+    period_s = max(part.period_s for part in parts)
+    length_s = sum(end - start for start, end in windows) / 1e9
+    each = 2.0 if is_counter else 1.0
+    return min(100.0, 100 * each * period_s * len(windows) / length_s)
+
+
+def _above_idle(energy: Energy, log: Log, source: Source, idle: Sequence[Window]) -> Energy:
+    """Add the power of the idle windows, and the energy above their mean; gross stays as it is."""
+    watts = [integrate(log, [window], source=source).mean_power_W for window in idle[:2]]
+    known = [each for each in watts if each is not None]
+    if not known or energy.joules is None or not energy.mean_power_W:
+        return energy
+    seconds = energy.joules / energy.mean_power_W
+    padded = [*watts, None, None]
+    return energy.model_copy(
+        update={
+            "idle_before_W": padded[0],
+            "idle_after_W": padded[1],
+            "above_idle_joules": energy.joules - seconds * sum(known) / len(known),
+        }
+    )
+
+
+def _unmeasured(source: Source, reason: str) -> Energy:
     return Energy(
-        status="unmeasured", reason=reason[:REASON_CHARACTERS], meter=meter, domain=domain
+        status="unmeasured",
+        reason=reason[:REASON_CHARACTERS],
+        meter=source.meter,
+        domain=source.domain,
+        covers=source.covers or None,
     )
 
 
@@ -119,33 +197,67 @@ def _merge(windows: Iterable[Window]) -> list[Window]:
 def _part(series: Series, windows: Sequence[Window]) -> _Part:
     """Integrate one domain over disjoint windows."""
     times, watts_or_raw = _believable(series)
-    if len(times) < 2:
-        return _Part(fault="fewer than two readings")
-    if any(after < before for before, after in pairwise(times)):
-        return _Part(fault="the clock of the readings went backwards")
-    joules, covered_ns = 0.0, 0
+    fault = _fault(series, times, windows)
+    if fault is not None:
+        return _Part(fault=fault)
     try:
-        for window in windows:
-            first = max(bisect_right(times, window[0]) - 1, 0)
-            for i in range(first, len(times) - 1):
-                if times[i] >= window[1]:
-                    break
-                clipped = max(times[i], window[0]), min(times[i + 1], window[1])
-                if clipped[0] >= clipped[1]:
-                    continue
-                ends = (times[i], times[i + 1]), (watts_or_raw[i], watts_or_raw[i + 1])
-                if _is_hole(series, ends[0], window):
-                    continue
-                joules += _segment_J(series, *ends, clipped)
-                covered_ns += clipped[1] - clipped[0]
-    except _Unbelievable as fault:
-        return _Part(fault=str(fault))
-    if covered_ns and joules == 0.0:
-        seconds = covered_ns / 1e9
-        return _Part(
-            fault=f"did not move in {seconds:.1f} s" if series.kind == "counter" else "0 W"
-        )
-    return _Part(joules=joules, covered_ns=covered_ns)
+        found = tuple(pieces(series, times, watts_or_raw, windows))
+    except _Unbelievable as unbelievable:
+        return _Part(fault=str(unbelievable))
+    if found and not any(piece.joules for piece in found):
+        return _Part(fault="0 W" if series.kind == "power" else "did not move")
+    return _Part(
+        pieces=found,
+        is_counter=series.kind == "counter",
+        period_s=series.period_s or FALLBACK_PERIOD_S,
+    )
+
+
+def _fault(series: Series, times: Sequence[int], windows: Sequence[Window]) -> str | None:
+    """Say why a domain's readings cannot be integrated at all."""
+    if len(times) < 2:
+        return "fewer than two readings"
+    if any(after < before for before, after in pairwise(times)):
+        return "the clock of the readings went backwards"
+    still_ns = _still_ns(series, windows) if series.kind == "counter" else 0
+    return f"did not move in {still_ns / 1e9:.1f} s" if still_ns else None
+
+
+def pieces(
+    series: Series, times: Sequence[int], values: Sequence[float], windows: Sequence[Window]
+) -> Iterator[Piece]:
+    """Yield the energy between each two readings, clipped to disjoint windows, holes left out."""
+    for window in windows:
+        first = max(bisect_right(times, window[0]) - 1, 0)
+        for i in range(first, len(times) - 1):
+            if times[i] >= window[1]:
+                break
+            ends = times[i], times[i + 1]
+            start, end = max(ends[0], window[0]), min(ends[1], window[1])
+            if start >= end or _is_hole(series, ends, window):
+                continue
+            joules = _segment_J(series, ends, (values[i], values[i + 1]), (start, end))
+            yield Piece(start_ns=start, end_ns=end, joules=joules)
+
+
+def _still_ns(series: Series, windows: Sequence[Window]) -> int:
+    """Return for how long inside the windows a counter was read again and again without moving.
+
+    0 where no such stretch is longer than the gap that would be a hole: what does not move for so
+    long is stuck, because no chip draws nothing.
+    """
+    longest_ns = HOLE_PERIODS * (series.period_s or FALLBACK_PERIOD_S) * 1e9
+    times, values = series.t_ns, series.values
+    first, still_ns = 0, 0
+    for i in range(1, len(times) + 1):
+        if i < len(times) and values[i] == values[first]:
+            continue
+        start, end = times[first], times[i - 1]
+        if i - first > 2 and end - start > longest_ns:
+            clipped = (min(end, w[1]) - max(start, w[0]) for w in windows)
+            still_ns += sum(length for length in clipped if length > 0)
+        first = i
+    return still_ns
 
 
 def _believable(series: Series) -> tuple[list[int], list[float]]:

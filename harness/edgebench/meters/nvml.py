@@ -18,7 +18,10 @@ from edgebench.meters.protocol import Domain, Probe
 
 UPDATE_S = 0.1  # the counter moves about every 100 ms: ML.ENERGY, "Measuring GPU Energy"
 LIMIT_FACTOR = 2.0  # boards overshoot an enforced limit for milliseconds, not twofold for 100 ms
+AVERAGE_POWER = 185  # NVML_FI_DEV_POWER_AVERAGE
 INSTANT_POWER = 186  # NVML_FI_DEV_POWER_INSTANT
+AVERAGED_S = 1.0  # the average smears a block's edge over this long: nvml.h, power fields
+BOARD = "GPU board (the whole module on Grace-Hopper)"
 SHADOW = (
     "the old package 'pynvml' hides nvidia-ml-py; "
     "pip uninstall pynvml && pip install --force-reinstall nvidia-ml-py"
@@ -90,6 +93,8 @@ class NvmlMeter:
             reason="; ".join(missing),
             domains=tuple(domains),
             primary=domains[0].name if domains else None,
+            covers=BOARD,
+            beside=tuple(domain.name for domain in domains[1:]),
         )
 
     def read(self) -> dict[str, float]:
@@ -109,35 +114,49 @@ class NvmlMeter:
             return None
 
     def _domains(self, handle: Any, limit_W: float | None) -> tuple[list[Domain], list[str]]:
-        """Try each source of a number; the counter comes first because it misses nothing."""
+        """Try each source of a number; the counter comes first because it misses nothing.
+
+        `nvmlDeviceGetPowerUsage` is an average on some GPUs and instantaneous on others, so it is
+        asked only where neither of the two fields that say which they are answers.
+        """
         board = f"gpu{self._visible}" if self._visible.isdecimal() else "gpu"
-        readers: tuple[tuple[str, str, Callable[[], float]], ...] = (
-            ("energy", "mJ", lambda: int(self._nvml.nvmlDeviceGetTotalEnergyConsumption(handle))),
-            ("power_instant", "mW", lambda: self._instant_mW(handle)),
-            ("power", "mW", lambda: int(self._nvml.nvmlDeviceGetPowerUsage(handle))),
+        nvml = self._nvml
+        readers: tuple[tuple[str, str, float, Callable[[], float]], ...] = (
+            (
+                "energy",
+                "mJ",
+                UPDATE_S,
+                lambda: int(nvml.nvmlDeviceGetTotalEnergyConsumption(handle)),
+            ),
+            ("power_instant", "mW", UPDATE_S, lambda: self._field_mW(handle, INSTANT_POWER)),
+            ("power_average", "mW", AVERAGED_S, lambda: self._field_mW(handle, AVERAGE_POWER)),
+            ("power", "mW", AVERAGED_S, lambda: int(nvml.nvmlDeviceGetPowerUsage(handle))),
         )
-        domains, missing = [], []
-        for what, unit, reader in readers:
+        domains: list[Domain] = []
+        missing: list[str] = []
+        for what, unit, update_s, reader in readers:
+            if what == "power" and any(domain.kind == "power" for domain in domains):
+                continue
             try:
                 reader()
-            except self._nvml.NVMLError as err:
+            except nvml.NVMLError as err:
                 missing.append(f"{what}: {err}")
                 continue
             self._readers[f"{board}.{what}"] = reader
             domains.append(
                 Domain(
                     name=f"{board}.{what}",
-                    covers="GPU board (the whole module on Grace-Hopper)",
+                    covers=BOARD,
                     kind="counter" if unit == "mJ" else "power",
                     unit=unit,
-                    update_s=UPDATE_S,
+                    update_s=update_s,
                     limit_W=limit_W,
                 )
             )
         return domains, missing
 
-    def _instant_mW(self, handle: Any) -> float:
-        value = self._nvml.nvmlDeviceGetFieldValues(handle, [INSTANT_POWER])[0]
+    def _field_mW(self, handle: Any, field: int) -> float:
+        value = self._nvml.nvmlDeviceGetFieldValues(handle, [field])[0]
         if value.nvmlReturn != 0:
             raise self._nvml.NVMLError(value.nvmlReturn)
         return int(value.value.uiVal)

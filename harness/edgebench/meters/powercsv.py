@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -39,6 +40,10 @@ class Series:
     range: float | None = None
     limit_W: float | None = None
     period_s: float | None = None
+
+
+Log = Mapping[tuple[str, str], Series]
+"""What `load` returns."""
 
 
 def declaration(t_ns: int, meter: str, domain: Domain, period_s: float) -> str:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 Kind = Literal["counter", "power"]
+TimedReading = tuple[int, str, float]
+"""(time on the monotonic clock in ns, domain, raw value)."""
 
 # What one raw unit is in joules (counters) or watts (power).
 UNITS: Mapping[str, float] = {"uJ": 1e-6, "mJ": 1e-3, "J": 1.0, "uW": 1e-6, "mW": 1e-3, "W": 1.0}
@@ -42,6 +44,10 @@ class Probe:
     domains: tuple[Domain, ...] = ()
     primary: str | None = None
     """The domains to report, joined by '+': only what may be added, never nested or overlapping."""
+    covers: str = ""
+    """What the reported domains cover together; equal words mean that two meters should agree."""
+    beside: tuple[str, ...] = ()
+    """Other domains, of the same cover, that the reported one is held against."""
 
 
 class Meter(Protocol):
@@ -55,4 +61,13 @@ class Meter(Protocol):
 
     def read(self) -> dict[str, float]:
         """Return domain name -> raw value; a missing key means no reading this time, never 0."""
+        ...
+
+
+@runtime_checkable
+class TimedMeter(Protocol):
+    """A meter whose readings have times of their own, and may come late."""
+
+    def read_timed(self) -> list[TimedReading]:
+        """Return what came since the last call, oldest first; raises as `read` does."""
         ...

@@ -3,7 +3,7 @@ r"""RAPL: the energy counters of Intel and AMD CPU packages, through Linux' powe
     /sys/class/powercap/intel-rapl:0        name=package-0   one socket or die: added up
                        /intel-rapl:0:0      name=core        inside the package: left out
                        /intel-rapl:0:1      name=uncore      inside the package: left out
-                       /intel-rapl:0:2      name=dram        recorded beside, never added
+                       /intel-rapl:0:2      name=dram        outside of the package: added
                        /intel-rapl:1        name=psys        overlaps the packages: left out
                        /intel-rapl-mmio:0   name=package-0   the same counter again: left out
 
@@ -26,7 +26,7 @@ PERMISSION = "permission denied; sudo chmod a+r /sys/class/powercap/intel-rapl*/
 
 
 class RaplMeter:
-    """Reads the package zones, and memory zones beside them."""
+    """Reads the package zones and the memory zones, which do not overlap."""
 
     name = "rapl"
 
@@ -41,14 +41,16 @@ class RaplMeter:
         domains = [result for result in tried if isinstance(result, Domain)]
         missing = [result for result in tried if isinstance(result, str)]
         self._files = {domain.name: zones[domain.name] / "energy_uj" for domain in domains}
-        packages = [domain.name for domain in domains if domain.name.startswith("package")]
-        whole = all(name in packages for name in zones if name.startswith("package"))
+        read = sorted(domain.name for domain in domains)
+        packages = [name for name in read if name.startswith("package")]
+        whole = len(read) == len(zones)  # one socket of two would pass for the machine
         return Probe(
             meter=self.name,
-            ok=bool(packages) and whole,  # one socket of two would pass for the machine
+            ok=bool(packages) and whole,
             reason="; ".join(missing) or ("" if packages else NO_ZONES),
             domains=tuple(domains),
-            primary="+".join(sorted(packages)) if packages and whole else None,
+            primary="+".join(read) if packages and whole else None,
+            covers="CPU packages and memory" if read != packages else "CPU packages",
         )
 
     def read(self) -> dict[str, float]:

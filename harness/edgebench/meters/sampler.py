@@ -13,9 +13,10 @@ from typing import IO
 
 from edgebench.errors import StorageError
 from edgebench.meters import powercsv
-from edgebench.meters.protocol import Domain, Meter, Probe
+from edgebench.meters.protocol import Domain, Meter, Probe, TimedMeter, TimedReading
 
 PERIOD_S = 0.1
+SETTLE_S = 2.0  # how long a meter with times of its own may take to show the end of the run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +58,7 @@ class PowerLog:
         self._thread: threading.Thread | None = None
         self._file: IO[str] | None = None
         self._write_error: OSError | None = None
+        self._newest_ns: dict[str, int] = {}
 
     def __enter__(self) -> PowerLog:
         try:
@@ -65,6 +67,7 @@ class PowerLog:
         except OSError as err:
             raise StorageError(f"[{self._path}] expected a writable file, got {err}") from err
         self._write((powercsv.HEADER + "\n" if fresh else "") + self._declarations())
+        self._forget_old()
         if self._meters:
             self.sample()
             self._thread = threading.Thread(target=self._loop, name="edgebench-power", daemon=True)
@@ -81,6 +84,7 @@ class PowerLog:
         if self._thread is not None:
             self._thread.join()
             self.sample()
+            self._settle(self._clock_ns())
         try:
             if self._file is not None:
                 self._file.close()
@@ -94,19 +98,48 @@ class PowerLog:
 
     def sample(self) -> None:
         """Read every meter once and append what came; the time stamp is the reading's middle."""
-        lines = []
-        for meter, domains in self._meters:
-            if meter.name in self.failures:
-                continue
-            before_ns = self._clock_ns()
-            try:
-                values = meter.read()
-            except (OSError, ValueError, RuntimeError) as err:
-                self.failures[meter.name] = f"{type(err).__name__}: {err}"
-                continue
-            t_ns = (before_ns + self._clock_ns()) // 2
-            lines += _rows(t_ns, meter.name, domains, values)
-        self._write("".join(lines))
+        self._write(
+            "".join(line for index in range(len(self._meters)) for line in self._read(index))
+        )
+
+    def _read(self, index: int) -> list[str]:
+        """Return the lines that one meter has now; a meter that fails is not asked again."""
+        meter, domains = self._meters[index]
+        if meter.name in self.failures:
+            return []
+        before_ns = self._clock_ns()
+        try:
+            if isinstance(meter, TimedMeter):
+                timed = meter.read_timed()
+                self._newest_ns[meter.name] = max(
+                    [self._newest_ns.get(meter.name, 0), *(t_ns for t_ns, _, _ in timed)]
+                )
+                return _rows(meter.name, domains, timed)
+            values = meter.read()
+        except (OSError, ValueError, RuntimeError) as err:
+            self.failures[meter.name] = f"{type(err).__name__}: {err}"
+            return []
+        t_ns = (before_ns + self._clock_ns()) // 2
+        return _rows(meter.name, domains, [(t_ns, name, v) for name, v in values.items()])
+
+    def _forget_old(self) -> None:
+        """Let go of what timed meters gathered before this log began."""
+        for index in range(len(self._meters)):
+            if isinstance(self._meters[index][0], TimedMeter):
+                self._read(index)
+
+    def _settle(self, end_ns: int) -> None:
+        """Wait a little until late readings cover the end of the run."""
+        deadline = time.monotonic() + SETTLE_S
+        for index, (meter, _) in enumerate(self._meters):
+            while (
+                isinstance(meter, TimedMeter)
+                and meter.name not in self.failures
+                and self._newest_ns.get(meter.name, 0) < end_ns
+                and time.monotonic() < deadline
+            ):
+                time.sleep(self._period_s / 10)
+                self._write("".join(self._read(index)))
 
     def _loop(self) -> None:
         due = time.monotonic()
@@ -145,6 +178,6 @@ def _keep_whole_lines(path: Path) -> bool:
     return whole > 0
 
 
-def _rows(t_ns: int, meter: str, domains: dict[str, Domain], values: dict[str, float]) -> list[str]:
-    known = ((domains[name], value) for name, value in values.items() if name in domains)
-    return [powercsv.reading(t_ns, meter, domain, value) for domain, value in known]
+def _rows(meter: str, domains: dict[str, Domain], readings: Sequence[TimedReading]) -> list[str]:
+    known = ((t, domains[name], value) for t, name, value in readings if name in domains)
+    return [powercsv.reading(t, meter, domain, value) for t, domain, value in known]

@@ -40,7 +40,7 @@ RULES = (
         id="D-04",
         title="Short runs are stamped",
         text=f"A profile shorter than {p.OFFICIAL_DURATION_S:.0f} s carries {p.DURATION_STAMP}; "
-        "the stamps are exactly the profile's, "
+        "the stamps are exactly the profile's, SIMULATED for a simulated device, "
         f"and {p.EXTERNAL_STAMP} exactly where the kernel external was measured.",
         why="A quick number must not pass for an official one.",
         source="docs/design.md §6",

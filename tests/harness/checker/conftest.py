@@ -22,7 +22,7 @@ from edgebench.derive import CaseFacts, KernelFacts, block_windows, derive_ceili
 from edgebench.errors import SpecError
 from edgebench.findings import Finding
 from edgebench.loadgen import sample_schedule
-from edgebench.meters import integrate
+from edgebench.meters import Source, integrate
 from edgebench.meters.powercsv import HEADER
 from edgebench.profiles import PROFILES
 from edgebench.record import CeilingRow, Energy, NllRow, SampleRow
@@ -330,7 +330,9 @@ class Maker:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(self.power)
             windows = block_windows(rows, facts["kernel"])
-            facts["energy"] = integrate(path, windows, meter="rapl", domain="package-0")
+            facts["energy"] = integrate(
+                path, windows, source=Source(meter="rapl", domain="package-0")
+            )
             path.unlink()
         return KernelFacts(**{**facts, **self.extra_facts})
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from edgebench.conditions_verdict import judge
+from edgebench.derive import block_windows
+from edgebench.energy_metrics import energy_metrics
 from edgebench.interleave import KERNELS
+from edgebench.meters.integrate import Source, integrate
+from edgebench.record import Conditions, Energy, SampleRow
 from tests.harness.checker.conftest import MS, Maker
 from tests.harness.checker.edits import (
     Case,
@@ -169,6 +175,78 @@ def edited_joules(maker: Maker) -> None:
     maker.result("int4")["energy"]["joules"] /= 2
 
 
+def metered_twice(maker: Maker) -> None:
+    """A second meter of the same package that sees 13 W, recorded with its warning."""
+    metered(maker)
+    second = [line.replace("package-0", "package-9") for line in maker.power.splitlines()[1:]]
+    maker.power += "".join(f"{line.replace(',10000000,', ',13000000,')}\n" for line in second)
+    path = maker.root / "two.csv"
+    path.write_text(maker.power)
+    samples = [SampleRow(**row) for row in maker.samples]
+    for kernel in KERNELS:
+        result, windows = maker.result(kernel), block_windows(samples, kernel)  # type: ignore[arg-type]
+        both = [
+            integrate(path, windows, source=Source(meter="rapl", domain=name, covers="package"))
+            for name in ("package-0", "package-9")
+        ]
+        result["energy"], *result["energy_beside"] = (one.model_dump() for one in both)
+        result["warnings"].append("P-03: rapl package-9 saw 13 W")
+
+
+def with_metrics(**changes: float) -> Edit:
+    """A measured package with what its energy bought, some of it changed."""
+
+    def edit(maker: Maker) -> None:
+        metered(maker)
+        path = maker.root / "power.csv"
+        path.write_text(maker.power)
+        samples = [SampleRow(**row) for row in maker.samples]
+        for kernel in KERNELS:
+            result = maker.result(kernel)
+            found = energy_metrics(
+                maker.record["scenario"],
+                [row for row in samples if row.kernel == kernel],
+                maker.workload.prompt_tokens,
+                Energy(**result["energy"]),
+                path,
+            )
+            assert found is not None
+            result["energy_metrics"] = found.model_dump()
+        maker.result("int4")["energy_metrics"].update(changes)
+
+    return edit
+
+
+def work_while_idle(maker: Maker) -> None:
+    first = min(row["issued_ns"] for row in maker.samples)
+    maker.record["idle_windows"] = [[0, first], [first, first + MS]]
+
+
+def watched(*, track: str = "closed", **seen: Any) -> Edit:
+    """A run whose conditions were seen, judged in the record as the runner would."""
+
+    def edit(maker: Maker) -> None:
+        maker.workload = replace(maker.workload, closed_only=False)
+        maker.record["track"] = track
+        conditions = Conditions(period_s=0.5, readings=9, covers_part=False, sees_throttling=True)
+        conditions = conditions.model_copy(update=seen)
+        judgement = judge(conditions, maker.record["track"])
+        maker.record["conditions"] = conditions.model_dump()
+        maker.derive(invalid_reasons=judgement.invalid_reasons, warnings=judgement.warnings)
+
+    return edit
+
+
+def throttled_and_silent(maker: Maker) -> None:
+    watched(held_back={"HW thermal slowdown": 0.5})(maker)
+    maker.derive(invalid_reasons=(), warnings=())
+
+
+def sustained_by_hand(maker: Maker) -> None:
+    rates = {"cold_samples_per_s": 9.0, "sustained_samples_per_s": 9.0, "ratio": 1.0}
+    maker.result("int4")["sustained"] = rates
+
+
 def energy(**changes: Any) -> Edit:
     return lambda maker: maker.result("int4")["energy"].update(changes)
 
@@ -215,12 +293,57 @@ CASES: tuple[Case, ...] = (
     ("P-01", edited_joules, {"P-01", "S-07"}),
     ("P-02", energy(joules=0.0), {"P-01", "P-02", "S-07"}),
     ("P-02", energy(reason=None), {"P-02", "S-07"}),
+    ("P-03", metered_twice, {"P-03"}),
+    ("P-04", with_metrics(joules_per_output_token=0.001), {"P-04", "S-07"}),
+    ("P-05", work_while_idle, {"P-05", "S-07"}),
+    ("P-06", watched(held_back={"HW thermal slowdown": 0.1}), {"P-06"}),
+    ("P-06", watched(over_current_events=3), {"P-06"}),
+    ("P-06", watched(foreign_processes=1), {"P-06"}),
+    ("P-06", watched(power_mode_changed=True), {"P-06"}),
+    ("P-06", throttled_and_silent, {"P-06", "S-07"}),
+    ("P-07", watched(track="open", held_back={"cooling gpu": 1.0}), {"P-07"}),
+    ("P-08", watched(held_back={"SW power cap": 1.0}, power_limit_W=300.0), {"P-08"}),
+    ("P-08", watched(governor="powersave"), {"P-08"}),
+    ("P-08", watched(load_before=3.0, cores=4), {"P-08"}),
+    ("P-08", watched(gpu_clock_median_MHz=408.0, gpu_clock_expected_MHz=918.0), {"P-08"}),
+    ("P-09", sustained_by_hand, {"P-09", "S-07"}),
 )  # fmt: skip
 
 
 @pytest.mark.parametrize("case", CASES, ids=case_id)
 def test_the_smallest_failing_bundle(maker: Maker, case: Case) -> None:
     assert_found(maker, case)
+
+
+def test_a_quiet_cool_machine_passes(maker: Maker) -> None:
+    watched(governor="performance", load_before=0.1, cores=4, over_current_events=0)(maker)
+    assert maker.findings() == []
+
+
+def test_a_throttled_run_keeps_its_numbers_and_says_why(maker: Maker) -> None:
+    watched(held_back={"HW thermal slowdown": 0.5})(maker)
+    result = maker.result("int4")
+    assert result["valid"] is False
+    assert result["invalid_reasons"] == ["P-06: HW thermal slowdown in 50 % of the readings"]
+    assert result["samples_per_s"] > 0
+
+
+def test_honest_metrics_and_idle_windows_pass(maker: Maker) -> None:
+    with_metrics()(maker)
+    assert maker.findings() == []
+
+
+def test_honest_idle_windows_pass(maker: Maker) -> None:
+    maker.record["idle_windows"] = [[0, min(row["issued_ns"] for row in maker.samples)]]
+    assert maker.findings() == []
+
+
+def test_an_idle_window_added_by_hand_does_not_fit_the_energy(maker: Maker) -> None:
+    metered(maker)
+    maker.record["idle_windows"] = [[0, 1000]]
+    findings = maker.findings()
+    assert {found.rule_id for found in findings} == {"P-01", "S-07"}
+    assert any("idle_before_W" in found.expected for found in findings)
 
 
 def test_measured_energy_passes(maker: Maker) -> None:
