@@ -326,7 +326,7 @@ class OpenModel(StrictModel):
     macs_context_tokens: Count
     peak_memory_bytes: Count
     peak_memory_definition: Text
-    training: list[Training] = []
+    training: list[Training] = Field(default_factory=list)
 
 
 class Ledger(StrictModel):
