@@ -70,17 +70,18 @@ def test_the_rails_become_energy_and_what_it_bought(orin: tuple[Path, Said]) -> 
     _, record = only_record(orin[0])
     for result in record["results"]:
         energy, metrics = result["energy"], result["energy_metrics"]
-        assert energy["status"] == "measured"
         assert energy["domain"] == "VDD_GPU_SOC+VDD_CPU_CV+VIN_SYS_5V0"
         assert energy["covers"] == "module, without its carrier board"
         assert energy["mean_power_W"] == pytest.approx(17.21)  # the tree's rails stand still
+        if energy["coverage"] < 0.95:  # a machine so busy that readings came half a second apart
+            assert (energy["status"], energy["joules"], metrics) == ("partial", None, None)
+            continue
+        assert energy["status"] == "measured"
         assert energy["peak_power_W"] == pytest.approx(17.21)
-        assert energy["idle_before_W"] == pytest.approx(17.21)
         assert energy["joules"] == pytest.approx(17.21 * result["duration_s"], rel=1e-6)
         assert metrics["joules_per_query"] == pytest.approx(energy["joules"] / result["queries"])
-        assert metrics["tokens_per_joule"] == pytest.approx(
-            result["tokens_per_s"] / 17.21, rel=1e-6
-        )
+        rate = result["tokens_per_s"] / 17.21
+        assert metrics["tokens_per_joule"] == pytest.approx(rate, rel=1e-6)
 
 
 def test_the_boards_state_is_in_the_record(orin: tuple[Path, Said]) -> None:

@@ -286,7 +286,7 @@ def test_a_resumed_run_keeps_its_tuning(run: Run, monkeypatch: pytest.MonkeyPatc
     host = run.final.host.model_copy(update={"kernel_tuning": tuning})
     writer = run.create(host=host)
     record = writer.record
-    monkeypatch.setattr(draft, "system_name", lambda: record.system)
+    monkeypatch.setattr(draft, "system_name", lambda root: record.system)
     spec: Any = SimpleNamespace(out=run.root, track=record.track, organisation=record.organisation)
     assert draft.begun_tuning(spec, record.run_id, host.threads) == tuning
     assert draft.begun_tuning(spec, record.run_id, host.threads + 1) is None
