@@ -10,7 +10,7 @@ import pytest
 
 from edgebench_workloads.assistant import lexicon, speech
 from edgebench_workloads.assistant.dataset import Pair, pair, stream
-from edgebench_workloads.assistant.draws import Draws
+from edgebench_workloads.draws import Draws
 from edgebench_workloads.assistant.frames import FRAMES
 from edgebench_workloads.assistant.grammar import (
     draw_request,
