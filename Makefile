@@ -32,7 +32,7 @@ $(VENV)/.installed-test: $(NATIVE)
 	@touch $@ $(VENV)/.installed
 
 $(VENV)/.installed-all: $(NATIVE)
-	scripts/install.sh $(VENV) test,loadgen,dev$(CUDA_DEV)
+	scripts/install.sh $(VENV) test,loadgen,dev,servers,formats$(CUDA_DEV)
 	@touch $@ $(VENV)/.installed $(VENV)/.installed-test
 
 bench: $(VENV)/.installed  ## measure this machine, and make the leaderboard page of it
@@ -43,11 +43,11 @@ bench: $(VENV)/.installed  ## measure this machine, and make the leaderboard pag
 	printf '\nThe leaderboard: file://%s/leaderboard/index.html\n' "$(abspath $(OUT))"; \
 	exit $$code
 
-test: $(VENV)/.installed-test  ## unit, torch and small end-to-end tests (under 10 minutes on 2 cores)
+test: $(VENV)/.installed-test  ## unit, torch and small end-to-end tests (about 10 minutes on 2 cores)
 	$(BIN)/python -m pytest -m "not slow and not browser" --ignore tests/loadgen
 
 test-all: $(VENV)/.installed-all  ## everything that `make test` leaves out: browser, sanitizers, LoadGen, every ISA, NVRTC
-	$(BIN)/python -m pytest -m "slow or browser or nvrtc"
+	$(BIN)/python -m pytest -m "slow or browser or nvrtc or servers or formats"
 	$(BIN)/python -m pytest tests/loadgen
 	tests/native/every_isa.sh $(BIN)/python
 	tests/native/sanitize.sh $(BIN)/python

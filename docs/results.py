@@ -44,7 +44,7 @@ def _cells(record: Record) -> list[list[str]]:
                 DASH if result.call_nll is None else f"{result.call_nll:.4f}",
                 _share(result.roofline.percent_of_bandwidth),
                 _share(result.roofline.percent_of_compute),
-                format_number(result.weight_bytes / 1e6),
+                format_number(None if result.weight_bytes is None else result.weight_bytes / 1e6),
             ]
         )
     return rows
@@ -55,6 +55,8 @@ def results_markdown(submissions: Path) -> str:
     newest: dict[tuple[str, str, str], Record] = {}
     for path in find_bundles(submissions):
         record = read_bundle(path).record
+        if record.external is not None:
+            continue  # nobody checked its weights: it stands on the leaderboard, labelled
         newest[record.system, record.workload.name, record.scenario] = record
     lines: list[str] = []
     for system in sorted({key[0] for key in newest}):

@@ -3,9 +3,11 @@
     python docs/transform_perplexity.py [--workload assistant] [--pairs 1000] [--state FOLDER]
 
 Every scheme quantizes the reference after the workload's calibration set alone, and is scored on
-the calls of scored pairs, teacher-forced, in float32 (docs/transforms.md says what the columns
-mean). W8A8 and w4a8 round the activations as `int8_blocks` does. With --state, what is done is
-kept there and not done again. Prints a Markdown table.
+the calls of scored pairs, teacher-forced (docs/transforms.md says what the columns mean). INT4 runs
+by the kernels, `w4a16` and `w4a8`; the reference in float32, and so does W8A8, for which there is
+no kernel: its activations are rounded as `int8_blocks` does. With --state, what is done is
+kept there and not done again: scores, and what a search found, which awq and awq+gptq share.
+Prints a Markdown table.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,23 +28,28 @@ from torch import Tensor
 
 from edgebench.prepare import WEIGHTS_FILE, calibration_set, encode_pairs
 from edgebench.transform.awq import Awq
-from edgebench.transform.calibrated import Method, Outcome, load_config, load_tensors, quantize
-from edgebench.transform.gptq import Gptq
-from edgebench.transform.grid import GridForm
-from edgebench.transform.llama_layer import (
-    HEAD_GROUP,
-    SCALE_GROUPS,
-    Layer,
-    Prompts,
-    rms_norm,
-    walk,
+from edgebench.transform.calibrated import (
+    Method,
+    Outcome,
+    Smoother,
+    load_tensors,
+    quantize,
 )
+from edgebench.transform.fold import Choice, GroupView
+from edgebench.transform.gptq import Gptq
+from edgebench.transform.grid import Grid, GridForm
+from edgebench.transform.llama_layer import Layer, Prompts, rms_norm, walk
 from edgebench.transform.quantized import ReferenceLinears, open_reference
+from edgebench.transform.scale_groups import HEAD_GROUP, SCALE_GROUPS, ScaleGroup
 from edgebench.transform.smoothquant import SmoothQuant, int8_blocks
+from edgebench_kernels import native
+from edgebench_kernels.engine import build_int4, load_reference, with_norms
+from edgebench_kernels.engine.arithmetic import Int4Path
 from edgebench_kernels.formats import dequantize
 from edgebench_workloads.catalog import find
 
 RESAMPLES = 10_000
+BATCH = 32  # sequences through the kernels at once
 CPU = torch.device("cpu")
 
 
@@ -85,6 +92,45 @@ def schemes() -> list[Scheme]:
     return rows
 
 
+class Remembered:
+    """A smoother whose answers are kept: asked again, in the same order, it does not search."""
+
+    def __init__(self, inner: Smoother) -> None:
+        self.inner = inner
+        self.answers: list[tuple[Tensor, ...]] = []
+        self._at = 0
+
+    def handles(self, group: ScaleGroup) -> bool:
+        """As the smoother itself."""
+        return self.inner.handles(group)
+
+    def search(self, view: GroupView) -> Choice:
+        """See Smoother."""
+
+        def found() -> tuple[Tensor, ...]:
+            choice = self.inner.search(view)
+            return choice.scale, torch.tensor(choice.exponent, dtype=torch.float64)
+
+        scale, exponent = self._answer(found)
+        return Choice(scale=scale, exponent=float(exponent))
+
+    def grid(self, name: str, weight: Tensor, x: Tensor, form: GridForm) -> Grid:
+        """See Smoother."""
+
+        def found() -> tuple[Tensor, ...]:
+            grid = self.inner.grid(name, weight, x, form)
+            return grid.scale, grid.zero
+
+        scale, zero = self._answer(found)
+        return Grid(scale=scale, zero=zero, form=form)
+
+    def _answer(self, find: Callable[[], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+        if self._at == len(self.answers):
+            self.answers.append(tuple(part.clone() for part in find()))
+        self._at += 1
+        return self.answers[self._at - 1]
+
+
 class RoughLayer(Layer):
     """A layer whose linears see their inputs through 8 bits, in blocks as the path has them."""
 
@@ -103,7 +149,7 @@ class Model:
         self, reference: ReferenceLinears, scheme: Scheme, outcome: Outcome | None
     ) -> None:
         self.reference, self.scheme, self.outcome = reference, scheme, outcome
-        self.config = load_config(reference)
+        self.config = reference.config()
 
     def layer(self, prefix: str, names: Sequence[str] = ()) -> Layer:
         """The layer below a prefix, or one of these named tensors."""
@@ -165,19 +211,23 @@ class Bench:
     def __init__(self, workload_name: str, pairs: int, samples: int, state: Path | None) -> None:
         workload = find(workload_name)
         directory = workload.reference_directory()
+        self.directory = directory
         self.reference = open_reference(directory / WEIGHTS_FILE, workload.reference_sha256)
         self.calibration = calibration_set(workload, directory).first(samples)
         _, prompts, calls = encode_pairs(directory, workload.scored()[:pairs])
         self.ids = [(p + c)[:-1] for p, c in zip(prompts, calls, strict=True)]
         starts = np.cumsum([0, *map(len, self.ids)])
-        positions = [
-            torch.arange(len(p) - 1, len(p) - 1 + len(c)) + int(start)
-            for p, c, start in zip(prompts, calls, starts, strict=False)
+        self.positions = [
+            torch.arange(len(p) - 1, len(p) - 1 + len(c))
+            for p, c in zip(prompts, calls, strict=True)
         ]
-        self.asked = torch.cat(positions)
+        self.asked = torch.cat(
+            [at + int(start) for at, start in zip(self.positions, starts, strict=False)]
+        )
         self.target = torch.tensor([token for call in calls for token in call])
         self.row = np.repeat(np.arange(len(calls)), [len(call) for call in calls])
         self.state = state
+        self.model_tag = f"{workload_name.replace('@', '-')}-{samples}"
         self.tag = f"{workload_name.replace('@', '-')}-{pairs}-{samples}"
         self.reference_log_p: Tensor | None = None
 
@@ -195,7 +245,7 @@ class Bench:
         start = time.monotonic()
         outcome = None
         if scheme.method is not None:
-            outcome = quantize(self.reference, self.calibration, scheme.method)
+            outcome = self._quantized(scheme, scheme.method)
         quantized_s = time.monotonic() - start
         scores = self._score(scheme, outcome)
         peak_GiB = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
@@ -204,6 +254,22 @@ class Bench:
         if kept is not None:
             np.savez(kept, nll=scores.nll, cross=scores.cross, tokens=scores.tokens)
         return scores
+
+    def _quantized(self, scheme: Scheme, method: Method) -> Outcome:
+        """The reference by a method, whose searches are kept."""
+        if method.smoother is None:
+            return quantize(self.reference, self.calibration, method)
+        smoother = Remembered(method.smoother)
+        form = method.form
+        searched = f"{form.bits}-{form.group}-{method.smoother}"
+        name = "".join(c if c.isalnum() else "-" for c in searched)
+        kept = self.state / f"{self.model_tag}-{name}.pt" if self.state else None
+        if kept is not None and kept.exists():
+            smoother.answers = torch.load(kept, weights_only=True)
+        outcome = quantize(self.reference, self.calibration, replace(method, smoother=smoother))
+        if kept is not None:
+            torch.save(smoother.answers, kept)
+        return outcome
 
     def _score(self, scheme: Scheme, outcome: Outcome | None) -> Scores:
         log_p = self._log_p()
@@ -229,9 +295,30 @@ class Bench:
         return self.reference_log_p
 
     def _run(self, scheme: Scheme, outcome: Outcome | None) -> Tensor:
+        if outcome is not None and scheme.weight_bits == 4:
+            return self._by_kernels(outcome, "w4a16" if scheme.activation_bits == 16 else "w4a8")
         with torch.inference_mode():
             model = Model(self.reference, scheme, outcome)
             return log_probabilities(model, self.ids, self.asked).clone()
+
+    def _by_kernels(self, outcome: Outcome, path: Int4Path) -> Tensor:
+        """As `log_probabilities`, by the INT4 engine that `bench run` measures."""
+        weights = with_norms(load_reference(self.directory), outcome.norms)
+        length = max(map(len, self.ids))
+        engine = build_int4(
+            weights, outcome.tensors, path, max_batch=BATCH, max_length=length, cell="fp32"
+        )
+        rows = []
+        for first in range(0, len(self.ids), BATCH):
+            some = self.ids[first : first + BATCH]
+            lengths = [len(ids) for ids in some]
+            padded = torch.zeros(len(some), max(lengths), dtype=torch.int64)
+            for row, ids in zip(padded, some, strict=True):
+                row[: len(ids)] = torch.tensor(ids)
+            logits = engine.forward_all(padded, lengths)
+            for row, at in zip(logits, self.positions[first : first + BATCH], strict=False):
+                rows.append(F.log_softmax(row[at], dim=-1))
+        return torch.cat(rows)
 
 
 def interval(
@@ -278,6 +365,7 @@ def main() -> None:
     parser.add_argument("--state", type=Path, help="folder to keep finished rows in")
     parser.add_argument("--kept", action="store_true", help="only what --state holds already")
     options = parser.parse_args()
+    native.set_threads(torch.get_num_threads())  # a second pool of another size would fight torch
     if options.state is not None:
         options.state.mkdir(parents=True, exist_ok=True)
     bench = Bench(options.workload, options.pairs, options.samples, options.state)

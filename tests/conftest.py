@@ -1,4 +1,4 @@
-"""What every test may ask for, and the rule that CI's browser, LoadGen and NVRTC tests run."""
+"""What every test may ask for, and the rule that CI's optional tests (browser, NVRTC, ...) run."""
 
 from __future__ import annotations
 
@@ -31,6 +31,10 @@ def variable_that_forbids_skipping(item: pytest.Item) -> str | None:
         variable = "EDGEBENCH_REQUIRE_BROWSER"
     elif item.get_closest_marker("nvrtc"):
         variable = "EDGEBENCH_REQUIRE_NVRTC"
+    elif item.get_closest_marker("servers"):
+        variable = "EDGEBENCH_REQUIRE_SERVERS"
+    elif item.get_closest_marker("formats"):
+        variable = "EDGEBENCH_REQUIRE_FORMATS"
     elif ROOT / "tests" / "loadgen" in item.path.parents:
         variable = "EDGEBENCH_REQUIRE_LOADGEN"
     return variable if variable and os.environ.get(variable) else None

@@ -20,7 +20,7 @@ from edgebench.codec import (
     storage_error,
     write_atomic,
 )
-from edgebench.errors import BundleError
+from edgebench.errors import BundleError, StorageError
 from edgebench.record import (
     CeilingRow,
     Ledger,
@@ -76,6 +76,11 @@ class BundleWriter:
         make_folder(path.parent)
         try:
             path.mkdir()
+        except FileExistsError as err:
+            raise StorageError(
+                f"[bundle] expected a new folder, got {path}, which another version or request "
+                "began; run without --resume to measure anew"
+            ) from err
         except OSError as err:
             raise storage_error(path, err) from err
         writer = cls(path, draft.model_copy(update={"complete": False}), Progress())
@@ -202,7 +207,7 @@ def _request(record: Record) -> dict[str, object]:
     fixed = record.model_dump(
         include={
             "schema_version", "track", "organisation", "system", "workload", "scenario",
-            "profile", "stamps", "seeds",
+            "profile", "stamps", "seeds", "external",
         }
     )  # fmt: skip
     code = record.provenance.model_dump(include={"tool_version", "git_commit"})

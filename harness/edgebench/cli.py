@@ -53,6 +53,11 @@ def main() -> None:
 )
 @click.option("--context", type=int, metavar="TOKENS", help="With llm: of a window; default: 2048.")
 @click.option("--stride", type=int, metavar="TOKENS", help="With llm: default: the context.")
+@click.option(
+    "--calibration",
+    type=click.Path(path_type=Path),
+    help="With llm: a text for awq, gptq and smoothquant to learn from.",
+)
 @click.option("--device", default="auto", show_default=True, help="See `bench list devices`.")
 @click.option(
     "--workload", default="assistant,assistant@300m", show_default=True, help="Names with commas."
@@ -79,8 +84,14 @@ def main() -> None:
 )
 @click.option("--affinity", metavar="CPUS", help="CPUs to run on, e.g. 0,2-3; default: any.")
 @click.option(
-    "--budget", type=click.FloatRange(min=0), help="Minutes; default: 6 for quick, else none."
+    "--budget", metavar="TIME", help="Minutes, or 20m, 1h30m, 90s; default: 6 for quick, else none."
 )
+@click.option("--dry-run", is_flag=True, help="Plan, estimate and write nothing.")
+@click.option("--sut", default="own", show_default=True, help="own, or openai: any engine.")
+@click.option("--url", metavar="URL", help="With --sut openai: http://127.0.0.1:PORT.")
+@click.option("--served-model", metavar="NAME", help="With openai: default: the only one served.")
+@click.option("--concurrency", type=int, help="With openai: requests in flight; default: 8.")
+@click.option("--allow-remote", is_flag=True, help="With openai: take a server elsewhere.")
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run of the same request.")
 @click.option("--quiet", is_flag=True, help="No progress on stderr.")
 def run(form: str, quiet: bool, **request: object) -> None:
@@ -120,8 +131,37 @@ def explain(rule: str) -> None:
 def check(bundle: Path, tensors: Path | None, form: str) -> None:
     """Check a BUNDLE against the rules, deriving every published number again."""
     from edgebench.checker.report import check_command
+    from edgebench.progress import choose_progress
 
-    text, exit_code = check_command(bundle, tensors=tensors, form=form)
+    progress = choose_progress()
+    text, exit_code = check_command(bundle, tensors=tensors, form=form, progress=progress)
+    click.echo(text)
+    sys.exit(exit_code)
+
+
+@main.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--tensors", type=click.Path(path_type=Path), help="Folder with quantized tensors.")
+@click.option(
+    "--tests",
+    default="caching,outputs,seeds,tokens,length,perturbed,unseen,claims",
+    show_default=True,
+    help="Names with commas.",
+)
+@click.option("--out", type=click.Path(path_type=Path), help="Default: audits/RUN/...")
+@click.option("--seed", type=click.IntRange(min=0), help="Of the audit's draws; default: random.")
+@click.option("--format", "form", default="md", show_default=True, help="md or json.")
+@click.option("--quiet", is_flag=True, help="No progress on stderr.")
+def audit(form: str, quiet: bool, **request: object) -> None:
+    """Run again what a BUNDLE claims, with intent to catch: exit code 5 where a test does."""
+    from edgebench.command_audit import AuditOptions, audit_command
+
+    options = AuditOptions(**request)  # type: ignore[arg-type]  # click made each value's type
+    try:
+        text, exit_code = audit_command(options, form=form, quiet=quiet)
+    except KeyboardInterrupt:
+        click.echo("bench: interrupted; an audit that did not end leaves nothing", err=True)
+        sys.exit(EXIT_INTERRUPTED)
     click.echo(text)
     sys.exit(exit_code)
 
@@ -138,18 +178,39 @@ def import_(source: str, out: Path, quiet: bool) -> None:
     click.echo(import_command(source, out, choose_progress(quiet)))
 
 
-@main.command()
+@main.group()
+def export() -> None:
+    """Write a checkpoint or a bundle in another tool's format."""
+
+
+@export.command()
 @click.argument("source")
 @click.option("--to", required=True, metavar="FORMAT", help="compressed-tensors, awq-gemm, ...")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="A new folder.")
 @click.option("--transform", help="How to quantize a SOURCE that is not; default: symmetric.")
+@click.option(
+    "--calibration",
+    type=click.Path(path_type=Path),
+    help="A text for a transform that learns from one.",
+)
 @click.option("--quiet", is_flag=True, help="No progress on stderr.")
-def export(source: str, to: str, out: Path, transform: str | None, quiet: bool) -> None:
+def checkpoint(source: str, to: str, out: Path, quiet: bool, **how: Any) -> None:
     """Write a checkpoint, SOURCE, in a 4-bit format that other tools load."""
-    from edgebench.command_checkpoint import convert
+    from edgebench.command_checkpoint import Quantizing, convert
     from edgebench.progress import choose_progress
 
-    click.echo(convert(source, to, out, transform=transform, progress=choose_progress(quiet)))
+    click.echo(convert(source, to, out, progress=choose_progress(quiet), how=Quantizing(**how)))
+
+
+@export.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("directory", type=click.Path(path_type=Path))
+@click.option("--tensors", type=click.Path(path_type=Path), help="Folder with quantized tensors.")
+def mlperf(bundle: Path, directory: Path, tensors: Path | None) -> None:
+    """Write a checked BUNDLE in MLPerf's layout to a new DIRECTORY; it is no MLPerf result."""
+    from edgebench.command_mlperf import export_mlperf_command
+
+    click.echo(export_mlperf_command(bundle, directory, tensors))
 
 
 @main.command()

@@ -1,26 +1,44 @@
-"""`bench import` and `bench export`: a model's directory in another 4-bit format, bit for bit."""
+"""`bench import` and `bench export checkpoint`: a model in another 4-bit format, bit for bit."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgebench.calibration_text import read_calibration
 from edgebench.codec import storage_error
 from edgebench.errors import AssetError, SpecError
+from edgebench.estimate import require_quantizing_memory
 from edgebench.prepare import CONFIG_FILE, harness_error
 from edgebench.progress import Progress
-from edgebench.transform import apply_transform, parse_transform
-from edgebench.transform.loaded import file_hashes, linears_of
+from edgebench.system import describe_system
+from edgebench.transform import apply_transform, check_calibration, parse_transform
+from edgebench.transform.loaded import LoadedLinears, file_hashes, linears_of
 from edgebench_kernels.formats import choose_group
 from edgebench_workloads.errors import WorkloadError
 from edgebench_workloads.llm.source import find_model
 
 if TYPE_CHECKING:
     from edgebench_kernels.checkpoints.directory import Int4Checkpoint
+    from edgebench_kernels.engine import LlamaConfig
 
 HEAD = "lm_head"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quantizing:
+    """How a source that is not quantized is: by which transform, learning from which text."""
+
+    transform: str | None = None
+    """None: round to nearest, symmetric, as any format can hold it."""
+    calibration: Path | None = None
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether anything was."""
+        return self.transform is not None or self.calibration is not None
 
 
 def import_command(source: str, out: Path, progress: Progress) -> str:
@@ -33,7 +51,7 @@ def convert(
     to: str,
     out: Path,
     *,
-    transform: str | None = None,
+    how: Quantizing | None = None,
     must_be_quantized: bool = False,
     progress: Progress,
 ) -> str:
@@ -52,13 +70,14 @@ def convert(
         layout = find_format(to)
         directory = find_model(source)
         is_quantized = "quantization_config" in read_json(directory / CONFIG_FILE)
-        _check_choice(source, transform, is_quantized, must_be_quantized)
+        how = how or Quantizing()
+        _check_choice(source, how, is_quantized, must_be_quantized)
         with progress.stage(f"reading {source}"):
             if is_quantized:
                 came, checkpoint = read_int4(directory)
                 what = came.name
             else:
-                what, checkpoint = _quantized(directory, transform, progress)
+                what, checkpoint = _quantized(directory, how, progress)
         with progress.stage(f"writing {to}"):
             write_int4(checkpoint, layout, out)
             copy_beside(directory, out)
@@ -77,40 +96,70 @@ def convert(
 
 
 def _check_choice(
-    source: str, transform: str | None, is_quantized: bool, must_be_quantized: bool
+    source: str, how: Quantizing, is_quantized: bool, must_be_quantized: bool
 ) -> None:
-    if is_quantized and transform is not None:
+    if is_quantized and how.is_asked:
         raise SpecError(
-            f"[export] {source} is quantized already, so --transform has nothing to do; omit it"
+            f"[export] {source} is quantized already, so --transform and --calibration have "
+            "nothing to do; omit them"
         )
     if must_be_quantized and not is_quantized:
         raise SpecError(
             f"[import] {source} is not quantized (its config.json has no quantization_config); "
-            "'bench export' quantizes one"
+            "'bench export checkpoint' quantizes one"
         )
 
 
-def _quantized(
-    directory: Path, transform: str | None, progress: Progress
-) -> tuple[str, Int4Checkpoint]:
-    """By the transform, or symmetric in the largest group that divides every K: any format's."""
+def _quantized(directory: Path, how: Quantizing, progress: Progress) -> tuple[str, Int4Checkpoint]:
+    """The source by the transform, its folded norms and biases beside the codes."""
     from edgebench_kernels.checkpoints.directory import Int4Checkpoint
     from edgebench_kernels.checkpoints.files import read_json
-    from edgebench_kernels.engine import load_reference
+    from edgebench_kernels.engine import with_tensors
 
-    weights = load_reference(directory)
-    linears = linears_of(weights, file_hashes(directory))
-    linears = replace(linears, names=tuple(name for name in linears.names if name != HEAD))
-    if transform is None:
-        common = math.gcd(*(linears.weight(name).shape[1] for name in linears.names))
-        transform = f"rtn:group={choose_group(common)},symmetric=true"
-    spec = parse_transform(transform)
-    with progress.stage(f"{directory.name}: {spec}") as update:
-        quantized = apply_transform(spec, linears, update).tensors
+    config = _config(directory)
+    chain = parse_transform(how.transform or _any_formats(config))
+    check_calibration("export", chain, is_given=how.calibration is not None)
+    given = None
+    if how.calibration is not None:
+        given = read_calibration(how.calibration, directory, config).set
+    require_quantizing_memory(directory.name, config, chain, given, describe_system())
+    linears = _linears(directory)
+    with progress.stage(f"{directory.name}: {chain}") as update:
+        quantized = apply_transform(chain, linears, update, calibration=given)
+    weights = with_tensors(linears.weights, quantized.folded.replaced())
     rest = {
         name: tensor
         for name, tensor in weights.tensors.items()
-        if name.removesuffix(".weight") not in quantized
+        if name.removesuffix(".weight") not in quantized.tensors
     }
-    config = read_json(directory / CONFIG_FILE)
-    return str(spec), Int4Checkpoint(config=config, quantized=quantized, tensors=rest)
+    raw = read_json(directory / CONFIG_FILE)
+    return str(chain), Int4Checkpoint(config=raw, quantized=quantized.tensors, tensors=rest)
+
+
+def _config(directory: Path) -> LlamaConfig:
+    """The model's shape; SpecError for a family that does not run here, or code of its own."""
+    from edgebench_kernels.engine import read_config
+
+    try:
+        return read_config(directory / CONFIG_FILE)
+    except ValueError as error:
+        raise SpecError(str(error)) from error
+
+
+def _any_formats(config: LlamaConfig) -> str:
+    """Symmetric in the largest group that divides every K, which each format can hold."""
+    from edgebench_kernels.engine import linear_shapes
+
+    common = math.gcd(*(k for name, (_, k) in linear_shapes(config).items() if HEAD not in name))
+    try:
+        return f"rtn:group={choose_group(common)},symmetric=true"
+    except ValueError as error:
+        raise SpecError(str(error)) from error
+
+
+def _linears(directory: Path) -> LoadedLinears:
+    """All but lm_head."""
+    from edgebench_kernels.engine import load_reference
+
+    linears = linears_of(load_reference(directory), file_hashes(directory))
+    return replace(linears, names=tuple(name for name in linears.names if name != HEAD))

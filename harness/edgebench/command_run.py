@@ -23,6 +23,8 @@ class Outcome:
 
 def run_command(options: RunOptions, *, form: str, quiet: bool) -> Outcome:
     """Run, and word the outcome: rows on stdout, everything else where progress goes."""
+    if options.dry_run:
+        return _dry_run(options, form=form, quiet=quiet)
     if form not in FORMATS:
         raise unknown_name("run", "format", form, FORMATS)
     progress = choose_progress(quiet)
@@ -37,6 +39,16 @@ def run_command(options: RunOptions, *, form: str, quiet: bool) -> Outcome:
     _close(campaign, progress)
     flat = [row for record in campaign.records for row in rows(record)]
     return Outcome(text=FORMATS[form](flat), exit_code=exit_code(campaign))
+
+
+def _dry_run(options: RunOptions, *, form: str, quiet: bool) -> Outcome:
+    from edgebench import dry_run_text
+    from edgebench.dry_run import plan_run
+
+    if form not in dry_run_text.FORMATS:
+        raise unknown_name("run", "format of a plan", form, dry_run_text.FORMATS)
+    plan = plan_run(parse_run(options), choose_progress(quiet))
+    return Outcome(text=dry_run_text.FORMATS[form](plan), exit_code=plan.exit_code)
 
 
 def _own_model(spec: RunSpec, request: ModelRequest, form: str, progress: Progress) -> Outcome:

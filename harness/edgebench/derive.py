@@ -21,11 +21,12 @@ from edgebench.record import (
     Profile,
     SampleRow,
     Scenario,
+    TimedWeights,
     Track,
 )
 from edgebench.roofline import Arithmetic, Executed, Model, place, work_of
 from edgebench.scenarios import ScenarioResult, derive, derive_speedup, mode_rows
-from edgebench.verdict import invalid_reasons, unverified_reasons, warnings
+from edgebench.verdict import invalid_reasons, warnings
 
 REFERENCE: Kernel = "fp16"
 
@@ -56,11 +57,13 @@ class KernelFacts:
     executed_path: str
     transform: str
     batch_size: int
-    weight_bytes: int
+    weight_bytes: int | None
+    """None for an external engine: nobody here knows."""
     peak_memory_bytes: int | None
     arithmetic: Arithmetic | None
     """Whose ceiling bounds it: int8 for w4a16 and w4a8 on CPUs, else bf16 or fp32."""
     energy: Energy
+    timed_weights: TimedWeights | None = None
     invalid_reasons: tuple[str, ...] = ()
     """What the rows do not show: throttling, a failed meter, an interrupted block."""
     warnings: tuple[str, ...] = ()
@@ -210,6 +213,7 @@ def _result(
         "weight_bytes": facts.weight_bytes,
         "peak_memory_bytes": facts.peak_memory_bytes,
         "batch_size": facts.batch_size,
+        "timed_weights": facts.timed_weights,
         "speedup": speedup.ratio if speedup else None,
         "speedup_ci95": speedup.ci95 if speedup else None,
     }
@@ -242,7 +246,6 @@ def _judged(case: CaseFacts, facts: KernelFacts, result: KernelResult) -> Kernel
     reasons = [
         *facts.invalid_reasons,
         *invalid_reasons(result, counts, case.scored_count),
-        *unverified_reasons(case.track, facts.transform),
     ]
     return result.model_copy(
         update={

@@ -12,8 +12,10 @@ from edgebench.codec import parse_model, read_capped
 from edgebench.devices import ResolvedDevice
 from edgebench.errors import BundleError
 from edgebench.layout import PROGRESS, RECORD, SIZE_LIMITS
-from edgebench.profiles import PROFILES, SAMPLE_INDEX_SEED, SCHEDULE_SEED
+from edgebench.openai.engine import model_name
+from edgebench.profiles import SAMPLE_INDEX_SEED, SCHEDULE_SEED, stamps_of
 from edgebench.record import (
+    ExternalServer,
     Host,
     KernelTuning,
     Provenance,
@@ -74,6 +76,7 @@ class Circumstances:
     """The last-level cache of what the kernels execute on."""
     kernel_tuning: KernelTuning | None
     other_runs_seen: bool
+    external: ExternalServer | None = None
 
 
 def draft_record(
@@ -90,8 +93,9 @@ def draft_record(
         workload=identity,
         scenario=scenario,
         profile=spec.profile,
-        stamps=list(PROFILES[spec.profile].stamps),
+        stamps=list(stamps_of(spec.profile, is_external=spec.external is not None)),
         seeds=Seeds(sample_index=SAMPLE_INDEX_SEED, schedule=SCHEDULE_SEED),
+        external=given.external,
         host=Host(
             device_requested=given.device.requested,
             device=given.device.name,
@@ -134,7 +138,7 @@ def repeat_command(spec: RunSpec) -> str:
         *_own_model_words(spec),
         f"--scenario {','.join(spec.scenarios)}",
         f"--kernel {','.join(spec.kernels)}",
-        f"--transform {spec.transform}",
+        *_system_words(spec),
         f"--profile {spec.profile}",
     ]
     if spec.threads is not None:
@@ -142,6 +146,18 @@ def repeat_command(spec: RunSpec) -> str:
     if spec.affinity is not None:
         words.append(f"--affinity {','.join(map(str, spec.affinity))}")
     return " ".join(words)
+
+
+def _system_words(spec: RunSpec) -> list[str]:
+    """What is measured beside the reference; another machine's address stays out of records."""
+    request = spec.external
+    if request is None:
+        return [f"--transform {spec.transform}"]
+    words = ["--sut openai", f"--url {request.address.shown}"]
+    if request.served_model is not None:
+        words.append(f"--served-model {shlex.quote(model_name(request.served_model))}")
+    words.append(f"--concurrency {request.concurrency}")
+    return words + ["--allow-remote"] * request.is_remote_allowed
 
 
 def _own_model_words(spec: RunSpec) -> list[str]:
@@ -154,4 +170,5 @@ def _own_model_words(spec: RunSpec) -> list[str]:
         f"--text {shlex.quote(request.text.name)}",
         f"--context {request.context}",
         f"--stride {request.stride}",
+        *(f"--calibration {shlex.quote(path.name)}" for path in (request.calibration,) if path),
     ]

@@ -5,8 +5,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from numpy.typing import NDArray
 
 from edgebench.prepare import PreparedWorkload
 from edgebench.record import Kernel, Scenario
@@ -14,6 +18,7 @@ from edgebench.roofline import Arithmetic, Model, model_of
 
 if TYPE_CHECKING:
     from edgebench_kernels.engine import DecodeEngine, LlamaWeights, RegimeChoice
+    from edgebench_kernels.formats import Int4Tensor
 
 OFFLINE_BATCH = 64  # ours: the CPU kernels reach their peak there (kernels/README.md)
 PROBE_ROUNDS = 3  # of which a path's fastest counts: the first one warms up
@@ -30,6 +35,10 @@ class KernelEngine:
     batch_size: int
     arithmetic: Arithmetic | None
     warnings: tuple[str, ...] = ()
+    packed: Mapping[str, NDArray[np.uint8]] | None = None
+    """The packed INT4 bytes that it reads, by linear; None where they cannot be seen."""
+    is_in_process: bool = True
+    """Whether this process's memory holds it."""
 
     @property
     def weight_bytes(self) -> int:
@@ -37,10 +46,25 @@ class KernelEngine:
         return self.engine.weight_bytes_at(self.batch_size)
 
 
+Weights = npt.NDArray[Any]
+
+
+class WeightChange(Protocol):
+    """Changes some linears' weights: fp16 [N, K], or packed INT4 codes uint8 [N, K/2]."""
+
+    def __call__(self, name: str, weights: Weights) -> Weights:
+        """Return what takes the place of a linear's weights, or the same array for those kept."""
+        ...
+
+
 class WorkloadEngines(Protocol):
     """The engines of one workload, wherever they execute."""
 
     model: Model
+
+    def changed(self, engine: KernelEngine, change: WeightChange) -> KernelEngine:
+        """Return the same engine, every choice of it included, around a changed model."""
+        ...
 
     def for_scenario(self, kernel: Kernel, scenario: Scenario) -> KernelEngine:
         """Return a kernel as it runs in a scenario."""
@@ -65,6 +89,7 @@ class CpuEngines:
 
         self._prepared = prepared
         weights: LlamaWeights = load_reference(prepared.directory)
+        self._weights = weights
         self.model: Model = model_of(linear_shapes(weights.config))
         self.regimes: RegimeChoice = probe(weights)
         length = longest_row(prepared)
@@ -72,8 +97,10 @@ class CpuEngines:
         if isinstance(self._fp16, Engine):
             fastest_ops(self._fp16)
         self._int4: dict[str, DecodeEngine] = {}
+        self._packed: dict[str, NDArray[np.uint8]] = {}
         if "int4" in kernels:
             packed = pack_int4(weights, prepared.quantized.tensors)
+            self._packed = packed_bytes(packed)
             weights = with_norms(weights, prepared.quantized.folded.norms)
             for path in ("w4a16", "w4a8"):
                 self._int4[path] = build_int4(
@@ -101,7 +128,62 @@ class CpuEngines:
             executed_path=f"{path}/{native.isa()}",
             batch_size=batch_size,
             arithmetic="int8",
+            packed=self._packed,
         )
+
+    def changed(self, engine: KernelEngine, change: WeightChange) -> KernelEngine:
+        """See WorkloadEngines."""
+        from edgebench_kernels.engine import Engine, build_fp16, build_int4, with_norms
+
+        length = longest_row(self._prepared)
+        if engine.kernel == "fp16":
+            ops = self._fp16.ops if isinstance(self._fp16, Engine) else None
+            weights = changed_reference(self._weights, change)
+            built = build_fp16(
+                weights, self.regimes, ops=ops, max_batch=OFFLINE_BATCH, max_length=length
+            )
+        else:
+            quantized = self._prepared.quantized
+            weights = with_norms(self._weights, quantized.folded.norms)
+            tensors = changed_tensors(quantized.tensors, change)
+            path: Any = next(p for p, one in self._int4.items() if one is engine.engine)
+            built = build_int4(weights, tensors, path, max_batch=OFFLINE_BATCH, max_length=length)
+        return replace(engine, engine=built, packed=None)
+
+
+def changed_tensors(
+    tensors: Mapping[str, Int4Tensor], change: WeightChange
+) -> dict[str, Int4Tensor]:
+    """Return INT4 tensors with some codes changed, their grids kept."""
+    return {
+        name: replace(tensor, qweight=change(name, tensor.qweight))
+        for name, tensor in tensors.items()
+    }
+
+
+def changed_reference(weights: LlamaWeights, change: WeightChange) -> LlamaWeights:
+    """Return fp16 weights with some linears changed."""
+    import torch
+
+    tensors = dict(weights.tensors)
+    for name, tensor in weights.linears().items():
+        given = tensor.numpy()
+        came = change(name.removesuffix(".weight"), given)
+        if came is not given:
+            tensors[name] = torch.from_numpy(came)
+    return replace(weights, tensors=tensors)
+
+
+def packed_bytes(linears: Mapping[str, object]) -> dict[str, NDArray[np.uint8]]:
+    """The bytes of linears packed for CPUs, as the kernels read them: views, not copies."""
+    from edgebench_kernels.linear import Int4Linear
+    from edgebench_kernels.packing import PackedInt4
+
+    return {
+        name: linear.packed.packed_bytes()
+        for name, linear in linears.items()
+        if isinstance(linear, Int4Linear) and isinstance(linear.packed, PackedInt4)
+    }
 
 
 def faster_path(engines: Mapping[str, DecodeEngine], prepared: PreparedWorkload) -> str:

@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
-from edgebench.engines import OFFLINE_BATCH, KernelEngine, faster_path, longest_row
+from edgebench.engines import (
+    OFFLINE_BATCH,
+    KernelEngine,
+    WeightChange,
+    changed_reference,
+    changed_tensors,
+    faster_path,
+    longest_row,
+)
 from edgebench.prepare import PreparedWorkload
 from edgebench.record import Kernel, Scenario
 from edgebench.roofline import Arithmetic, Model, model_of
@@ -33,7 +42,7 @@ class CudaEngines:
         from edgebench_kernels.cuda.engine_state import Room
         from edgebench_kernels.engine import PathChoice, linear_shapes, load_reference, with_norms
 
-        self._prepared = prepared
+        self._prepared, self._launcher = prepared, launcher
         weights = resident(load_reference(prepared.directory), launcher)
         self.model: Model = model_of(linear_shapes(weights.config))
         room = Room(max_batch=OFFLINE_BATCH, max_length=longest_row(prepared))
@@ -62,3 +71,30 @@ class CudaEngines:
             batch_size=batch_size,
             arithmetic=arithmetic,
         )
+
+    def changed(self, engine: KernelEngine, change: WeightChange) -> KernelEngine:
+        """See WorkloadEngines."""
+        from edgebench_kernels.cuda.engine_build import (
+            build_fp16_on,
+            build_int4_on,
+            pack_int4_on,
+            resident,
+        )
+        from edgebench_kernels.cuda.engine_state import Room
+        from edgebench_kernels.engine import PathChoice, load_reference, with_norms
+
+        launcher, quantized = self._launcher, self._prepared.quantized
+        room = Room(max_batch=OFFLINE_BATCH, max_length=longest_row(self._prepared))
+        weights = load_reference(self._prepared.directory)
+        built: DecodeEngine
+        if engine.kernel == "fp16":
+            changed = resident(changed_reference(weights, change), launcher)
+            built = build_fp16_on(launcher, changed, room)
+        else:
+            weights = resident(weights, launcher)
+            tensors = changed_tensors(quantized.tensors, change)
+            packed = pack_int4_on(launcher, weights, tensors)
+            weights = with_norms(weights, quantized.folded.norms)
+            path: Any = next(p for p, one in self._int4.items() if one is engine.engine)
+            built = build_int4_on(launcher, weights, packed, PathChoice.of(path), room)
+        return replace(engine, engine=built, packed=None)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from edgebench import layout
 from edgebench.bundle import Bundle, BundleWriter, find_finished, find_resumable
+from edgebench.codec import write_atomic
 from edgebench.prepare import PreparedWorkload
 from edgebench.record import Ledger, Record
 from edgebench.spec import RunSpec
 from edgebench.system import SystemDescription
+from edgebench.transform import WITHOUT_DATA
 from edgebench.transform.quantized import folded_bytes, tensors_bytes
 
 
@@ -16,6 +20,23 @@ def existing_record(spec: RunSpec, draft: Record, ledger: Ledger) -> Bundle | No
     if not spec.resume:
         return None
     return find_finished(spec.out, draft, ledger=ledger, run_id=draft.run_id)
+
+
+def kept_tensors(spec: RunSpec, draft: Record, prepared: PreparedWorkload) -> Path | None:
+    """Keep what no bundle holds and only calibration data make again; None where nothing is.
+
+    A bundle of more than 16 MB of tensors is checked with --tensors and the folder returned.
+    """
+    ledger = prepared.ledger
+    has_recipe = all(step.transform in WITHOUT_DATA for step in ledger.steps)
+    if ledger.tensors_file is not None or has_recipe:
+        return None
+    folder = spec.out.with_name(f"{spec.out.name}-tensors") / draft.run_id / draft.workload.name
+    path = folder / layout.TENSORS
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, tensors_bytes(prepared.quantized.tensors))
+    return folder
 
 
 def open_writer(

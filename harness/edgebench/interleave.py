@@ -22,7 +22,7 @@ from edgebench.loadgen import (
     run_offline,
     run_single_stream,
 )
-from edgebench.profiles import MIN_BLOCK_S
+from edgebench.profiles import EXTERNAL, MIN_BLOCK_S
 from edgebench.record import Kernel, Mode, SampleRow, Scenario
 from edgebench.scenarios import span_ns
 from edgebench.units import NS_PER_S
@@ -102,7 +102,22 @@ def plan_blocks(
         )
     per_block = max(1, math.ceil(min_block_ns / per_query_ns_fast))
     blocks = max(1, queries // per_block)
-    blocks -= blocks % 2 if blocks > 1 else 0
+    return _equal_blocks(queries, blocks - blocks % 2 if blocks > 1 else 1)
+
+
+def resume_blocks(queries: int, begun: Sequence[int]) -> list[range] | None:
+    """Cut queries as an earlier attempt did, told by the sizes of the blocks that it finished.
+
+    Where several plans begin like that, any of them keeps what is done; None where none does.
+    """
+    for blocks in (1, *range(2, queries + 1, 2)):
+        spans = _equal_blocks(queries, blocks)
+        if [len(span) for span in spans[: len(begun)]] == list(begun):
+            return spans
+    return None
+
+
+def _equal_blocks(queries: int, blocks: int) -> list[range]:
     edges = [queries * edge // blocks for edge in range(blocks + 1)]
     return [range(start, stop) for start, stop in pairwise(edges)]
 
@@ -134,6 +149,22 @@ def endless_blocks(size: int, schedule: Iterable[int]) -> Iterator[Block]:
         yield Block(number=number, positions=span, samples=tuple(islice(samples, size)))
 
 
+def whole_passes(size: int, population: int, schedule: Iterator[int]) -> Iterator[Block]:
+    """Yield blocks of about one size for ever, cut so that every pass over the set ends one.
+
+    A pass has an even number of blocks where two fit, so that an ABBA ends with it; the last takes
+    what is left over. The schedule is loadgen.issue_order with distinct=True.
+    """
+    count_in_pass = max(1, population // size)
+    count_in_pass -= count_in_pass % 2 if count_in_pass > 1 else 0
+    for number in count():
+        turn, place = divmod(number, count_in_pass)
+        start = turn * population + place * size
+        is_last = place == count_in_pass - 1
+        span = range(start, (turn + 1) * population if is_last else start + size)
+        yield Block(number=number, positions=span, samples=tuple(islice(schedule, len(span))))
+
+
 def finished_blocks(
     rows: Iterable[SampleRow], blocks: Iterable[Block], mode: Mode = "performance"
 ) -> dict[BlockKey, list[SampleRow]]:
@@ -150,7 +181,7 @@ def finished_blocks(
     for block in blocks:
         if block.number > last:
             break
-        for kernel in KERNELS:
+        for kernel in (*KERNELS, EXTERNAL):
             kept = held.get((kernel, block.number), [])
             if tuple(row.sample for row in kept) == block.samples:
                 finished[kernel, block.number] = kept
@@ -170,16 +201,18 @@ def run_interleaved(
 
     Nothing runs between the caller's `next` calls, so what the caller does there is not timed.
     Blocks in `already_done` (see finished_blocks) are neither run nor handed to the sink again.
-    With a minimum, it ends after the first whole ABBA in which every kernel has met it; a plan that
-    runs out of blocks before that ends too, and its rows show it.
+    With a minimum, each kernel ends after the first whole ABBA in which it has met it, so that a
+    slow one need not run as many queries as a fast one; what both ran is paired. A plan that runs
+    out of blocks before that ends too, and its rows show it.
     Raises RunFailed from the load generator; KeyboardInterrupt passes at once.
     """
     if not suts:
         raise SpecError("[interleave] expected at least one kernel to run, got none; name one")
     done = already_done or {}
     tallies: dict[Kernel, _Tally] = {kernel: _Tally() for kernel in suts}
+    active = tuple(suts)
     for block in plan.blocks:
-        for kernel, _ in _turn(block.number, tuple(suts)):
+        for kernel, _ in _turn(block.number, active):
             rows = done.get((kernel, block.number))
             resumed = rows is not None
             if rows is None:
@@ -187,8 +220,10 @@ def run_interleaved(
                 for row in rows:
                     sink(row)
             yield _account(rows, tallies[kernel], resumed)
-        if block.number % 2 and plan.minimum and _all_met(plan.minimum, tallies.values()):
-            return
+        if block.number % 2 and plan.minimum:
+            active = tuple(name for name in active if not _is_met(plan.minimum, tallies[name]))
+            if not active:
+                return
 
 
 def _turn(pair: int, kernels: Sequence[Kernel]) -> list[BlockKey]:
@@ -243,5 +278,5 @@ def _account(rows: Sequence[SampleRow], tally: _Tally, resumed: bool) -> BlockDo
     )
 
 
-def _all_met(minimum: Minimum, tallies: Iterable[_Tally]) -> bool:
-    return all(minimum.is_met(tally.queries, tally.measured_ns) for tally in tallies)
+def _is_met(minimum: Minimum, tally: _Tally) -> bool:
+    return minimum.is_met(tally.queries, tally.measured_ns)

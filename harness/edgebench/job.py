@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from edgebench import meters
 from edgebench.engines import KernelEngine
+from edgebench.loadgen import SystemUnderTest
+from edgebench.openai.engine import ExternalEngine
 from edgebench.prepare import PreparedWorkload
 from edgebench.profiles import Counts
 from edgebench.record import Kernel
@@ -14,13 +16,15 @@ from edgebench.roofline import Model
 from edgebench.sut import EngineSut
 from edgebench.target import Target
 
+AnyEngine = KernelEngine | ExternalEngine
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScenarioJob:
     """Everything that measuring one scenario needs."""
 
     prepared: PreparedWorkload
-    engines: Mapping[Kernel, KernelEngine]
+    engines: Mapping[Kernel, AnyEngine]
     model: Model
     counts: Counts
     min_block_s: float
@@ -29,11 +33,13 @@ class ScenarioJob:
     transform: str
     threads: int
     per_query_ns: Mapping[Kernel, int]
-    """Measured by the probe: of a single-stream query, or of an offline sample."""
+    """The pilot's fastest single-stream query, or offline sample: what blocks are sized by."""
 
 
-def sut_of(prepared: PreparedWorkload, engine: KernelEngine) -> EngineSut:
-    """Put a kernel's engine behind the load generator."""
+def sut_of(prepared: PreparedWorkload, engine: AnyEngine) -> SystemUnderTest:
+    """Put a kernel's engine behind the load generator; an external one stands there already."""
+    if isinstance(engine, ExternalEngine):
+        return engine.sut
     return EngineSut(
         name=f"{engine.kernel} ({engine.executed_path})",
         engine=engine.engine,

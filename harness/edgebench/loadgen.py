@@ -49,10 +49,13 @@ class Minimum:
 
     queries: int
     duration_ns: int = 0
+    multiple: int = 1
+    """Queries of one pass over the set: it ends only after whole ones (equal issue)."""
 
     def is_met(self, queries: int, measured_ns: int) -> bool:
-        """Whether both demands hold; measured_ns is time on the clock, never a setting."""
-        return queries >= self.queries and measured_ns >= self.duration_ns
+        """Whether all demands hold; measured_ns is time on the clock, never a setting."""
+        enough = queries >= self.queries and measured_ns >= self.duration_ns
+        return enough and queries % self.multiple == 0
 
 
 class SystemUnderTest(Protocol):

@@ -17,6 +17,7 @@ from edgebench.derive import (
     derive_ceilings,
     derive_results,
 )
+from edgebench.estimate import CEILING_STRIDE
 from edgebench.interleave import (
     BlockKey,
     Hooks,
@@ -24,16 +25,26 @@ from edgebench.interleave import (
     finished_blocks,
     run_interleaved,
 )
-from edgebench.job import ScenarioJob, sut_of
+from edgebench.job import AnyEngine, ScenarioJob, sut_of
+from edgebench.openai.engine import ExternalEngine
 from edgebench.plans import accuracy_plan, performance_plan
 from edgebench.prepare import PreparedWorkload
 from edgebench.profiles import MIN_CEILING_REPEATS
 from edgebench.progress import Progress
-from edgebench.record import CeilingRow, Kernel, KernelResult, Record, SampleRow
+from edgebench.record import (
+    CeilingRow,
+    Energy,
+    Kernel,
+    KernelResult,
+    Record,
+    SampleRow,
+    TimedWeights,
+)
 from edgebench.target import Target
+from edgebench.timed_weights import WeightsBefore
+from edgebench.units import NS_PER_S
 
 NLL_BATCH = 64
-OPEN_ENDED_STRIDE = 4  # blocks between repeats of the ceilings when the end is measured time
 
 
 @dataclass(slots=True)
@@ -41,6 +52,7 @@ class _Observed:
     """What the hooks saw around the blocks."""
 
     peak_bytes: dict[Kernel, int] = field(default_factory=dict)
+    weights: dict[Kernel, TimedWeights] = field(default_factory=dict)
 
 
 def measure_scenario(job: ScenarioJob, writer: BundleWriter, progress: Progress) -> Record:
@@ -51,8 +63,14 @@ def measure_scenario(job: ScenarioJob, writer: BundleWriter, progress: Progress)
     record = writer.record
     label = f"{record.workload.name} {record.scenario}"
     observed = _Observed()
+    before = {
+        kernel: WeightsBefore.of(engine.packed, job.prepared.quantized)
+        for kernel, engine in job.engines.items()
+        if engine.packed
+    }
     with meters.PowerLog(job.selection.working, writer.power_path) as power:
         _run_plan(job, writer, performance_plan, observed, progress, label)
+    observed.weights = {kernel: weights.after() for kernel, weights in before.items()}
     if job.counts.scored_on == "scored-set":
         _run_plan(job, writer, accuracy_plan, _Observed(), progress, f"{label} accuracy")
     _score_likelihood(job, writer, progress, label)
@@ -84,13 +102,26 @@ def _run_plan(
         _measure_ceilings(job, writer)
     with progress.stage(label) as update:
         steps = run_interleaved(plan, suts, pending.append, hooks=hooks, already_done=done)
+        measured_ns = dict.fromkeys(suts, 0)
         for finished, block in enumerate(steps, start=1):
             if not block.resumed:
                 writer.append_samples(pending)
                 pending.clear()
-            update(finished, total if total is not None else finished + 1)
+            measured_ns[block.kernel] += block.measured_ns
+            update(*_progress(job, finished, total, measured_ns))
             if plan.mode == "performance" and _is_ceiling_due(finished, total):
                 _measure_ceilings(job, writer)
+
+
+def _progress(
+    job: ScenarioJob, finished: int, total: int | None, measured_ns: Mapping[Kernel, int]
+) -> tuple[int, int]:
+    """Return (done, all): of blocks, or of seconds where measured time is the end."""
+    if total is not None:
+        return finished, total
+    each_s = job.counts.min_duration_s
+    done_s = sum(min(each_s, ns / NS_PER_S) for ns in measured_ns.values())
+    return int(done_s), max(1, int(each_s * len(measured_ns)))
 
 
 def _drop_unfinished(
@@ -115,7 +146,7 @@ def _peak_hook(target: Target, observed: _Observed) -> Callable[[Kernel, int], N
 def _is_ceiling_due(finished: int, total: int | None) -> bool:
     """Spread the repeats over the run: at its quarters, or every so often when its end is open."""
     if total is None:
-        return finished % OPEN_ENDED_STRIDE == 0
+        return finished % CEILING_STRIDE == 0
     quarters = MIN_CEILING_REPEATS - 1
     return finished * quarters // total > (finished - 1) * quarters // total
 
@@ -154,6 +185,8 @@ def _score_likelihood(
 ) -> None:
     wanted = job.counts.nll_samples or len(job.prepared.pairs)
     for kernel, engine in job.engines.items():
+        if isinstance(engine, ExternalEngine):
+            continue  # a server shows text alone
         if sum(row.kernel == kernel for row in writer.nll) >= wanted:
             continue
         with progress.stage(f"{label} likelihood {kernel}") as update:
@@ -175,6 +208,19 @@ def answer_key(prepared: PreparedWorkload) -> AnswerKey:
         eos_id=prepared.eos_id,
         expected=[pair.call for pair in prepared.pairs],
         is_correct=prepared.workload.is_correct,
+    )
+
+
+def _energy(job: ScenarioJob, writer: BundleWriter, engine: AnyEngine) -> Energy:
+    """Integrate what the machine's meter saw; it does not see a server on another machine."""
+    unseen = engine.energy_reason if isinstance(engine, ExternalEngine) else None
+    source = None if unseen else job.selection.primary
+    return meters.integrate(
+        writer.power_path,
+        block_windows(writer.samples, engine.kernel),
+        meter=source.meter if source else None,
+        domain=source.domain if source else None,
+        reason=unseen or job.selection.reason,
     )
 
 
@@ -202,15 +248,10 @@ def _derive(
             transform="none" if kernel == "fp16" else job.transform,
             batch_size=engine.batch_size,
             weight_bytes=engine.weight_bytes,
-            peak_memory_bytes=observed.peak_bytes.get(kernel),
+            peak_memory_bytes=observed.peak_bytes.get(kernel) if engine.is_in_process else None,
             arithmetic=engine.arithmetic,
-            energy=meters.integrate(
-                writer.power_path,
-                block_windows(writer.samples, kernel),
-                meter=job.selection.primary.meter if job.selection.primary else None,
-                domain=job.selection.primary.domain if job.selection.primary else None,
-                reason=job.selection.reason,
-            ),
+            timed_weights=observed.weights.get(kernel),
+            energy=_energy(job, writer, engine),
             warnings=(
                 *engine.warnings,
                 *(f"meter {name} failed: {why}" for name, why in meter_failures),

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from edgebench import __version__
+from edgebench.calibration_text import CalibrationText, read_calibration, require_known
 from edgebench.codec import encode_model, make_folder, write_atomic
 from edgebench.devices import resolve
 from edgebench.draft import new_run_id, repeat_command, utc_now
 from edgebench.errors import AssetError, RunFailed, SpecError
+from edgebench.estimate import require_quantizing_memory
 from edgebench.kernel_tuning import present_tuning
 from edgebench.perplexity_record import (
+    Calibration,
     Executed,
     ModelIdentity,
     PerplexityRecord,
@@ -31,6 +34,7 @@ from edgebench.system import SystemDescription, describe_system, usable_cores
 from edgebench.target import Target, open_target
 from edgebench.transform import TransformChain, apply_transform
 from edgebench.transform.loaded import file_hashes, linears_of
+from edgebench.transform.quantized import Folded, QuantizedModel
 from edgebench_kernels.checkpoints.layout import UnsupportedLayout
 from edgebench_workloads.errors import WorkloadError
 from edgebench_workloads.llm.perplexity import Window, denominators, window_nats, windows_of
@@ -64,6 +68,7 @@ class OwnModel:
     text: TokenizedText
     windows: tuple[Window, ...]
     protocol: Protocol
+    calibration: CalibrationText | None = None
 
 
 def measure_own_model(
@@ -82,18 +87,19 @@ def measure_own_model(
     with target.errors():
         with progress.stage(f"{request.name}: text"):
             model = open_model(request)
-        _require_memory(model, target, system)
+        _require_memory(model, spec.transform, target, system)
         target.prepare(spec.threads or usable_cores(), spec.affinity, present_tuning())
-        identity, results = _measure(spec, request, model, device.backend, progress)
+        measured = _measure(spec, request, model, device.backend, progress)
     record = PerplexityRecord(
         schema_version=1,
         run_id=new_run_id(),
         organisation=spec.organisation,
         system=system.name,
         executed_on=device.executed_on,
-        model=identity,
+        model=measured.identity,
         protocol=model.protocol,
-        results=results,
+        calibration=measured.calibration,
+        results=measured.results,
         provenance=Provenance(
             tool_version=__version__,
             git_commit=system.software.git_commit,
@@ -120,11 +126,12 @@ def open_model(request: ModelRequest) -> OwnModel:
         is_quantized = read_json(directory / CONFIG_FILE).get("quantization_config") is not None
         text = tokenize(load_tokenizer(directory), read_text(request.text))
         windows = windows_of(len(text.ids), request.context, request.stride)
+        _check_fit(config, text, request)
+        calibration = _calibration(request, directory, config, text, is_quantized)
     except WorkloadError as error:
         raise harness_error(error) from error
     except ValueError as error:
         raise SpecError(str(error)) from error
-    _check_fit(config, text, request)
     counted = denominators(text, windows)
     protocol = Protocol(
         tokenizer_sha256=sha256_of(directory / TOKENIZER),
@@ -145,7 +152,25 @@ def open_model(request: ModelRequest) -> OwnModel:
         text=text,
         windows=windows,
         protocol=protocol,
+        calibration=calibration,
     )
+
+
+def _calibration(
+    request: ModelRequest,
+    directory: Path,
+    config: LlamaConfig,
+    text: TokenizedText,
+    is_quantized: bool,
+) -> CalibrationText | None:
+    if request.calibration is None:
+        return None
+    if is_quantized:
+        raise SpecError(
+            f"[llm] {request.name} is quantized already, so --transform and --calibration have "
+            "nothing to do; omit them"
+        )
+    return read_calibration(request.calibration, directory, config, text.ids)
 
 
 def _check_fit(config: LlamaConfig, text: TokenizedText, request: ModelRequest) -> None:
@@ -155,15 +180,12 @@ def _check_fit(config: LlamaConfig, text: TokenizedText, request: ModelRequest) 
             f"[llm] expected --context to be at most {largest}, which this model attends to, "
             f"got {request.context}"
         )
-    highest = int(text.ids.max())
-    if highest >= config.vocab_size:
-        raise AssetError(
-            f"[llm] the tokenizer makes id {highest} and the model knows 0..{config.vocab_size - 1}"
-            "; give the model's own tokenizer.json"
-        )
+    require_known(int(text.ids.max()), config)
 
 
-def _require_memory(model: OwnModel, target: Target, system: SystemDescription) -> None:
+def _require_memory(
+    model: OwnModel, transform: TransformChain, target: Target, system: SystemDescription
+) -> None:
     from edgebench_kernels.engine.weights import tensor_shapes
 
     weights_bytes = 2 * sum(math.prod(shape) for shape in tensor_shapes(model.config).values())
@@ -172,6 +194,10 @@ def _require_memory(model: OwnModel, target: Target, system: SystemDescription) 
     shortage = target.memory_shortage(weights_bytes + logits_bytes, system)
     if shortage is not None:
         raise RunFailed(f"[llm] {model.directory.name} was not started: {shortage}")
+    if model.is_quantized:
+        return
+    calibration = None if model.calibration is None else model.calibration.set
+    require_quantizing_memory(model.directory.name, model.config, transform, calibration, system)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,11 +209,28 @@ class _Weights:
     kept: tuple[str, ...]
     made_fp16: str
     made_int4: str
+    folded: Folded = field(default_factory=Folded)
+    calibration: Calibration | None = None
+
+    def beside_int4(self) -> LlamaWeights:
+        """What is not quantized, with the norms and biases that carry scales."""
+        from edgebench_kernels.engine import with_tensors
+
+        return with_tensors(self.fp16, self.folded.replaced())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Measured:
+    """What a record takes of a measurement."""
+
+    identity: ModelIdentity
+    calibration: Calibration | None
+    results: list[PerplexityResult]
 
 
 def _measure(
     spec: RunSpec, request: ModelRequest, model: OwnModel, device: str, progress: Progress
-) -> tuple[ModelIdentity, list[PerplexityResult]]:
+) -> _Measured:
     """fp16 first and let go of, then INT4 by both of its paths on one copy of packed weights."""
     from edgebench_kernels.engine import RegimeChoice, build_fp16, build_int4, pack_int4
 
@@ -219,7 +262,7 @@ def _measure(
     packed = pack_int4(weights.fp16, weights.int4, device, weights.kept)
     for path in PATHS:
         engine = build_int4(
-            weights.fp16,
+            weights.beside_int4(),
             {},
             path,
             packed=packed,
@@ -228,7 +271,7 @@ def _measure(
             kept=weights.kept,
         )
         results.append(_score(model, engine, "int4", weights.made_int4, results[0], progress))
-    return identity, results
+    return _Measured(identity=identity, calibration=weights.calibration, results=results)
 
 
 def _load(
@@ -249,12 +292,32 @@ def _load(
         )
     weights = load_reference(model.directory)
     linears = linears_of(weights, hashes)
+    text = model.calibration
     try:
         with progress.stage(f"{model.directory.name}: {transform}") as update:
-            int4 = apply_transform(transform, linears, update).tensors
+            quantized = apply_transform(
+                transform, linears, update, calibration=None if text is None else text.set
+            )
     except ValueError as error:
         raise SpecError(str(error)) from error
-    return _Weights(fp16=weights, int4=int4, kept=(), made_fp16="none", made_int4=str(transform))
+    return _Weights(
+        fp16=weights,
+        int4=quantized.tensors,
+        kept=(),
+        made_fp16="none",
+        made_int4=str(transform),
+        folded=quantized.folded,
+        calibration=None if text is None else _used(text, quantized),
+    )
+
+
+def _used(text: CalibrationText, quantized: QuantizedModel) -> Calibration:
+    """What of the calibration text the transforms took."""
+    return Calibration(
+        text_sha256=text.set.sha256,
+        block_tokens=text.block_tokens,
+        blocks=cast(int, quantized.steps[0].parameters["samples"]),
+    )
 
 
 def _score(

@@ -49,6 +49,14 @@ class ModelIdentity(StrictModel):
     weights_sha256: dict[Name, Sha256] = Field(description="safetensors file -> its hash")
 
 
+class Calibration(StrictModel):
+    """The text that the transforms learned from; it shares no stretch with the scored one."""
+
+    text_sha256: Sha256
+    block_tokens: Positive = Field(description="tokens of a block")
+    blocks: Positive = Field(description="how many were used, from the text's beginning")
+
+
 class PerplexityResult(StrictModel):
     """One kernel's likelihood of the text."""
 
@@ -76,6 +84,9 @@ class PerplexityRecord(StrictModel):
     executed_on: Text
     model: ModelIdentity
     protocol: Protocol
+    calibration: Calibration | None = Field(
+        default=None, description="None where no transform learned from data"
+    )
     results: list[PerplexityResult]
     provenance: Provenance
 

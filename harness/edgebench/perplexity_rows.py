@@ -34,6 +34,12 @@ def markdown(record: PerplexityRecord) -> str:
         f"{protocol.bytes} bytes; {protocol.special_tokens} special tokens; text sha256 "
         f"{protocol.text_sha256[:12]}, tokenizer sha256 {protocol.tokenizer_sha256[:12]}.",
     ]
+    if record.calibration is not None:
+        used = record.calibration
+        lines.append(
+            f"Calibrated on {used.blocks} blocks of {used.block_tokens} tokens; text sha256 "
+            f"{used.text_sha256[:12]}."
+        )
     return "\n".join(lines)
 
 
@@ -46,6 +52,8 @@ def as_csv(record: PerplexityRecord) -> str:
     """One line per kernel, the protocol in every line; windows are left to JSON."""
     out = io.StringIO()
     protocol = record.protocol.model_dump(mode="json")
+    used = record.calibration
+    protocol["calibration_sha256"] = None if used is None else used.text_sha256
     rows = [
         {"model": record.model.name, **result.model_dump(mode="json", exclude={"window_nats"})}
         for result in record.results

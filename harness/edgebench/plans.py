@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 
-from edgebench.interleave import Plan, endless_blocks, numbered_blocks, plan_blocks, plan_rounds
+from edgebench.interleave import (
+    Plan,
+    endless_blocks,
+    numbered_blocks,
+    plan_blocks,
+    plan_rounds,
+    resume_blocks,
+    whole_passes,
+)
 from edgebench.job import ScenarioJob
 from edgebench.loadgen import Minimum, accuracy_schedule, issue_order, sample_schedule
 from edgebench.record import Record, SampleRow
@@ -16,31 +25,47 @@ PROBE_CAUTION = 1.25  # answers differ in length; blocks too short would starve 
 ACCURACY_BLOCK = 250  # samples per block of an accuracy run: where an interrupted one goes on
 
 
-def queries_per_block(job: ScenarioJob, rows: Sequence[SampleRow]) -> int:
+def blocks_begun(rows: Sequence[SampleRow]) -> list[int]:
+    """Return the sizes of the single-stream blocks that an earlier attempt finished, in order."""
+    counts = Counter(row.block for row in rows)
+    return [counts[block] for block in range(len(counts))]
+
+
+def queries_per_block(job: ScenarioJob, begun: Sequence[int]) -> int:
     """Return how many single-stream queries a block holds: as begun, else enough to last.
 
-    A resumed run keeps the blocks of its first attempt, whatever the probe says now.
+    A resumed run keeps the blocks of its first attempt, whatever the pilot says now.
     """
-    begun = sum(row.block == 0 and row.kernel == "fp16" for row in rows)
     fast_ns = min(job.per_query_ns.values()) / PROBE_CAUTION
-    return begun or max(1, math.ceil(job.min_block_s * NS_PER_S / fast_ns))
+    return begun[0] if begun else max(1, math.ceil(job.min_block_s * NS_PER_S / fast_ns))
 
 
 def performance_plan(job: ScenarioJob, record: Record, rows: Sequence[SampleRow]) -> Plan:
     """Cut the scenario into blocks; every kernel's block holds the same samples."""
     population, counts = len(job.prepared.pairs), job.counts
-    minimum = Minimum(queries=counts.min_queries, duration_ns=int(counts.min_duration_s * NS_PER_S))
+    in_passes = counts.equal_issue and record.scenario == "single-stream"
+    minimum = Minimum(
+        queries=counts.min_queries,
+        duration_ns=int(counts.min_duration_s * NS_PER_S),
+        multiple=population if in_passes else 1,
+    )
     seed = record.seeds.sample_index
-    in_block = queries_per_block(job, mode_rows(rows, "fp16", "performance"))
+    begun = blocks_begun(mode_rows(rows, "fp16", "performance"))
+    in_block = queries_per_block(job, begun)
     per_round = counts.samples_per_round or population
     if counts.min_duration_s > 0:
         order = issue_order(seed, population, distinct=True)
         size = per_round if record.scenario == "offline" else in_block
-        return Plan(scenario=record.scenario, blocks=endless_blocks(size, order), minimum=minimum)
+        endless = (
+            whole_passes(size, population, order) if in_passes else endless_blocks(size, order)
+        )
+        return Plan(scenario=record.scenario, blocks=endless, minimum=minimum)
     if record.scenario == "offline":
         spans = plan_rounds(counts.min_queries, per_round)
     else:
-        spans = plan_blocks(counts.min_queries, per_query_ns_fast=1, min_block_ns=in_block)
+        spans = (resume_blocks(counts.min_queries, begun) if begun else None) or plan_blocks(
+            counts.min_queries, per_query_ns_fast=1, min_block_ns=in_block
+        )
     schedule = sample_schedule(seed, population, spans[-1].stop, distinct=True)
     return Plan(scenario=record.scenario, blocks=numbered_blocks(spans, schedule))
 

@@ -18,6 +18,7 @@ from edgebench.progress import Progress
 from edgebench.record import Ledger, WorkloadIdentity
 from edgebench.transform import TransformChain, apply_transform
 from edgebench.transform.calibration import CalibrationSet
+from edgebench.transform.kept import quantized_once
 from edgebench.transform.quantized import QuantizedModel, folded_hashes, open_reference
 from edgebench_kernels.formats import Int4Tensor, tensor_sha256
 from edgebench_workloads.assistant.tokenizer import EOS as EOS_ID
@@ -68,8 +69,16 @@ def size_bytes(tensors: Mapping[str, Int4Tensor]) -> int:
     return sum(tensor.size_bytes for tensor in tensors.values())
 
 
-def prepare(name: str, transform: TransformChain, progress: Progress) -> PreparedWorkload:
-    """Verify, generate where needed, tokenize and quantize one workload."""
+def prepare(
+    name: str,
+    transform: TransformChain | None,
+    progress: Progress,
+    quantized: QuantizedModel | None = None,
+) -> PreparedWorkload:
+    """Verify, generate where needed, tokenize and quantize one workload; None quantizes nothing.
+
+    A model that is quantized already is taken as it is; the transform then only names it.
+    """
     workload = WORKLOADS[name]
     try:
         with progress.stage(f"{name}: weights") as update:
@@ -79,8 +88,16 @@ def prepare(name: str, transform: TransformChain, progress: Progress) -> Prepare
     except WorkloadError as error:
         raise harness_error(error) from error
     reference = open_reference(directory / WEIGHTS_FILE, workload.reference_sha256)
-    with progress.stage(f"{name}: {transform}") as update:
-        quantized = apply_transform(transform, reference, update, calibration=calibration)
+    if transform is None:
+        quantized = QuantizedModel(tensors={}, steps=())
+    elif quantized is None:
+        with progress.stage(f"{name}: {transform}") as update:
+            quantized = quantized_once(
+                transform,
+                reference,
+                calibration,
+                lambda: apply_transform(transform, reference, update, calibration=calibration),
+            )
     tokenizer, prompts, calls = encode_pairs(directory, pairs)
     return PreparedWorkload(
         workload=workload,
@@ -133,7 +150,7 @@ def _identity(workload: Workload) -> WorkloadIdentity:
 
 
 def _ledger(workload: Workload, directory: Path, quantized: QuantizedModel) -> Ledger:
-    fits = size_bytes(quantized.tensors) <= TENSORS_IN_BUNDLE_BYTES
+    fits = 0 < size_bytes(quantized.tensors) <= TENSORS_IN_BUNDLE_BYTES
     return Ledger(
         reference_sha256=workload.reference_sha256,
         steps=list(quantized.steps),

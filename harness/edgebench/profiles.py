@@ -19,6 +19,7 @@ ScoredOn = Literal["scored-set", "performance-outputs"]
 # Seeds: the v6.1 round's, so that nobody chose them for us.
 SAMPLE_INDEX_SEED = 2747215439041700203  # MLPerf Inference v6.1 mlperf.conf sample_index_rng_seed
 SCHEDULE_SEED = 16159082839903944936  # MLPerf Inference v6.1 mlperf.conf schedule_rng_seed
+QSL_SEED = 2085463073848966840  # MLPerf Inference v6.1 mlperf.conf qsl_rng_seed; draws nothing here
 
 # Statistics.
 LATENCY_PERCENTILE = 0.90  # MLPerf inference_rules.adoc, SingleStream metric
@@ -27,7 +28,14 @@ MIN_QUERIES_FOR_P90 = 64  # smallest n with t* >= 1 at p = .9, c = .99: LoadGen 
 MIN_ROUNDS = 6  # docs/design.md §6: the smallest count whose paired interval at 95 % exists
 MIN_BLOCK_S = 2.0  # docs/design.md §6: long enough for a 10 Hz power meter to see 20 samples
 OFFICIAL_DURATION_S = 600.0  # MLPerf inference_rules.adoc: every scenario runs 10 minutes at least
+OFFICIAL_QUERIES = 1024  # MLPerf submission checker v6.1 constants.py, min-queries: SingleStream
 DURATION_STAMP = "NON-COMPLIANT-DURATION"  # docs/design.md §6; shorter than OFFICIAL_DURATION_S
+
+# Any engine.
+CANDIDATES: tuple[Kernel, ...] = ("int4", "external")  # ours: one of them beside the fp16 of a run
+EXTERNAL: Kernel = "external"  # ours: an engine behind HTTP, whose weights nobody here can check
+EXTERNAL_STAMP = "EXTERNAL-ENGINE"  # ours: such a bundle is never ranked with verified ones
+EXTERNAL_TRANSFORM = "unknown"  # ours: nothing is declared that no rule could verify
 
 # Quality.
 ACCURACY_TARGET = 0.99  # MLPerf inference_rules.adoc: 99 % of the reference
@@ -42,10 +50,13 @@ OUTPUT_MISMATCH_LIMIT = 0.01  # ours: outputs that may differ between modes by r
 
 # Weights.
 NEAREST_CODE_SLACK_STEPS = 0.02  # ours: room for ties of the fp16 scale
+MIN_REPLAYED_SHARE = 0.995  # ours: GPTQ's sums differ by precision and order; docs/provenance.md
+MAX_REPLAYED_ZEROS = 0.001  # ours: of the codes that may miss, those that stand for zero
+SCALE_TOLERANCE = 1e-3  # ours, relative: float32 activations of two BLAS libraries
+MAX_DESCRIPTION_SHARE = 0.01  # inference_rules.adoc: "much much smaller"; 1 % is ours
+DESCRIPTION_FLOOR_BYTES = 8192  # ours: a recipe of some lines beside a model of some kilobytes
 MAX_CODE = 15  # docs/design.md §7: unsigned 4 bits
-VERIFIED_TRANSFORMS = frozenset({"rtn"})  # rule W-04 holds for their honest results
-UNVERIFIED_TRANSFORMS = frozenset({"awq", "gptq", "smoothquant"})  # ours: no rule tells them apart
-CLOSED_TRANSFORMS = VERIFIED_TRANSFORMS | UNVERIFIED_TRANSFORMS  # post-training quantizers
+CLOSED_TRANSFORMS = frozenset({"rtn", "awq", "gptq", "smoothquant"})  # post-training quantizers
 CLOSED_BITS = 4  # the kernel is called int4
 TENSORS_IN_BUNDLE_BYTES = 16 << 20  # docs/design.md §5: up to 16 MB of tensors are in the bundle
 
@@ -74,6 +85,8 @@ class Counts:
     scored_on: ScoredOn
     nll_samples: int | None
     """How many samples the call's likelihood covers; None: the whole scored set."""
+    equal_issue: bool = False
+    """Whether a kernel ends only after whole passes over the scored set (rule D-10)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +101,11 @@ class ProfileRules:
     def counts(self, workload: str, scenario: Scenario) -> Counts:
         """Return what this profile demands of one workload in one scenario."""
         return self.counts_by_case[size_class(workload), scenario]
+
+
+def stamps_of(profile: ProfileName, *, is_external: bool) -> tuple[str, ...]:
+    """Return the stamps that a bundle must carry: its profile's, and an external engine's."""
+    return PROFILES[profile].stamps + ((EXTERNAL_STAMP,) if is_external else ())
 
 
 def size_class(workload: str) -> SizeClass:
@@ -112,6 +130,24 @@ def _single(queries: int, duration_s: float, scored_on: ScoredOn, nll: int | Non
         samples_per_round=None,
         scored_on=scored_on,
         nll_samples=nll,
+    )
+
+
+def _official(min_queries: int) -> Counts:
+    """600 s, the whole scored set in every pass or round, everything scored.
+
+    MLPerf's mlperf.conf sets sample_concatenate_permutation for every language model, because
+    inputs and outputs differ in length; its rules' text does not name it. LoadGen then issues whole
+    permutations: Offline's query is padded to a multiple of the set (loadgen.cc), SingleStream's
+    count too (test_settings_internal.cc). Read at mlcommons/inference b66003e1.
+    """
+    return Counts(
+        min_queries=min_queries,
+        min_duration_s=OFFICIAL_DURATION_S,
+        samples_per_round=None,
+        scored_on="scored-set",
+        nll_samples=None,
+        equal_issue=True,
     )
 
 
@@ -153,10 +189,10 @@ PROFILES: Mapping[ProfileName, ProfileRules] = {
         stamps=(),
         min_block_s=MIN_BLOCK_S,
         counts_by_case={  # offline: inference_rules.adoc asks for min(24,576, data set) samples
-            ("embedded", "single-stream"): _single(1024, OFFICIAL_DURATION_S, "scored-set", None),
-            ("embedded", "offline"): _offline(None, OFFICIAL_DURATION_S, "scored-set", None),
-            ("large", "single-stream"): _single(1024, OFFICIAL_DURATION_S, "scored-set", None),
-            ("large", "offline"): _offline(None, OFFICIAL_DURATION_S, "scored-set", None),
+            ("embedded", "single-stream"): _official(OFFICIAL_QUERIES),
+            ("embedded", "offline"): _official(MIN_ROUNDS),
+            ("large", "single-stream"): _official(OFFICIAL_QUERIES),
+            ("large", "offline"): _official(MIN_ROUNDS),
         },
     ),
 }

@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Protocol, TextIO
 
 from edgebench.units import format_duration
 
 Update = Callable[[int, int], None]  # (done, total), in the stage's own steps
 PLAIN_INTERVAL_S = 5.0  # a line every few seconds keeps a log readable
+SLOW_S = 2.0  # what is done before needs no words
 
 
 class Progress(Protocol):
@@ -107,3 +108,22 @@ def choose_progress(quiet: bool = False) -> Progress:
     if quiet:
         return SilentProgress()
     return RichProgress() if sys.stderr.isatty() else PlainProgress()
+
+
+@contextmanager
+def slow_stage(
+    progress: Progress, title: str, clock: Callable[[], float] = time.monotonic
+) -> Iterator[Update]:
+    """A stage that is only opened when it still goes on after SLOW_S."""
+    started = clock()
+    shown: Update | None = None
+    with ExitStack() as stack:
+
+        def update(done: int, total: int) -> None:
+            nonlocal shown
+            if shown is None and clock() - started >= SLOW_S and done < total:
+                shown = stack.enter_context(progress.stage(title))
+            if shown is not None:
+                shown(done, total)
+
+        yield update

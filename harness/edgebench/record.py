@@ -22,9 +22,16 @@ Count = Annotated[int, Field(ge=0, le=2**64 - 1)]
 Track = Literal["closed", "open"]
 Scenario = Literal["single-stream", "offline"]
 Profile = Literal["quick", "standard", "official"]
-Kernel = Literal["fp16", "int4"]
+Kernel = Literal["fp16", "int4", "external"]
 Mode = Literal["performance", "accuracy"]
+Endpoint = Literal["/v1/completions", "/v1/chat/completions"]
+PromptForm = Literal["token ids", "text"]
 CeilingName = Literal["read_bandwidth", "int8", "fp16", "bf16", "fp32"]
+
+
+def kernel_title(kernel: Kernel) -> str:
+    """Return a kernel's name as people read it."""
+    return "external engine" if kernel == "external" else kernel
 
 
 class StrictModel(BaseModel):
@@ -93,6 +100,15 @@ class RooflinePlace(StrictModel):
     reason: Text | None = Field(default=None, description="why a percentage is None")
 
 
+class TimedWeights(StrictModel):
+    """The INT4 weights of the engine that was timed."""
+
+    model_sha256: Sha256 = Field(description="of the tensors that it packed, as the ledger has it")
+    before_sha256: Sha256 = Field(description="of its packed bytes before the first timed block")
+    after_sha256: Sha256 = Field(description="of its packed bytes after the last timed block")
+    packed_bytes: Count = Field(description="codes, scales, zero points and padding")
+
+
 class KernelResult(StrictModel):
     """What one kernel reached in one scenario."""
 
@@ -120,7 +136,7 @@ class KernelResult(StrictModel):
     accuracy_passed: bool | None = None
     call_nll: NonNegative | None = Field(default=None, description="nats per call token")
     mean_output_tokens: NonNegative | None = None
-    weight_bytes: Count
+    weight_bytes: Count | None = Field(description="null for an external engine: unknown")
     peak_memory_bytes: Count | None = Field(
         default=None,
         description="highest resident size of the whole process during this kernel's blocks; the "
@@ -131,6 +147,9 @@ class KernelResult(StrictModel):
     roofline: RooflinePlace
     speedup: NonNegative | None = Field(default=None, description="over fp16; None on fp16")
     speedup_ci95: tuple[NonNegative, NonNegative] | None = None
+    timed_weights: TimedWeights | None = Field(
+        default=None, description="null for fp16, on a GPU, and in records of older versions"
+    )
 
 
 class WorkloadIdentity(StrictModel):
@@ -142,6 +161,18 @@ class WorkloadIdentity(StrictModel):
     reference_sha256: Sha256 = Field(description="the reference's model.safetensors")
     scored_sha256: Sha256
     calibration_sha256: Sha256
+
+
+class ExternalServer(StrictModel):
+    """The server behind the kernel `external`, as far as it says what it is."""
+
+    url: Text = Field(description="another machine is called REMOTE")
+    endpoint: Endpoint
+    prompt_form: PromptForm
+    model: Text = Field(description="the served model's name; of a folder its last part")
+    software: Text | None = Field(description="its Server header and version; null: it says none")
+    concurrency: Annotated[int, Field(ge=1)] = Field(description="requests in flight, offline")
+    notes: list[Text] = []
 
 
 class Seeds(StrictModel):
@@ -203,6 +234,9 @@ class Record(StrictModel):
     profile: Profile
     stamps: list[Text] = Field(default=[], description="e.g. NON-COMPLIANT-DURATION")
     seeds: Seeds
+    external: ExternalServer | None = Field(
+        default=None, description="given exactly where the kernel `external` was measured"
+    )
     host: Host
     ceilings: list[Ceiling]
     results: list[KernelResult]
@@ -266,7 +300,7 @@ class Row(StrictModel):
     accuracy_ratio: NonNegative | None
     accuracy_passed: bool | None
     call_nll: NonNegative | None
-    weight_bytes: Count
+    weight_bytes: Count | None
     peak_memory_bytes: Count | None
     percent_of_bandwidth: NonNegative | None
     percent_of_compute: NonNegative | None

@@ -26,6 +26,7 @@ from edgebench.scenarios import measured_ns
 from edgebench.units import NS_PER_S, format_bytes
 
 Arithmetic = Literal["int8", "fp16", "bf16", "fp32"]
+UNKNOWN_BYTES = "external engine: bytes unknown"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,15 +46,16 @@ class Model:
 class Executed:
     """How a kernel ran, as far as its roofline depends on it."""
 
-    weight_bytes: int
+    weight_bytes: int | None
+    """None for an external engine: then its place is unknown."""
     batch_size: int
     arithmetic: Arithmetic | None
     last_level_cache_bytes: int | None
 
     @property
-    def bytes_per_token(self) -> float:
+    def bytes_per_token(self) -> float | None:
         """What one decode step streams, shared by the sequences of its batch."""
-        return self.weight_bytes / self.batch_size
+        return None if self.weight_bytes is None else self.weight_bytes / self.batch_size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +110,8 @@ def _median_tpot_s(rows: Sequence[SampleRow]) -> float | None:
 
 def place(work: Work, executed: Executed, ceilings: Mapping[str, float]) -> RooflinePlace:
     """Return the kernel's place under ceilings in bytes/s and op/s, with the reason for a None."""
+    if executed.weight_bytes is None:
+        return RooflinePlace(reason=UNKNOWN_BYTES)
     bandwidth, no_bandwidth = _percent_of_bandwidth(work, executed, ceilings.get("read_bandwidth"))
     compute, no_compute = _percent_of_compute(work, executed.arithmetic, ceilings)
     return RooflinePlace(
@@ -123,19 +127,23 @@ def place(work: Work, executed: Executed, ceilings: Mapping[str, float]) -> Roof
 def _percent_of_bandwidth(
     work: Work, executed: Executed, ceiling: float | None
 ) -> tuple[float | None, str | None]:
-    cache = executed.last_level_cache_bytes
+    cache, size, streamed = (
+        executed.last_level_cache_bytes, executed.weight_bytes, executed.bytes_per_token
+    )  # fmt: skip
+    if size is None or streamed is None:
+        return None, UNKNOWN_BYTES
     if cache is None:
         return None, "bandwidth: the size of the last-level cache is unknown"
-    if executed.weight_bytes <= CACHE_MULTIPLE * cache:
+    if size <= CACHE_MULTIPLE * cache:
         return None, (
-            f"bandwidth: the weights ({format_bytes(executed.weight_bytes)}) fit in "
+            f"bandwidth: the weights ({format_bytes(size)}) fit in "
             f"{CACHE_MULTIPLE}x the last-level cache ({format_bytes(cache)})"
         )
     if ceiling is None:
         return None, "bandwidth: no ceiling was measured"
     if work.seconds_per_token is None:
         return None, "bandwidth: no output has a second token"
-    return 100 * executed.bytes_per_token / work.seconds_per_token / ceiling, None
+    return 100 * streamed / work.seconds_per_token / ceiling, None
 
 
 def _percent_of_compute(

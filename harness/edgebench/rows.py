@@ -7,7 +7,7 @@ import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 
-from edgebench.record import Row
+from edgebench.record import Row, kernel_title
 from edgebench.units import DASH, format_fraction, format_number, format_percent, format_si
 
 
@@ -33,7 +33,7 @@ def _verdict(row: Row) -> str:
 COLUMNS: Mapping[str, Callable[[Row], str]] = {
     "workload": lambda row: row.workload,
     "scenario": lambda row: row.scenario,
-    "kernel": lambda row: row.kernel,
+    "kernel": lambda row: kernel_title(row.kernel),
     "p90 ms": lambda row: format_number(row.latency_p90_ms),
     "TTFT p90 ms": lambda row: format_number(row.ttft_p90_ms),
     "TPOT p90 ms": lambda row: format_number(row.tpot_p90_ms),

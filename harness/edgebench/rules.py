@@ -44,6 +44,7 @@ PROFILE_COLUMNS = (
     "queries or rounds",
     "samples a round",
     "seconds per kernel",
+    "issued",
     "scored on",
     "stamps",
 )
@@ -62,9 +63,11 @@ def profile_table() -> list[tuple[str, ...]]:
     for profile in PROFILES.values():
         for (size, scenario), counts in profile.counts_by_case.items():
             each = counts.samples_per_round or ("all" if scenario == "offline" else 1)
+            issued = "whole passes" if counts.equal_issue else "equally, up to one"
             cells = (
                 profile.name, size, scenario, counts.min_queries, each,
-                f"{counts.min_duration_s:g}", counts.scored_on, ", ".join(profile.stamps) or "-",
+                f"{counts.min_duration_s:g}", issued, counts.scored_on,
+                ", ".join(profile.stamps) or "-",
             )  # fmt: skip
             rows.append(tuple(map(str, cells)))
     return rows

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,13 +19,15 @@ from edgebench.draft import (
     new_run_id,
     resumable_run_id,
 )
-from edgebench.engines import WorkloadEngines
 from edgebench.errors import EXIT_OK, DeviceUnavailable, RuleViolation, RunFailed, SpecError
-from edgebench.estimate import probe_ns, scenario_s
-from edgebench.filing import existing_record, open_writer
+from edgebench.filing import existing_record, kept_tensors, open_writer
+from edgebench.forecast import PlannedScenario, plan_scenarios
 from edgebench.job import ScenarioJob
+from edgebench.lineup import Lineup, ask_server
 from edgebench.lock import MachineLock
 from edgebench.measure import measure_scenario
+from edgebench.openai.discovery import Served
+from edgebench.openai.engine import External, connect
 from edgebench.prepare import PreparedWorkload, harness_error, prepare
 from edgebench.profiles import PROFILES
 from edgebench.progress import Progress
@@ -32,8 +35,6 @@ from edgebench.record import KernelTuning, Record, Scenario
 from edgebench.spec import RunSpec
 from edgebench.system import SystemDescription, describe_system, usable_cores
 from edgebench.target import Target, open_target
-from edgebench.units import format_duration
-from edgebench.verdict import unverified_reasons
 from edgebench_workloads.catalog import WORKLOADS
 from edgebench_workloads.errors import WorkloadError
 
@@ -59,6 +60,10 @@ class Campaign:
     selection: meters.MeterSelection
     threads: int
     kernel_tuning: KernelTuning | None = None
+    served: Served | None = None
+    """The server to measure, and that answered; None for our own engine."""
+    at_end: ExitStack
+    """Closes what a workload opened."""
     lock: MachineLock
     progress: Progress
     started_s: float
@@ -84,9 +89,10 @@ def run(spec: RunSpec, progress: Progress) -> Campaign:
     """
     started_s = time.monotonic()
     set_affinity(spec.affinity)
+    served = connect(spec.external) if spec.external else None  # before minutes are spent
     device = resolve(spec.device)
     target = open_target(device.backend)
-    with MachineLock() as lock, target.errors():
+    with MachineLock() as lock, target.errors(), ExitStack() as at_end:
         campaign = Campaign(
             spec=spec,
             run_id=(resumable_run_id(spec) if spec.resume else None) or new_run_id(),
@@ -95,6 +101,8 @@ def run(spec: RunSpec, progress: Progress) -> Campaign:
             target=target,
             selection=meters.select(device),
             threads=spec.threads or usable_cores(),
+            served=served,
+            at_end=at_end,
             lock=lock,
             progress=progress,
             started_s=started_s,
@@ -125,8 +133,6 @@ def _announce(campaign: Campaign) -> None:
         note(f"energy: unmeasured ({campaign.selection.reason})")
     else:
         note(f"energy: {campaign.selection.primary.meter} {campaign.selection.primary.domain}")
-    for reason in unverified_reasons(campaign.spec.track, str(campaign.spec.transform)):
-        note(f"{campaign.spec.transform} will be measured and filed as invalid: {reason}")
     if campaign.lock.other_runs_seen:
         note("another EdgeBench run is on this machine; both records say so")
     if campaign.lock.unavailable is not None:
@@ -159,32 +165,59 @@ def _run_workload(campaign: Campaign, name: str) -> None:
         for scenario in campaign.spec.scenarios:
             campaign.skip(name, scenario, shortage)
         return
-    prepared = prepare(name, campaign.spec.transform, campaign.progress)
-    engines: WorkloadEngines | None = None
-    for scenario, draft in _pending(campaign, prepared):
-        if engines is None:
-            with campaign.progress.stage(f"{name}: packing and probing") as update:
-                engines = campaign.target.engines(prepared, campaign.spec.kernels)
-                update(1, 1)
-        _run_scenario(campaign, prepared, engines, scenario, draft)
+    transform = campaign.spec.transform if campaign.served is None else None
+    prepared = prepare(name, transform, campaign.progress)
+    external = ask_server(
+        campaign.spec, campaign.served, prepared, campaign.progress, campaign.at_end
+    )
+    pending = list(_pending(campaign, prepared, external))
+    if not pending:
+        return
+    with campaign.progress.stage(f"{name}: packing and probing") as update:
+        own = campaign.target.engines(prepared, campaign.spec.kernels)
+        lineup = Lineup(own=own, external=external)
+        plan = list(plan_scenarios(campaign.spec, prepared, lineup, pending))
+        update(1, 1)
+    _announce_plan(campaign, plan)
+    for planned in plan:
+        _run_scenario(campaign, prepared, lineup, planned)
 
 
-def _pending(campaign: Campaign, prepared: PreparedWorkload) -> Iterator[tuple[Scenario, Record]]:
+def _announce_plan(campaign: Campaign, plan: Sequence[PlannedScenario]) -> None:
+    """Say before measuring what each scenario takes, whether it fits, and what it buys."""
+    spent_s = campaign.elapsed_s()
+    for forecast in (planned.forecast for planned in plan):
+        shortage = forecast.shortage(spent_s, campaign.spec.budget_s)
+        fits = "fits" if shortage is None else f"does not fit: {shortage}"
+        campaign.progress.note(f"{forecast.summary}: {fits}")
+        spent_s += forecast.estimate.total_s if shortage is None else 0.0
+
+
+def _draft(
+    campaign: Campaign, prepared: PreparedWorkload, external: External | None, scenario: Scenario
+) -> Record:
+    given = Circumstances(
+        run_id=campaign.run_id,
+        device=campaign.device,
+        system=campaign.system,
+        threads=campaign.threads,
+        cache_bytes=campaign.target.cache_bytes(campaign.system),
+        kernel_tuning=campaign.kernel_tuning,
+        other_runs_seen=campaign.lock.other_runs_seen,
+        external=external.described() if external else None,
+    )
+    return draft_record(campaign.spec, scenario, prepared.identity, given)
+
+
+def _pending(
+    campaign: Campaign, prepared: PreparedWorkload, external: External | None
+) -> Iterator[Scenario]:
     """Yield the scenarios to measure; a resumed run takes over what it had finished."""
     for scenario in campaign.spec.scenarios:
-        given = Circumstances(
-            run_id=campaign.run_id,
-            device=campaign.device,
-            system=campaign.system,
-            threads=campaign.threads,
-            cache_bytes=campaign.target.cache_bytes(campaign.system),
-            kernel_tuning=campaign.kernel_tuning,
-            other_runs_seen=campaign.lock.other_runs_seen,
-        )
-        draft = draft_record(campaign.spec, scenario, prepared.identity, given)
+        draft = _draft(campaign, prepared, external, scenario)
         existing = existing_record(campaign.spec, draft, prepared.ledger)
         if existing is None:
-            yield scenario, draft
+            yield scenario
             continue
         campaign.progress.note(f"{draft.workload.name} {scenario}: finished before")
         campaign.records.append(existing.record)
@@ -194,38 +227,31 @@ def _pending(campaign: Campaign, prepared: PreparedWorkload) -> Iterator[tuple[S
 def _run_scenario(
     campaign: Campaign,
     prepared: PreparedWorkload,
-    engines: WorkloadEngines,
-    scenario: Scenario,
-    draft: Record,
+    lineup: Lineup,
+    planned: PlannedScenario,
 ) -> None:
-    spec, name = campaign.spec, prepared.workload.name
-    profile = PROFILES[spec.profile]
-    counts = profile.counts(name, scenario)
-    kernels = {kernel: engines.for_scenario(kernel, scenario) for kernel in spec.kernels}
-    per_query_ns = {kernel: probe_ns(prepared, engine) for kernel, engine in kernels.items()}
-    expected_s = scenario_s(scenario, counts, len(prepared.pairs), per_query_ns)
-    if spec.budget_s is not None and campaign.elapsed_s() + expected_s > spec.budget_s:
-        campaign.skip(
-            name,
-            scenario,
-            f"it would take {format_duration(expected_s)} and "
-            f"{format_duration(spec.budget_s - campaign.elapsed_s())} of the budget are left; "
-            "raise it with --budget",
-        )
+    spec, forecast = campaign.spec, planned.forecast
+    shortage = forecast.shortage(campaign.elapsed_s(), spec.budget_s)
+    if shortage is not None:
+        campaign.skip(forecast.workload, forecast.scenario, shortage)
         return
     job = ScenarioJob(
         prepared=prepared,
-        engines=kernels,
-        model=engines.model,
-        counts=counts,
-        min_block_s=profile.min_block_s,
+        engines=planned.kernels,
+        model=lineup.model,
+        counts=forecast.counts,
+        min_block_s=PROFILES[spec.profile].min_block_s,
         target=campaign.target,
         selection=campaign.selection,
-        transform=str(spec.transform),
+        transform=spec.declared_transform,
         threads=campaign.threads,
-        per_query_ns=per_query_ns,
+        per_query_ns=forecast.pilot.fastest_ns,
     )
+    draft = _draft(campaign, prepared, lineup.external, forecast.scenario)
     writer = open_writer(spec, draft, prepared, campaign.system)
+    kept = kept_tensors(spec, draft, prepared)
+    if kept is not None:
+        campaign.progress.note(f"too large for a bundle; check it with --tensors {kept}")
     record = measure_scenario(job, writer, campaign.progress)
     record = finished_record(record, other_runs_seen=campaign.lock.check())
     campaign.bundles.append(writer.finish(record))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
+from edgebench.audit.record import AuditRecord
 from edgebench.codec import write_atomic
 from edgebench.perplexity_record import PerplexityRecord
 from edgebench.record import CeilingRow, Ledger, NllRow, Record, Row, SampleRow
@@ -25,6 +26,7 @@ SCHEMAS: Mapping[str, type[BaseModel]] = {
     "ceiling_row": CeilingRow,
     "row": Row,
     "perplexity": PerplexityRecord,
+    "audit": AuditRecord,
 }
 
 

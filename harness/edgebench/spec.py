@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import cast, get_args
 
 from edgebench.errors import SpecError, unknown_name
+from edgebench.openai.address import Address, parse_url
+from edgebench.profiles import EXTERNAL_TRANSFORM
 from edgebench.record import Kernel, Profile, Scenario, Track
-from edgebench.transform import TransformChain, parse_transform
+from edgebench.transform import TransformChain, check_calibration, parse_transform
 from edgebench_workloads.catalog import WORKLOADS
 
 SCENARIO_ALIASES: Mapping[str, Scenario] = {
@@ -19,6 +21,11 @@ SCENARIO_ALIASES: Mapping[str, Scenario] = {
 }
 DEFAULT_WORKLOADS = "assistant,assistant@300m"
 LLM = "llm"  # a model and a text of the user's own; no row of WORKLOADS, whose hashes are pinned
+DEFAULT_KERNELS = "fp16,int4"
+DEFAULT_TRANSFORM = "rtn"
+SUTS = ("own", "openai")
+DEFAULT_CONCURRENCY = 8  # requests in flight, offline
+MAX_CONCURRENCY = 256  # threads of the client
 DEFAULT_CONTEXT = 2048  # tokens of the published perplexities of GPTQ, AWQ and those after them
 BUDGETS_S: Mapping[Profile, float | None] = {
     "quick": 360.0,  # a first leaderboard within six minutes
@@ -37,12 +44,26 @@ class ModelRequest:
     text: Path
     context: int
     stride: int
+    calibration: Path | None = None
+    """A text for transforms that learn from one."""
 
     @property
     def name(self) -> str:
         """How a record calls it: no folder of this machine, only the last one's name."""
         path = Path(self.model).expanduser()
         return path.resolve().name if path.is_dir() else self.model
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExternalRequest:
+    """What `--sut openai` asks for."""
+
+    address: Address
+    served_model: str | None
+    """As the server calls it; None: the only one that it serves."""
+    concurrency: int
+    """Requests in flight, offline."""
+    is_remote_allowed: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +88,13 @@ class RunSpec:
     """Scenarios that would not fit into this much time are skipped with a reason."""
     own_model: ModelRequest | None = None
     """Given exactly when the workload is `llm`."""
+    external: ExternalRequest | None = None
+    """Given exactly when the kernel `external` is measured."""
+
+    @property
+    def declared_transform(self) -> str:
+        """What is said to have been done to the weights."""
+        return str(self.transform) if self.external is None else EXTERNAL_TRANSFORM
 
 
 def split_names(value: str) -> tuple[str, ...]:
@@ -97,20 +125,27 @@ class RunOptions:
     device: str = "auto"
     workload: str = DEFAULT_WORKLOADS
     scenario: str = "single-stream,offline"
-    kernel: str = "fp16,int4"
-    transform: str = "rtn"
+    kernel: str = DEFAULT_KERNELS
+    transform: str = DEFAULT_TRANSFORM
     profile: str = "quick"
     out: Path = Path("submissions")
     organisation: str = "unaffiliated"
     resume: bool = False
     threads: int | None = None
     affinity: str | None = None
-    budget: float | None = None
-    """Minutes; None is the profile's own."""
+    budget: str | None = None
+    """Minutes, or a duration such as 1h30m; None is the profile's own."""
+    dry_run: bool = False
     model: str | None = None
     text: Path | None = None
     context: int | None = None
     stride: int | None = None
+    sut: str = "own"
+    url: str | None = None
+    served_model: str | None = None
+    concurrency: int | None = None
+    allow_remote: bool = False
+    calibration: Path | None = None
 
 
 def parse_run(options: RunOptions) -> RunSpec:
@@ -118,10 +153,15 @@ def parse_run(options: RunOptions) -> RunSpec:
     workloads = _known("workload", split_names(options.workload), (*WORKLOADS, LLM))
     scenarios = tuple(SCENARIO_ALIASES.get(name, name) for name in split_names(options.scenario))
     kernels = _known("kernel", split_names(options.kernel), get_args(Kernel))
-    if set(kernels) != set(get_args(Kernel)):
+    external = _external(workloads, options)
+    if external is not None and options.kernel == DEFAULT_KERNELS:
+        kernels = ("fp16", "external")
+    candidate = "int4" if external is None else "external"
+    if set(kernels) != {"fp16", candidate}:
         raise SpecError(
             "[run] expected the reference fp16 and a kernel to compare with it, because a bundle "
-            f"holds both, got {options.kernel!r}; use --kernel fp16,int4"
+            f"holds both, got {options.kernel!r}; use --kernel fp16,int4, or --sut openai, whose "
+            "kernel is called external"
         )
     if re.fullmatch(FOLDER_NAME, options.organisation) is None:
         raise SpecError(
@@ -129,7 +169,11 @@ def parse_run(options: RunOptions) -> RunSpec:
             f"got {options.organisation!r}"
         )
     profile = cast(Profile, _one("profile", options.profile, get_args(Profile)))
-    minutes = options.budget
+    if options.dry_run and (options.resume or LLM in workloads):
+        raise SpecError(
+            "[run] expected --dry-run without --resume and with workloads that have scenarios, "
+            "not llm: it plans what a new run would measure"
+        )
     spec = RunSpec(
         track=cast(Track, _one("track", options.track, get_args(Track))),
         device=options.device,
@@ -143,10 +187,14 @@ def parse_run(options: RunOptions) -> RunSpec:
         resume=options.resume,
         threads=options.threads,
         affinity=None if options.affinity is None else parse_cpus(options.affinity),
-        budget_s=BUDGETS_S[profile] if minutes is None else 60.0 * minutes,
+        budget_s=BUDGETS_S[profile] if options.budget is None else parse_budget(options.budget),
         own_model=_own_model(workloads, options),
+        external=external,
     )
     _check_track(spec)
+    if spec.own_model is not None:
+        is_given = spec.own_model.calibration is not None
+        check_calibration("run", spec.transform, is_given=is_given)
     return spec
 
 
@@ -157,6 +205,7 @@ def _own_model(workloads: tuple[str, ...], options: RunOptions) -> ModelRequest 
         "--text": options.text,
         "--context": options.context,
         "--stride": options.stride,
+        "--calibration": options.calibration,
     }
     if LLM not in workloads:
         typed = [name for name, value in given.items() if value is not None]
@@ -180,7 +229,74 @@ def _own_model(workloads: tuple[str, ...], options: RunOptions) -> ModelRequest 
             "[run] expected --context of 2 tokens or more and a --stride between 1 and it, "
             f"got {context} and {stride}"
         )
-    return ModelRequest(model=options.model, text=options.text, context=context, stride=stride)
+    return ModelRequest(
+        model=options.model,
+        text=options.text,
+        context=context,
+        stride=stride,
+        calibration=options.calibration,
+    )
+
+
+def parse_budget(text: str) -> float:
+    """Read a budget, in seconds: minutes as a plain number, or 20m, 1h30m, 90s, 1.5h."""
+    number = r"(\d{1,6}(?:\.\d{1,6})?)"
+    plain = re.fullmatch(number, text.strip())
+    parts = re.fullmatch(f"(?:{number}h)?(?:{number}m)?(?:{number}s)?", text.strip())
+    seconds = 60.0 * float(plain[1]) if plain else 0.0
+    if parts:
+        each = zip(parts.groups(), (3600.0, 60.0, 1.0), strict=True)
+        seconds += sum(float(value) * unit_s for value, unit_s in each if value)
+    if seconds <= 0:
+        raise SpecError(
+            "[run] expected --budget to be minutes or a duration such as 20m, 1h30m or 90s, more "
+            f"than nothing, got {text!r}"
+        )
+    return seconds
+
+
+def _external(workloads: tuple[str, ...], options: RunOptions) -> ExternalRequest | None:
+    """What `--sut openai` needs, all of it; None for our own engine, which takes none of it."""
+    given = {
+        "--url": options.url,
+        "--served-model": options.served_model,
+        "--concurrency": options.concurrency,
+        "--allow-remote": options.allow_remote or None,
+    }
+    if _one("system under test", options.sut, SUTS) == "own":
+        typed = [name for name, value in given.items() if value is not None]
+        if typed:
+            raise SpecError(f"[run] expected {', '.join(typed)} with --sut openai only")
+        return None
+    if options.url is None:
+        raise SpecError("[run] expected --sut openai with --url http://HOST:PORT of a server")
+    if len(workloads) != 1 or workloads == (LLM,):
+        raise SpecError(
+            "[run] expected --sut openai with one workload, whose model the server holds, got "
+            f"{','.join(workloads)}; name it with --workload"
+        )
+    if options.transform != DEFAULT_TRANSFORM:
+        raise SpecError(
+            f"[run] expected no --transform with --sut openai, got {options.transform!r}: what was "
+            "done to a server's weights cannot be checked, so it is not declared either"
+        )
+    concurrency = DEFAULT_CONCURRENCY if options.concurrency is None else options.concurrency
+    if not 1 <= concurrency <= MAX_CONCURRENCY:
+        raise SpecError(
+            f"[run] expected --concurrency between 1 and {MAX_CONCURRENCY}, got {concurrency}"
+        )
+    address = parse_url(options.url)
+    if not (address.is_loopback or options.allow_remote):
+        raise SpecError(
+            f"[run] expected a server on this machine, got {options.url}: another machine's speed "
+            "would stand beside this one's reference; --allow-remote measures it all the same"
+        )
+    return ExternalRequest(
+        address=address,
+        served_model=options.served_model,
+        concurrency=concurrency,
+        is_remote_allowed=options.allow_remote,
+    )
 
 
 def parse_cpus(text: str) -> tuple[int, ...]:

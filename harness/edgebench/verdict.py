@@ -6,13 +6,15 @@ Only what the result's own numbers show; order, pairs and provenance are the che
 from __future__ import annotations
 
 from edgebench.profiles import (
+    EXTERNAL,
     MIN_QUERIES_FOR_P90,
     ROOFLINE_INVALID_PERCENT,
     ROOFLINE_WARN_PERCENT,
-    UNVERIFIED_TRANSFORMS,
     Counts,
 )
-from edgebench.record import KernelResult, Scenario, Track
+from edgebench.record import KernelResult, Scenario
+
+UNCHECKED = "E-02"
 
 
 def invalid_reasons(result: KernelResult, counts: Counts, scored_count: int) -> list[str]:
@@ -31,15 +33,6 @@ def invalid_reasons(result: KernelResult, counts: Counts, scored_count: int) -> 
     return reasons
 
 
-def unverified_reasons(track: Track, transform: str) -> list[str]:
-    """Return why nobody can yet tell an honest closed result of this transform from another."""
-    names = [step.partition(":")[0].strip() for step in transform.split("+")]
-    unverified = [name for name in names if name in UNVERIFIED_TRANSFORMS]
-    if track != "closed" or not unverified:
-        return []
-    return [f"W-09: no rule verifies {' and '.join(unverified)} yet"]
-
-
 def warnings(result: KernelResult, scenario: Scenario) -> list[str]:
     """Return what a reader should know beside a result that counts."""
     texts = [
@@ -47,6 +40,8 @@ def warnings(result: KernelResult, scenario: Scenario) -> list[str]:
         for what, percent in _percentages(result)
         if ROOFLINE_WARN_PERCENT < percent <= ROOFLINE_INVALID_PERCENT
     ]
+    if result.kernel == EXTERNAL:
+        texts.append(f"{UNCHECKED}: an external engine: its weights, bytes and memory are unknown")
     if scenario == "single-stream" and result.queries < MIN_QUERIES_FOR_P90:
         texts.append(f"N-03: no p90 from {result.queries} queries of {MIN_QUERIES_FOR_P90}")
     return texts

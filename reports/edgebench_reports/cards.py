@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from edgebench.profiles import EXTERNAL
+from edgebench.record import Record, kernel_title
 from edgebench.units import DASH, format_fraction, format_ms, format_number
 from edgebench_reports.entries import SCENARIOS, Entry
 from edgebench_reports.tables import interval_text
@@ -17,6 +19,7 @@ class Bar:
     """One kernel's figure, drawn as a share of the larger one."""
 
     kernel: str
+    title: str
     text: str
     percent: float
 
@@ -28,6 +31,7 @@ class Card:
     workload: str
     scenario: str
     label: str
+    candidate: str
     speedup: str
     interval: str
     measure: str
@@ -52,7 +56,8 @@ def _card(entry: Entry) -> Card:
     return Card(
         workload=record.workload.name,
         scenario=record.scenario,
-        label=f"{record.track} · {record.profile} · {record.host.device}",
+        label=" · ".join(_label(record)),
+        candidate="INT4" if result.kernel == "int4" else kernel_title(result.kernel),
         speedup=DASH if result.speedup is None else f"{result.speedup:.2f}×",
         interval=interval_text(result.speedup_ci95),
         measure=measure,
@@ -63,6 +68,11 @@ def _card(entry: Entry) -> Card:
         system=record.system,
         link=f"#{entry.submission.anchor}",
     )
+
+
+def _label(record: Record) -> list[str]:
+    label = [record.track, record.profile, record.host.device]
+    return [*label, kernel_title(EXTERNAL)] if record.external else label
 
 
 def _bars(entry: Entry) -> tuple[str, tuple[Bar, ...]]:
@@ -77,7 +87,12 @@ def _bars(entry: Entry) -> tuple[str, tuple[Bar, ...]]:
         texts = [format_number(value) for _, value in values]
     largest = max((value for _, value in values if value), default=1.0)
     return measure, tuple(
-        Bar(kernel=kernel, text=text, percent=round(100 * (value or 0.0) / largest, 1))
+        Bar(
+            kernel=kernel,
+            title=kernel_title(kernel),
+            text=text,
+            percent=round(100 * (value or 0.0) / largest, 1),
+        )
         for (kernel, value), text in zip(values, texts, strict=True)
     )
 
@@ -91,6 +106,8 @@ def _place(entry: Entry) -> str:
         percent, what = place.percent_of_compute, "compute"
     if percent is not None:
         return f"{percent:.0f} % of the measured {what}"
+    if place.bytes_per_token is None:
+        return f"% of {what}: {place.reason or 'not derived'}"
     reasons = (place.reason or "").split("; ")
     said = next((r.partition(": ")[2] for r in reasons if r.startswith(f"{what}: ")), "not derived")
     return f"% of {what}: {said}"

@@ -12,8 +12,8 @@ import vl_convert
 
 Values = list[dict[str, Any]]
 
-# Readable on white and on near-black alike; the two kernels also differ in brightness.
-KERNEL_COLOURS = {"fp16": "#8a94a0", "int4": "#e8590c"}
+# Readable on white and on near-black alike; fp16 also differs in brightness.
+KERNEL_COLOURS = {"fp16": "#8a94a0", "int4": "#e8590c", "external": "#0c8599"}
 ROOF_COLOURS = {
     "read bandwidth": "#1c7ed6",
     "int8": "#2f9e44",
@@ -66,9 +66,15 @@ def log_axis(field: str, title: str, channel: type[Axis]) -> Axis:
     return channel(f"{field}:Q", scale=scale, title=title, axis=axis)
 
 
+def roof_field(name: str) -> str:
+    """Name a roof on the colour scale, where fp16 is a kernel already."""
+    return f"roof: {name}"
+
+
 def colour(field: str) -> alt.Color:
     """Return the one colour scale, so that layers of kernels and of roofs can share it."""
-    colours = {**KERNEL_COLOURS, **ROOF_COLOURS}
+    roofs = {roof_field(name): colour for name, colour in ROOF_COLOURS.items()}
+    colours = {**KERNEL_COLOURS, **roofs}
     scale = alt.Scale(domain=list(colours), range=list(colours.values()))
     return alt.Color(f"{field}:N", scale=scale, legend=None)
 

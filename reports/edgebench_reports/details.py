@@ -7,7 +7,14 @@ from dataclasses import dataclass
 
 from pydantic import JsonValue
 
-from edgebench.record import Ceiling, Energy, KernelResult, Record
+from edgebench.record import (
+    Ceiling,
+    Energy,
+    ExternalServer,
+    KernelResult,
+    Record,
+    kernel_title,
+)
 from edgebench.units import format_bytes, format_duration, format_number, format_si
 from edgebench_reports.entries import Entry, Submission
 
@@ -82,8 +89,17 @@ def _run_facts(record: Record) -> Iterator[Fact]:
     commit = provenance.git_commit
     state = " with uncommitted changes" if provenance.git_dirty else ""
     yield "EdgeBench", provenance.tool_version + (f", commit {commit}{state}" if commit else "")
+    if record.external is not None:
+        yield from _server_facts(record.external)
     yield "reference weights", f"sha256 {record.workload.reference_sha256}"
     yield "scored set", f"sha256 {record.workload.scored_sha256}"
+
+
+def _server_facts(server: ExternalServer) -> Iterator[Fact]:
+    yield "external engine", server.software or "a server that does not name itself"
+    yield "served", f"model {server.model} at {server.url}{server.endpoint}"
+    yield "asked", f"prompts as {server.prompt_form}, {server.concurrency} at a time offline"
+    yield from (("note", note) for note in server.notes)
 
 
 def _ceiling_name(ceiling: Ceiling) -> str:
@@ -98,7 +114,7 @@ def _ceiling_text(ceiling: Ceiling) -> str:
 
 def _kernel_note(result: KernelResult) -> KernelNote:
     return KernelNote(
-        kernel=result.kernel,
+        kernel=kernel_title(result.kernel),
         facts=tuple(_kernel_facts(result)),
         invalid_reasons=tuple(result.invalid_reasons),
         warnings=tuple(result.warnings),
@@ -114,7 +130,8 @@ def _kernel_facts(result: KernelResult) -> Iterator[Fact]:
     if result.mean_output_tokens is not None:
         yield "mean answer", f"{format_number(result.mean_output_tokens)} tokens"
     yield "batch", str(result.batch_size)
-    yield "weights", format_bytes(result.weight_bytes)
+    if result.weight_bytes is not None:
+        yield "weights", format_bytes(result.weight_bytes)
     if result.peak_memory_bytes is not None:
         yield "peak memory", format_bytes(result.peak_memory_bytes)
     if result.roofline.reason:

@@ -11,11 +11,12 @@ from dataclasses import dataclass, field, replace
 from pydantic import JsonValue
 
 from edgebench import layout
+from edgebench.profiles import EXTERNAL
 from edgebench.record import Ceiling, KernelResult, Record, Scenario
 
 SCENARIOS: tuple[Scenario, ...] = ("single-stream", "offline")
 
-Group = tuple[str, str, str, str, str]
+Group = tuple[str, str, str, str, str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +58,7 @@ class Entry:
             record.scenario,
             record.profile,
             record.host.device,
+            EXTERNAL if record.external else "",
         )
 
     @property

@@ -10,7 +10,7 @@ from edgebench import __version__
 from edgebench.checker import known_workload
 from edgebench.codec import make_folder, write_atomic
 from edgebench.progress import Progress
-from edgebench.record import rows
+from edgebench.record import Kernel, kernel_title, rows
 from edgebench.rows import as_json
 from edgebench_reports.cards import make_cards
 from edgebench_reports.charts import KERNEL_COLOURS, SCENARIO_SHAPES
@@ -60,6 +60,13 @@ def _executed_on(entries: Sequence[Entry]) -> list[tuple[str, str]]:
     return sorted({(e.record.system, e.record.host.executed_on) for e in entries})
 
 
+def _kernel_colours(entries: Sequence[Entry]) -> dict[str, str]:
+    """The legend: our own two kernels always, an external engine where one is shown."""
+    own: tuple[Kernel, ...] = ("fp16", "int4")
+    shown = dict.fromkeys([*own, *(entry.result.kernel for entry in entries)])
+    return {kernel_title(kernel): KERNEL_COLOURS[kernel] for kernel in shown}
+
+
 def leaderboard_html(submissions: Sequence[Submission], refused: Sequence[Refused] = ()) -> str:
     """Return the page; every string of a submission is escaped or inert."""
     entries = rank_entries(submissions)
@@ -78,7 +85,7 @@ def leaderboard_html(submissions: Sequence[Submission], refused: Sequence[Refuse
             "tables": [(HEADINGS[t.scenario], t) for t in tables if t.entries],
             "charts": charts,
             "chart_specs": script_json([p.spec for chart in charts for p in chart.panels]),
-            "kernel_colours": KERNEL_COLOURS,
+            "kernel_colours": _kernel_colours(entries),
             "scenario_shapes": SCENARIO_SHAPES,
             "columns": _columns(entries),
             "runs": describe_runs(entries),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import altair as alt
 
-from edgebench.record import Record
+from edgebench.record import Record, kernel_title
 from edgebench.units import format_si
 from edgebench_reports.charts import (
     LABELS_MAX_POINTS,
@@ -21,9 +21,11 @@ from edgebench_reports.charts import (
     log_axis,
     panel,
     points,
+    roof_field,
 )
 from edgebench_reports.entries import Entry
 
+BANDWIDTH = "read bandwidth"
 MARGINS = (4.0, 14.0)  # how far the roofs go beyond the outermost mark; labels stand at the right
 
 
@@ -70,7 +72,8 @@ def roofline(entries: Sequence[Entry]) -> Chart | None:
         if marks:
             panels.append(_panel(system, marks))
         remarks += [
-            f"{system}, {e.record.workload.name} {e.record.scenario} {e.result.kernel}: {reason}"
+            f"{system}, {e.record.workload.name} {e.record.scenario} "
+            f"{kernel_title(e.result.kernel)}: {reason}"
             for e in own
             if isinstance(reason := place(e), str)
         ]
@@ -95,7 +98,7 @@ def _roofs(record: Record, low: float, high: float) -> Values:
         tallest = max((p.median for p in peaks.values()), default=high * bandwidth.median)
         text = format_si(bandwidth.median, "B/s")
         end = min(high, tallest / bandwidth.median)
-        rows += _line("read bandwidth", text, [(x, x * bandwidth.median) for x in (low, end)])
+        rows += _line(BANDWIDTH, text, [(x, x * bandwidth.median) for x in (low, end)])
     for name, peak in peaks.items():
         ridge = low if bandwidth is None else peak.median / bandwidth.median
         text = format_si(peak.median, "op/s")
@@ -105,7 +108,8 @@ def _roofs(record: Record, low: float, high: float) -> Values:
 
 def _line(roof: str, text: str, ends: Sequence[tuple[float, float]]) -> Values:
     label = f"{roof} {text}"
-    return [{"roof": roof, "label": label, "intensity": x, "rate": y} for x, y in ends]
+    field = roof_field(roof)
+    return [{"roof": field, "label": label, "intensity": x, "rate": y} for x, y in ends]
 
 
 def _values(marks: Sequence[tuple[Entry, Mark]]) -> Values:
@@ -143,8 +147,8 @@ def _panel(system: str, marks: Sequence[tuple[Entry, Mark]]) -> Panel:
 
 def _roof_layers(roofs: Values, x: alt.X, y: alt.Y) -> alt.LayerChart:
     lines = chart_of(roofs).mark_line(strokeWidth=2).encode(x=x, y=y, color=colour("roof"))
-    flat = [row for row in roofs if row["roof"] != "read bandwidth"][1::2]
-    slope = [row for row in roofs if row["roof"] == "read bandwidth"][:1]
+    flat = [row for row in roofs if row["roof"] != roof_field(BANDWIDTH)][1::2]
+    slope = [row for row in roofs if row["roof"] == roof_field(BANDWIDTH)][:1]
     right = chart_of(flat).mark_text(align="right", fontSize=11, dy=-7)
     left = chart_of(slope).mark_text(align="left", fontSize=11, dx=14, dy=4)
     shown = {"x": x, "y": y, "color": colour("roof"), "text": alt.Text("label:N")}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from edgebench.record import kernel_title
 from edgebench.units import DASH, format_number
 from edgebench_reports.entries import Entry, verdict
 
@@ -129,7 +130,8 @@ def _of_reference(entry: Entry) -> str:
 HEAD: tuple[Column, ...] = (
     Column(heading="rank", is_number=True, cell=_rank,
            meaning="Place among the valid INT4 entries of the same track, workload, scenario, "
-                   "profile and device. Energy, power and memory do not enter it."),
+                   "profile and device; external engines are ranked among themselves. Energy, "
+                   "power and memory do not enter it."),
     Column(heading="workload", has_choices=True,
            cell=_word(lambda e: e.record.workload.name, note=_stamped),
            meaning="The task and its model; below it the profile and its stamps: "
@@ -150,9 +152,10 @@ HEAD: tuple[Column, ...] = (
            cell=_word(lambda e: e.record.organisation),
            meaning="Who submitted the run."),
     Column(heading="kernel", has_choices=True,
-           cell=_word(lambda e: e.result.kernel, note=lambda e: e.result.executed_path,
-                      tone=lambda e: e.result.kernel),
-           meaning="fp16 is the reference of the same run; below it the path that really ran."),
+           cell=_word(lambda e: kernel_title(e.result.kernel),
+                      note=lambda e: e.result.executed_path, tone=lambda e: e.result.kernel),
+           meaning="fp16 is the reference of the same run; an external engine is a server behind "
+                   "HTTP, whose weights nobody checked; below it the path that really ran."),
     Column(heading="transform", is_shown=False, has_choices=True,
            cell=_word(lambda e: e.result.transform), meaning="What was done to the weights."),
     Column(heading="p90 ms", is_number=True, scenarios=SINGLE,
@@ -213,7 +216,7 @@ TAIL: tuple[Column, ...] = (
            cell=_number(lambda e: e.result.samples_per_s),
            meaning="Commands answered per second. Ranks offline; higher is better."),
     Column(heading="weights MB", is_number=True, is_shown=False,
-           cell=_number(lambda e: e.result.weight_bytes / BYTES_PER_MB),
+           cell=_number(lambda e: _scaled(e.result.weight_bytes, 1 / BYTES_PER_MB)),
            meaning="Bytes of weights that one decode step reads, in 10^6 bytes."),
     Column(heading="peak MB", is_number=True, is_shown=False,
            cell=_number(lambda e: _scaled(e.result.peak_memory_bytes, 1 / BYTES_PER_MB)),

@@ -13,9 +13,12 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from edgebench.command_checkpoint import Quantizing, convert  # noqa: E402
+from edgebench.progress import choose_progress  # noqa: E402
 from edgebench_kernels.checkpoints import FORMATS  # noqa: E402
 from edgebench_kernels.checkpoints.directory import (  # noqa: E402
     Int4Checkpoint,
+    read_int4,
     write_int4,
 )
 from edgebench_kernels.checkpoints.files import read_json  # noqa: E402
@@ -56,6 +59,19 @@ def model_directory(tmp_path) -> Path:
     return tmp_path / "model"
 
 
+def exported(directory: Path, to: str, transform: str, out: Path) -> Int4Checkpoint:
+    """What `bench export checkpoint` made of the model by a transform that folds norms."""
+    from tests.harness.tiny_model import write_tokenizer
+
+    write_tokenizer(directory)
+    text = directory.with_name("calibration.txt")
+    # Bytes below the vocabulary's 96 only: the tokenizer's letters from '!' on.
+    text.write_text("".join(chr(33 + (7 * i * i + i) % 60) for i in range(2000)))
+    how = Quantizing(transform=transform, calibration=text)
+    convert(str(directory), to, out, how=how, progress=choose_progress(quiet=True))
+    return read_int4(out)[1]
+
+
 def quantized(directory: Path, *, symmetric: bool) -> Int4Checkpoint:
     """Every linear but lm_head, rounded."""
     weights = load_reference(directory)
@@ -89,9 +105,12 @@ def dequantized_model(directory: Path, checkpoint: Int4Checkpoint, dtype):
     model = LlamaForCausalLM.from_pretrained(directory, dtype=dtype)
     for name, tensor in checkpoint.quantized.items():
         model.get_submodule(name).weight.data = torch.from_numpy(dequantize(tensor)).to(dtype)
+    for name, tensor in checkpoint.tensors.items():  # norms that carry scales
+        model.get_parameter(name).data = tensor.to(dtype)
     return model.eval()
 
 
+@pytest.mark.formats
 @pytest.mark.filterwarnings("ignore")  # the library's own
 def test_transformers_loads_compressed_tensors_with_equal_logits(model_directory, tmp_path) -> None:
     pytest.importorskip("compressed_tensors", reason="needs the extra 'formats'")
@@ -104,6 +123,23 @@ def test_transformers_loads_compressed_tensors_with_equal_logits(model_directory
     assert torch.equal(logits_of(loaded), logits_of(expected))
 
 
+@pytest.mark.formats
+@pytest.mark.filterwarnings("ignore")
+def test_transformers_loads_an_export_with_folded_norms(model_directory, tmp_path) -> None:
+    pytest.importorskip("compressed_tensors", reason="needs the extra 'formats'")
+    from transformers import AutoModelForCausalLM
+
+    chain = "awq:group=32,symmetric=true+gptq"
+    checkpoint = exported(model_directory, "compressed-tensors", chain, tmp_path / "out")
+    norms = [name for name in checkpoint.tensors if "layernorm" in name]
+    before = load_reference(model_directory).tensors
+    assert any(not torch.equal(checkpoint.tensors[name], before[name]) for name in norms)
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype=torch.float16).eval()
+    expected = dequantized_model(model_directory, checkpoint, torch.float16)
+    assert torch.equal(logits_of(loaded), logits_of(expected))
+
+
+@pytest.mark.formats
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("symmetric", [True, False])
 def test_what_compressed_tensors_packs_is_read(symmetric: bool) -> None:

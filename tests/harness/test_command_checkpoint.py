@@ -1,4 +1,4 @@
-"""`bench import` and `bench export`: another format, the same weights, and clear refusals."""
+"""`bench import`, `bench export checkpoint`: another format, the same weights, clear refusals."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def hashes(directory: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize("to", ["compressed-tensors", "awq-gemm", "gptq-v1", "gptq-v2"])
 def test_a_model_is_quantized_written_and_read_again(model, tmp_path, to: str) -> None:
-    said = bench("export", model, "--to", to, "--out", tmp_path / "out")
+    said = bench("export", "checkpoint", model, "--to", to, "--out", tmp_path / "out")
     assert said.exit_code == 0, said.output
     assert f"{LINEARS} linears from rtn:group=32,symmetric=true" in said.stdout
     layout, checkpoint = read_int4(tmp_path / "out")
@@ -62,7 +62,7 @@ def test_a_model_is_quantized_written_and_read_again(model, tmp_path, to: str) -
 def test_a_chain_of_formats_keeps_every_bit(model, tmp_path) -> None:
     source = model
     for step, to in enumerate(("awq-gemm", "gptq-v1", "compressed-tensors", "gptq-v2")):
-        said = bench("export", source, "--to", to, "--out", tmp_path / str(step))
+        said = bench("export", "checkpoint", source, "--to", to, "--out", tmp_path / str(step))
         assert said.exit_code == 0, said.output
         source = tmp_path / str(step)
     said = bench("import", source, "--out", tmp_path / "canonical")
@@ -77,7 +77,7 @@ def test_a_chain_of_formats_keeps_every_bit(model, tmp_path) -> None:
 
 
 def test_an_asymmetric_transform_is_written_where_it_fits(model, tmp_path) -> None:
-    words = ("export", model, "--transform", "rtn:group=32")
+    words = ("export", "checkpoint", model, "--transform", "rtn:group=32")
     said = bench(*words, "--to", "awq-gemm", "--out", tmp_path / "awq")
     assert said.exit_code == 0, said.output
     assert {tensor.group for tensor in read_int4(tmp_path / "awq")[1].quantized.values()} == {32}
@@ -90,11 +90,15 @@ def test_an_asymmetric_transform_is_written_where_it_fits(model, tmp_path) -> No
 @pytest.mark.parametrize(
     ("words", "exit_code", "message"),
     [
-        (("export", "model", "--to", "awqgemm"), 2, "did you mean 'awq-gemm'"),
-        (("export", "model", "--to", "awq-gemm", "--transform", "rnt"), 2, "did you mean 'rtn'"),
-        (("export", "no-one/here", "--to", "awq-gemm"), 4, "hf download no-one/here"),
+        (("export", "checkpoint", "model", "--to", "awqgemm"), 2, "did you mean 'awq-gemm'"),
+        (
+            ("export", "checkpoint", "model", "--to", "awq-gemm", "--transform", "rnt"),
+            2,
+            "did you mean 'rtn'",
+        ),
+        (("export", "checkpoint", "no-one/here", "--to", "awq-gemm"), 4, "hf download no-one/here"),
         (("import", "model"), 2, "is not quantized"),
-        (("export", "full", "--to", "awq-gemm"), 4, "no config.json"),
+        (("export", "checkpoint", "full", "--to", "awq-gemm"), 4, "no config.json"),
     ],
 )
 def test_what_cannot_be_written_is_named(
@@ -108,16 +112,38 @@ def test_what_cannot_be_written_is_named(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("change", "exit_code", "message"),
+    [
+        ({"auto_map": {"AutoModel": "x.Y"}}, 2, "no trust_remote_code"),
+        ({"model_type": "phi3", "architectures": ["Phi3ForCausalLM"]}, 2, "got 'phi3'"),
+        ({"intermediate_size": 128}, 4, "must have shape"),
+    ],
+)
+def test_a_model_that_cannot_be_exported_is_named(
+    model, tmp_path, change, exit_code: int, message: str
+) -> None:
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps({**config, **change}))
+    said = bench("export", "checkpoint", model, "--to", "awq-gemm", "--out", tmp_path / "out")
+    assert said.exit_code == exit_code, said.output
+    assert message in said.output
+    assert not (tmp_path / "out").exists()
+
+
 def test_nothing_is_overwritten(model) -> None:
-    said = bench("export", model, "--to", "awq-gemm", "--out", model)
+    said = bench("export", "checkpoint", model, "--to", "awq-gemm", "--out", model)
     assert said.exit_code == 2
     assert "must be a new or an empty directory" in said.output
 
 
 def test_a_quantized_source_is_not_quantized_again(model, tmp_path) -> None:
-    assert bench("export", model, "--to", "gptq-v2", "--out", tmp_path / "a").exit_code == 0
+    assert (
+        bench("export", "checkpoint", model, "--to", "gptq-v2", "--out", tmp_path / "a").exit_code
+        == 0
+    )
     words = ("--to", "awq-gemm", "--out", tmp_path / "b", "--transform", "rtn")
-    said = bench("export", tmp_path / "a", *words)
+    said = bench("export", "checkpoint", tmp_path / "a", *words)
     assert said.exit_code == 2
     assert "quantized already" in said.output
 

@@ -18,9 +18,11 @@ from edgebench.interleave import (
     numbered_blocks,
     plan_blocks,
     plan_rounds,
+    resume_blocks,
     run_interleaved,
+    whole_passes,
 )
-from edgebench.loadgen import Minimum, QuerySample
+from edgebench.loadgen import Minimum, QuerySample, issue_order
 from edgebench.record import Kernel, SampleRow
 from edgebench.scenarios import derive_speedup, measured_ns
 
@@ -111,6 +113,22 @@ def test_blocks_last_two_seconds_where_the_count_allows(
     blocks = plan_blocks(count, per_query_s * S)
     assert [len(block) for block in blocks] == sizes
     assert [position for block in blocks for position in block] == list(range(count))
+
+
+@pytest.mark.parametrize("count", [7, 64, 128, 512])
+def test_a_resumed_run_keeps_the_blocks_that_are_done(count: int) -> None:
+    for per_block in range(1, count + 1):
+        planned = plan_blocks(count, 1, min_block_ns=per_block)
+        for done in {1, 2, len(planned) // 2, len(planned)}:
+            begun = [len(block) for block in planned[:done]]
+            resumed = resume_blocks(count, begun)
+            assert resumed is not None
+            assert resumed[:done] == planned[:done]
+            assert resumed[-1].stop == count
+
+
+def test_blocks_of_no_plan_are_not_resumed() -> None:
+    assert resume_blocks(64, [3, 50]) is None
 
 
 @pytest.mark.parametrize(("count", "per_query_ns"), [(0, 10.0), (5, 0.0), (5, -1.0)])
@@ -223,7 +241,72 @@ def test_minimum_ends_an_endless_plan_after_a_whole_abba() -> None:
         minimum=Minimum(queries=4, duration_ns=9 * S),  # int4 needs 9 queries of 1 s: 5 blocks
     )
     done = list(run_interleaved(plan, pair(machine), rows.append, clock=machine))
-    assert [event.block for event in done] == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
+    assert [event.block for event in done if event.kernel == "int4"] == [0, 1, 2, 3, 4, 5]
+    assert [event.block for event in done if event.kernel == "fp16"] == [0, 1, 2, 3]
+    assert [measured_ns([r for r in rows if r.kernel == k]) for k in ("fp16", "int4")] == [
+        16 * S,
+        12 * S,
+    ]
+
+
+def test_the_ratio_comes_from_the_queries_that_both_kernels_ran() -> None:
+    machine = Machine()
+    rows: list[SampleRow] = []
+    plan = Plan(
+        scenario="single-stream",
+        blocks=endless_blocks(2, range(10)),
+        minimum=Minimum(queries=4, duration_ns=9 * S),
+    )
+    list(run_interleaved(plan, pair(machine), rows.append, clock=machine))
+    speedup = derive_speedup("single-stream", rows)
+    assert speedup is not None
+    assert (speedup.ratio, speedup.pairs) == (2.0, 8)
+
+
+@pytest.mark.parametrize(
+    ("size", "population", "sizes"),
+    [
+        (3, 10, [3, 7]),  # three would fit, and two balance; the last takes what is left
+        (2, 10, [2, 2, 2, 4]),
+        (10, 10, [10]),
+        (99, 10, [10]),
+        (1, 4, [1, 1, 1, 1]),
+    ],
+)
+def test_every_pass_ends_with_a_block(size: int, population: int, sizes: list[int]) -> None:
+    order = issue_order(7, population, distinct=True)
+    blocks = list(islice(whole_passes(size, population, order), 3 * len(sizes)))
+    assert [len(block.samples) for block in blocks] == 3 * sizes
+    assert [position for block in blocks for position in block.positions] == list(
+        range(3 * population)
+    )
+    for turn in range(3):
+        own = blocks[turn * len(sizes) : (turn + 1) * len(sizes)]
+        assert sorted(s for block in own for s in block.samples) == list(range(population))
+
+
+@pytest.mark.parametrize(("size", "population"), [(7, 64), (3, 10), (41, 1000), (20, 1000)])
+def test_a_resumed_run_cuts_a_pass_as_it_was_begun(size: int, population: int) -> None:
+    """The size comes back from the rows of block 0, and gives the same blocks."""
+
+    def spans(size: int) -> list[range]:
+        order = issue_order(7, population, distinct=True)
+        return [block.positions for block in islice(whole_passes(size, population, order), 99)]
+
+    assert spans(len(spans(size)[0])) == spans(size)
+
+
+def test_each_kernel_ends_after_whole_passes() -> None:
+    machine = Machine()
+    rows: list[SampleRow] = []
+    plan = Plan(
+        scenario="single-stream",
+        blocks=whole_passes(3, 10, issue_order(7, 10, distinct=True)),
+        minimum=Minimum(queries=12, duration_ns=35 * S, multiple=10),
+    )
+    list(run_interleaved(plan, pair(machine), rows.append, clock=machine))
+    ran = [sum(row.kernel == kernel for row in rows) for kernel in ("fp16", "int4")]
+    assert ran == [20, 40]  # 12 queries need two passes of 2 s each, 35 s four of 1 s each
 
 
 def test_minimum_counts_too() -> None:

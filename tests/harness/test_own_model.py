@@ -130,6 +130,14 @@ def pickle_instead(folder: Path) -> None:
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
 
 
+def pickled_shard(folder: Path) -> None:
+    """An index that names a pickle: it is read as safetensors, which it is not, and never run."""
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    (folder / "pytorch_model.bin").write_bytes(b"\x80\x04cos\nsystem\n(S'exit 1'\ntR.")
+    index = {"weight_map": {"lm_head.weight": "pytorch_model.bin"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
 def truncate(folder: Path) -> None:
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
@@ -161,6 +169,7 @@ def configure(**values):
         (drop("config.json"), 2, "no config.json"),
         (drop("model.safetensors"), 4, "only safetensors are read"),
         (pickle_instead, 4, "pytorch_model.bin stays closed"),
+        (pickled_shard, 4, "pytorch_model.bin is not a whole safetensors file"),
         (truncate, 4, "not a whole safetensors file"),
         (spoil(math.nan), 4, "up_proj.weight holds values that are not finite"),
         (spoil(math.inf), 4, "up_proj.weight holds values that are not finite"),
@@ -186,6 +195,7 @@ def test_a_bad_model_is_named(model, tmp_path, damage, exit_code: int, message: 
     [
         (("--model", "no-one/nothing-here"), 4, "hf download no-one/nothing-here"),
         (("--model", "./nowhere"), 2, "there is no such directory"),
+        (("--model", __file__), 2, "got the file"),
         (("--text", "nowhere.txt"), 4, "cannot be read"),
         (("--context", "129"), 2, "at most 128"),
         (("--context", "1"), 2, "--context of 2 tokens or more"),
@@ -193,6 +203,8 @@ def test_a_bad_model_is_named(model, tmp_path, damage, exit_code: int, message: 
         (("--workload", "llm,assistant"), 2, "llm alone"),
         (("--workload", "assistant"), 2, "--model, --text, --context with --workload llm only"),
         (("--track", "open"), 2, "in the closed track"),
+        (("--transform", "awq"), 2, "expected --calibration FILE for awq"),
+        (("--calibration", "x.txt"), 2, "only with a transform that learns from text"),
         (("--resume",), 2, "without --resume"),
     ],
 )
@@ -262,7 +274,16 @@ def test_a_model_in_the_hubs_cache_is_found_by_its_id(tmp_path, monkeypatch) -> 
 @pytest.mark.parametrize("to", ["awq-gemm", "gptq-v1", "compressed-tensors", "canonical"])
 def test_a_4_bit_checkpoint_runs_as_it_is(model, tmp_path, to: str) -> None:
     """Its codes are the export's: INT4 stays within activations' rounding of its own numbers."""
-    words = ["export", tmp_path / "model", "--to", to, "--out", tmp_path / "int4", "--quiet"]
+    words = [
+        "export",
+        "checkpoint",
+        tmp_path / "model",
+        "--to",
+        to,
+        "--out",
+        tmp_path / "int4",
+        "--quiet",
+    ]
     assert CliRunner().invoke(main, list(map(str, words))).exit_code == 0
     said = run(tmp_path, "--model", str(tmp_path / "int4"), "--format", "json")
     assert said.exit_code == 0, said.output

@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from edgebench.progress import PlainProgress, choose_progress
+from edgebench.progress import PlainProgress, choose_progress, slow_stage
 
 
 class Clock:
@@ -54,3 +54,21 @@ def test_progress_stays_off_stdout(capsys: pytest.CaptureFixture[str]) -> None:
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "a note" in captured.err
+
+
+@pytest.mark.parametrize(("seconds", "lines"), [(1.0, 0), (3.0, 2)])
+def test_only_what_is_slow_is_told(seconds: float, lines: int) -> None:
+    clock, stream = Clock(), io.StringIO()
+    with slow_stage(PlainProgress(stream, clock), "checking", clock) as update:
+        clock.now = seconds
+        update(1, 2)
+        update(2, 2)
+    assert len(stream.getvalue().splitlines()) == lines
+
+
+def test_the_last_step_opens_no_stage() -> None:
+    clock, stream = Clock(), io.StringIO()
+    with slow_stage(PlainProgress(stream, clock), "checking", clock) as update:
+        clock.now = 9.0
+        update(2, 2)
+    assert stream.getvalue() == ""

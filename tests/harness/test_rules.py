@@ -63,7 +63,7 @@ def test_every_number_carries_its_source() -> None:
 def test_find_rule_takes_lower_case_and_suggests() -> None:
     assert find_rule("w-04") is RULES["W-04"]
     with pytest.raises(SpecError, match="did you mean 'W-04'"):
-        find_rule("W-4")
+        find_rule("W_04")
 
 
 def test_profiles_cover_every_case() -> None:

@@ -37,6 +37,7 @@ print("\\n" + json.dumps({"cpu_s": used.ru_utime + used.ru_stime, "heavy": sorte
 JUDGING = (
     "edgebench.bundle",
     "edgebench.checker",
+    "edgebench.mlperf",
     "edgebench.record",
     "edgebench.rules",
     "edgebench_kernels",

@@ -15,7 +15,12 @@ import pytest
 def test_one():
     pytest.skip("what it needs is missing")
 """
-REQUIRE = {"browser": "EDGEBENCH_REQUIRE_BROWSER", "nvrtc": "EDGEBENCH_REQUIRE_NVRTC"}
+REQUIRE = {
+    "browser": "EDGEBENCH_REQUIRE_BROWSER",
+    "nvrtc": "EDGEBENCH_REQUIRE_NVRTC",
+    "servers": "EDGEBENCH_REQUIRE_SERVERS",
+    "formats": "EDGEBENCH_REQUIRE_FORMATS",
+}
 
 
 @pytest.mark.parametrize("marker", REQUIRE)

@@ -20,7 +20,7 @@ venv/bin/pip install --quiet "${index[@]}" "$wanted" "$wheel"
 
 venv/bin/bench --help
 venv/bin/bench list workloads
-venv/bin/bench run --track closed --workload assistant --scenario single-stream --profile quick --budget 20 \
+venv/bin/bench run --track closed --workload assistant --scenario single-stream --profile quick --budget 60 \
   --out submissions
 bundle=$(dirname "$(find submissions -name record.json | head -n 1)")
 venv/bin/bench check "$bundle"

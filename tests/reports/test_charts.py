@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from edgebench_reports import charts
 from edgebench_reports.entries import Entry, rank_entries
 from edgebench_reports.roofline_chart import Mark, place, roofline
 from edgebench_reports.speed_chart import speed_accuracy
@@ -103,3 +104,10 @@ def test_speed_panels_are_per_workload_and_quality(factory: ModuleType) -> None:
         ("fp16", "offline", ""),
         ("int4", "offline", "1.71×"),
     }
+
+
+def test_marks_and_legend_have_one_colour_a_kernel() -> None:
+    scale = charts.colour("kernel").to_dict()["scale"]
+    shown = dict(zip(scale["domain"], scale["range"], strict=True))
+    assert len(shown) == len(scale["domain"])
+    assert {kernel: shown[kernel] for kernel in charts.KERNEL_COLOURS} == charts.KERNEL_COLOURS

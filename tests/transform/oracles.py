@@ -63,11 +63,12 @@ def clip_error(part: Array, limit: float, x: Array) -> float:
 def gptq(weight: Array, x: Array, grids: tuple[Array, Array], damping: float) -> NDArray[np.uint8]:
     """Codes by OBQ's own update: quantize a column, then take it out of H^-1 by elimination.
 
-    grids: scale and zero of every column, [N, K] each. Columns go by falling diag H.
+    grids: scale and zero of every column, [N, K] each. Columns go by falling diag H, to 2 %.
     """
     weight = weight.copy()
     hessian = x.T @ x / len(x)
-    order = np.argsort(-np.diag(hessian), kind="stable")
+    with np.errstate(divide="ignore"):
+        order = np.argsort(-np.round(32 * np.log2(np.diag(hessian))), kind="stable")
     dead = np.diag(hessian) == 0
     hessian[dead, dead] = 1
     hessian += damping * np.diag(hessian).mean() * np.eye(len(hessian))

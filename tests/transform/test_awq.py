@@ -10,7 +10,8 @@ from torch import Tensor
 from edgebench.transform.awq import Awq, clipped_grid, scaled_error
 from edgebench.transform.fold import GroupView, settled, shared
 from edgebench.transform.grid import GridForm, fit_grid, nearest_codes, rounded, values_of
-from edgebench.transform.llama_layer import SCALE_GROUPS, K, Layer, Q
+from edgebench.transform.llama_layer import Layer
+from edgebench.transform.scale_groups import SCALE_GROUPS, K, Q
 from edgebench_kernels.engine import LlamaConfig
 from tests.transform import oracles
 from tests.transform.conftest import layer_tensors

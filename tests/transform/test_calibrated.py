@@ -283,7 +283,7 @@ def test_a_model_that_is_not_llamas(
     reference: ReferenceLinears, calibration: CalibrationSet, tmp_path: Path
 ) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "mamba"}')
-    with pytest.raises(SpecError, match="only model_type llama, mistral, qwen2, qwen3 runs here"):
+    with pytest.raises(SpecError, match="only model_type llama, mistral"):
         transformed("gptq", reference, calibration)
 
 
@@ -294,7 +294,7 @@ def test_the_defaults_name_every_parameter() -> None:
 
 def test_a_norm_of_another_shape_is_refused(reference: ReferenceLinears) -> None:
     weights = load_reference(reference.path.parent)
-    with pytest.raises(ValueError, match=r"expected model\.norm to be a norm"):
+    with pytest.raises(ValueError, match=r"expected model\.norm\.weight to be a tensor"):
         with_norms(weights, {"model.norm": np.ones(3, np.float16)})
     assert Folded().arrays() == {}
     assert open_reference(reference.path, "0" * 64) == reference

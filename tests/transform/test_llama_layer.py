@@ -10,20 +10,8 @@ import torch
 from torch import Tensor
 
 from edgebench.transform.fold import apply_fold, settled, shared
-from edgebench.transform.llama_layer import (
-    DOWN,
-    GATE,
-    SCALE_GROUPS,
-    UP,
-    K,
-    Layer,
-    O,
-    Prompts,
-    Q,
-    ScaleGroup,
-    V,
-    walk,
-)
+from edgebench.transform.llama_layer import Layer, Prompts, walk
+from edgebench.transform.scale_groups import DOWN, GATE, SCALE_GROUPS, UP, K, O, Q, ScaleGroup, V
 from edgebench_kernels.engine import LlamaConfig
 from tests.transform import oracles
 from tests.transform.conftest import layer_tensors

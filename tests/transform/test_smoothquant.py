@@ -11,7 +11,8 @@ from torch import Tensor
 
 from edgebench.transform.fold import GroupView
 from edgebench.transform.grid import GridForm
-from edgebench.transform.llama_layer import SCALE_GROUPS, Layer
+from edgebench.transform.llama_layer import Layer
+from edgebench.transform.scale_groups import SCALE_GROUPS
 from edgebench.transform.smoothquant import SmoothQuant, candidate, int8_blocks
 from edgebench_kernels.engine import LlamaConfig
 from tests.transform import oracles

@@ -255,3 +255,12 @@ def test_cache_root_order(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
     assert cache_root() == tmp_path / "named"
     monkeypatch.delenv("EDGEBENCH_CACHE")
     assert cache_root() == Path.home() / ".cache" / "edgebench"
+
+
+def test_a_task_without_a_generator_has_no_unseen_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    workload = WORKLOADS["assistant"]
+    pairs = workload.unseen(3, seed=1)
+    assert pairs is not None
+    assert len(pairs) == 3
+    monkeypatch.delattr("edgebench_workloads.assistant.dataset.unseen_pairs")
+    assert workload.unseen(3, seed=1) is None

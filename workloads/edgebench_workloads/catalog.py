@@ -100,6 +100,15 @@ class Workload:
             "calibration", self._dataset.calibration_pairs(), data.calibration_sha256
         )
 
+    def unseen(self, size: int, seed: int) -> list[Pair] | None:
+        """Fresh pairs of the same task, in no shipped set; another seed gives others.
+
+        None where the task has no generator.
+        """
+        generate = getattr(self._dataset, "unseen_pairs", None)
+        pairs: list[Pair] | None = None if generate is None else generate(size, seed)
+        return pairs
+
     def is_correct(self, output: str, expected: str) -> bool:
         """The metric on one sample: does the output text answer as expected?"""
         quality = import_module(f"edgebench_workloads.{self.base}.quality")

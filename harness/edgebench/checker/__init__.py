@@ -12,6 +12,7 @@ from edgebench.checker.known import Lookup, known_workload
 from edgebench.checker.subject import KnownWorkload, Subject
 from edgebench.errors import SpecError
 from edgebench.findings import BundleRefused, Finding, finding
+from edgebench.progress import Progress, SilentProgress
 from edgebench.rules import RULES, Rule
 
 __all__ = ["CHECKS", "Check", "KnownWorkload", "check", "check_or_raise", "known_workload"]
@@ -64,7 +65,11 @@ CHECKS = tuple(check for check in _checks() if check.name != READING)
 
 
 def check(
-    path: Path, *, tensors: Path | None = None, lookup: Lookup = known_workload
+    path: Path,
+    *,
+    tensors: Path | None = None,
+    lookup: Lookup = known_workload,
+    progress: Progress | None = None,
 ) -> list[Finding]:
     """Return every finding of a bundle; an empty list means that it keeps all rules.
 
@@ -79,7 +84,12 @@ def check(
         workload = lookup(bundle.record.workload.name)
     except SpecError:
         return [finding("W-01", "a workload of the catalog", bundle.record.workload.name)]
-    subject = Subject(bundle=bundle, workload=workload, tensors_folder=tensors)
+    subject = Subject(
+        bundle=bundle,
+        workload=workload,
+        tensors_folder=tensors,
+        progress=progress or SilentProgress(),
+    )
     findings = [found for item in CHECKS if item.is_gate for found in item.run(subject)]
     if not any(found.severity == "error" for found in findings):
         findings += [found for item in CHECKS if not item.is_gate for found in item.run(subject)]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import get_args
 
 from edgebench.checker.subject import Subject
 from edgebench.derive import REFERENCE, length_ratio, score, scored_outputs
 from edgebench.findings import Finding, finding
 from edgebench.profiles import (
+    EXTERNAL,
     LENGTH_CORRIDOR,
     OUTPUT_MISMATCH_LIMIT,
     PINNED_SIGMAS,
@@ -87,8 +89,12 @@ def check_same_outputs(subject: Subject) -> Iterator[Finding]:
 
 
 def check_outputs(subject: Subject) -> Iterator[Finding]:
-    """Q-08: outputs are whole: one end-of-sequence at the end, or the full length."""
+    """Q-08: outputs are whole: one end-of-sequence at the end, or the full length.
+
+    An external engine's text is encoded again, to fewer tokens where it spelled a word in pieces.
+    """
     workload = subject.workload
+    shortest = dict.fromkeys(get_args(Kernel), workload.max_new_tokens) | {EXTERNAL: 0}
     for row in subject.bundle.samples:
         ids = row.output_ids
         fault = None
@@ -100,7 +106,7 @@ def check_outputs(subject: Subject) -> Iterator[Finding]:
             fault = f"{len(ids)} tokens of at most {workload.max_new_tokens}"
         elif workload.eos_id in ids[:-1]:
             fault = "tokens after end-of-sequence"
-        elif ids[-1] != workload.eos_id and len(ids) < workload.max_new_tokens:
+        elif ids[-1] != workload.eos_id and len(ids) < shortest[row.kernel]:
             fault = f"no end-of-sequence after {len(ids)} tokens"
         if fault:
             where = f"{row.kernel} {row.mode} query {row.query} sample {row.sample}"
@@ -111,7 +117,11 @@ def check_outputs(subject: Subject) -> Iterator[Finding]:
 def check_nll(subject: Subject) -> Iterator[Finding]:
     """Q-06: likelihood rows are unique, cover enough, and count the task's tokens."""
     workload = subject.workload
-    covered: dict[Kernel, set[int]] = {kernel: set() for kernel in subject.kernels}
+    measured = [kernel for kernel in subject.kernels if kernel != EXTERNAL]
+    covered: dict[Kernel, set[int]] = {kernel: set() for kernel in measured}
+    if any(row.kernel == EXTERNAL for row in subject.bundle.nll):
+        yield finding("Q-06", f"no likelihood of {EXTERNAL}, which shows text alone", "some")
+        return
     for row in subject.bundle.nll:
         where = f"{row.kernel} sample {row.sample}"
         own = covered.setdefault(row.kernel, set())

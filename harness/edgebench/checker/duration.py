@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from edgebench.checker.subject import Subject
 from edgebench.findings import Finding, finding
-from edgebench.profiles import MIN_QUERIES_FOR_P90, PROFILES
+from edgebench.profiles import MIN_QUERIES_FOR_P90, PROFILES, stamps_of
 from edgebench.record import Kernel, SampleRow
 from edgebench.scenarios import measured_ns, span_ns
 from edgebench.units import NS_PER_S
@@ -63,9 +63,9 @@ def _block_spans_s(subject: Subject, kernel: Kernel) -> dict[int, float]:
 
 
 def check_stamps(subject: Subject) -> Iterator[Finding]:
-    """D-04: the stamps are exactly the profile's."""
+    """D-04: the stamps are exactly the profile's, and an external engine's."""
     record = subject.bundle.record
-    expected = PROFILES[record.profile].stamps
+    expected = stamps_of(record.profile, is_external=subject.is_external)
     if sorted(record.stamps) != sorted(expected):
         came = ", ".join(record.stamps) or "none"
         yield finding("D-04", f"the stamps: {', '.join(expected) or 'none'}", came)

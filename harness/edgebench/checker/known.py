@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 from safetensors import safe_open
 
 from edgebench.answers import AnswerKey
+from edgebench.checker.retrace import KnownModel
 from edgebench.checker.subject import KnownWorkload, Shape
 from edgebench.errors import SpecError
-from edgebench.prepare import WEIGHTS_FILE, encode_pairs, graph_sha256, harness_error
+from edgebench.prepare import (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    calibration_set,
+    encode_pairs,
+    graph_sha256,
+    harness_error,
+)
 from edgebench.transform.quantized import SUFFIX, ReferenceLinears, open_reference
+from edgebench_kernels.engine.config import read_config
 from edgebench_workloads.assistant.tokenizer import EOS as EOS_ID
 from edgebench_workloads.catalog import WORKLOADS
 from edgebench_workloads.errors import WorkloadError
@@ -58,7 +70,22 @@ def known_workload(name: str) -> KnownWorkload:
         max_new_tokens=workload.task.max_new_tokens,
         reference=reference,
         shapes=_shapes(reference),
+        model=known_model(directory, calibration_set(workload, directory).sequences),
     )
+
+
+def known_model(directory: Path, sequences: Sequence[Sequence[int]]) -> KnownModel:
+    """The model in a directory, and the token ids of its calibration set; ValueError for others."""
+    path = directory / WEIGHTS_FILE
+
+    def tensor(name: str) -> npt.NDArray[np.float16]:
+        with safe_open(path, framework="numpy") as file:
+            return np.asarray(file.get_tensor(name))
+
+    with safe_open(path, framework="numpy") as file:
+        names = frozenset(file.keys())
+    config = read_config(directory / CONFIG_FILE)
+    return KnownModel(config=config, names=names, tensor=tensor, sequences=sequences)
 
 
 def _shapes(reference: ReferenceLinears) -> dict[str, Shape]:

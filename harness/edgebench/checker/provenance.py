@@ -8,7 +8,7 @@ from itertools import pairwise
 from edgebench.checker.subject import Subject
 from edgebench.errors import SpecError
 from edgebench.findings import Finding, finding
-from edgebench.profiles import CLOSED_BITS, CLOSED_TRANSFORMS, UNVERIFIED_TRANSFORMS
+from edgebench.profiles import CLOSED_BITS, CLOSED_TRANSFORMS
 from edgebench.record import KernelResult, TransformStep
 from edgebench.transform import TRANSFORMS, WITHOUT_DATA, parse_transform
 from edgebench.transform.quantized import lines_sha256
@@ -27,7 +27,7 @@ def check_identity(subject: Subject) -> Iterator[Finding]:
     if ledger.reference_sha256 != subject.workload.reference_sha256:
         expected = subject.workload.reference_sha256
         yield finding("W-01", f"a ledger that starts at {expected}", ledger.reference_sha256)
-    if record.track == "closed" and ledger.graph_sha256 != subject.workload.graph_sha256:
+    if ledger.graph_sha256 != subject.workload.graph_sha256:
         yield finding("W-03", f"graph {subject.workload.graph_sha256}", ledger.graph_sha256)
 
 
@@ -64,15 +64,6 @@ def check_track(subject: Subject) -> Iterator[Finding]:
                 )
             elif (bits := step.parameters.get("bits")) != CLOSED_BITS:
                 yield finding("W-07", f"{step.transform} with bits = {CLOSED_BITS}", bits)
-
-
-def check_verified(subject: Subject) -> Iterator[Finding]:
-    """W-09: a rule verifies what each step of a closed bundle did."""
-    if subject.bundle.record.track != "closed":
-        return
-    for step in subject.bundle.ledger.steps:
-        if step.transform in UNVERIFIED_TRANSFORMS:
-            yield finding("W-09", "a transform that a rule verifies", step.transform)
 
 
 def _declared_fault(result: KernelResult, steps: list[TransformStep]) -> str | None:

@@ -11,6 +11,7 @@ from edgebench.checker import check
 from edgebench.checker.known import Lookup, known_workload
 from edgebench.errors import EXIT_OK, BundleError, unknown_name
 from edgebench.findings import Finding, printable
+from edgebench.progress import Progress
 from edgebench.rules import RULES
 
 
@@ -20,11 +21,12 @@ def check_command(
     tensors: Path | None = None,
     form: str = "md",
     lookup: Lookup = known_workload,
+    progress: Progress | None = None,
 ) -> tuple[str, int]:
     """Check a bundle and return what to print with the exit code: 0, or 5 with an error."""
     if form not in FORMATS:
         raise unknown_name("check", "format", form, FORMATS)
-    findings = check(bundle, tensors=tensors, lookup=lookup)
+    findings = check(bundle, tensors=tensors, lookup=lookup, progress=progress)
     failed = any(found.severity == "error" for found in findings)
     return FORMATS[form](bundle, findings), BundleError.exit_code if failed else EXIT_OK
 

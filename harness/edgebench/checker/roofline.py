@@ -84,8 +84,13 @@ def check_weight_bytes(subject: Subject) -> Iterator[Finding]:
     """R-05: the streamed bytes are those of the reference's linear layers."""
     weights = sum(n * k for n, k in subject.workload.shapes.values())
     for result in subject.bundle.record.results:
+        if result.kernel not in BYTES_PER_WEIGHT:
+            continue  # E-01: an external engine's are unknown
         low, high = BYTES_PER_WEIGHT[result.kernel]
-        if not low * weights <= result.weight_bytes <= high * weights:
+        if (
+            result.weight_bytes is None
+            or not low * weights <= result.weight_bytes <= high * weights
+        ):
             text = (
                 f"{result.kernel} weight_bytes within {low * weights:.0f} to {high * weights:.0f}"
             )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from edgebench.checker.subject import Subject
 from edgebench.findings import Finding, finding
-from edgebench.interleave import KERNELS
 from edgebench.loadgen import issue_order
 from edgebench.profiles import SAMPLE_INDEX_SEED, SCHEDULE_SEED
 from edgebench.record import Kernel, SampleRow, Seeds
@@ -79,37 +79,60 @@ def check_rows(subject: Subject) -> Iterator[Finding]:
 
 
 def check_pairs(subject: Subject) -> Iterator[Finding]:
-    """D-06: both kernels run the same, and who goes first alternates in A B B A order."""
-    queries: dict[Kernel, dict[tuple[int, int], list[int]]] = {kernel: {} for kernel in KERNELS}
+    """D-06: both kernels run the same, and who goes first alternates in A B B A order.
+
+    Where measured time says when a kernel ends, the faster one goes on alone after the slower.
+    """
+    kernels = subject.pair
+    queries: dict[Kernel, dict[tuple[int, int], list[int]]] = {kernel: {} for kernel in kernels}
     for row in subject.bundle.samples:
-        if row.mode == "performance":
+        if row.mode == "performance" and row.kernel in queries:
             queries[row.kernel].setdefault((row.block, row.query), []).append(row.sample)
-    reference, candidate = (queries[kernel] for kernel in KERNELS)
-    for key in sorted(reference.keys() | candidate.keys()):
+    reference, candidate = (queries[kernel] for kernel in kernels)
+    keys = reference.keys() | candidate.keys()
+    if subject.counts.min_duration_s > 0:
+        ends = [max((block for block, _ in own), default=-1) for own in (reference, candidate)]
+        keys = {key for key in keys if key[0] <= min(ends)}
+    for key in sorted(keys):
         if sorted(reference.get(key, ())) != sorted(candidate.get(key, ())):
-            expected = f"{' and '.join(KERNELS)} to run the same samples"
+            expected = f"{' and '.join(kernels)} to run the same samples"
             yield finding("D-06", expected, f"different ones in block {key[0]}, query {key[1]}")
             return
     yield from _check_turns(subject)
 
 
 def _check_turns(subject: Subject) -> Iterator[Finding]:
+    kernels = subject.pair
     spans = {
         (kernel, block): _span(rows, "")
         for (mode, kernel, block), rows in _blocks(subject).items()
-        if mode == "performance"
+        if mode == "performance" and kernel in kernels
     }
     order = [key for key, _ in sorted(spans.items(), key=lambda item: item[1])]
     expected = [
         (kernel, block)
         for block in sorted({block for _, block in spans})
-        for kernel in (KERNELS if block % 2 == 0 else tuple(reversed(KERNELS)))
+        for kernel in (kernels if block % 2 == 0 else tuple(reversed(kernels)))
+        if (kernel, block) in spans
     ]
     for came, due in zip(order, expected, strict=True):
         if came != due:
             expected_text = f"{due[0]} block {due[1]} next, in A B B A order"
             yield finding("D-06", expected_text, f"{came[0]} block {came[1]}")
             return
+
+
+def check_equal_issue(subject: Subject) -> Iterator[Finding]:
+    """D-10: every sample is issued equally often, up to one; in whole passes where demanded."""
+    record = subject.bundle.record
+    most_apart = 0 if subject.counts.equal_issue else 1
+    for kernel in subject.kernels:
+        issued = Counter(row.sample for row in subject.rows(kernel, "performance"))
+        counts = [issued[sample] for sample in range(subject.workload.scored_count)]
+        if issued and max(counts) - min(counts) > most_apart:
+            expected = "equally often" + (", up to one" if most_apart else "")
+            text = f"{kernel} to be issued every sample {expected} ({record.profile})"
+            yield finding("D-10", text, f"{min(counts)} to {max(counts)} times")
 
 
 def check_seeds(subject: Subject) -> Iterator[Finding]:

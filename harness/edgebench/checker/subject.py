@@ -13,9 +13,11 @@ import numpy.typing as npt
 
 from edgebench.answers import AnswerKey
 from edgebench.bundle import Bundle
-from edgebench.derive import CaseFacts, KernelFacts, derive_results
+from edgebench.checker.retrace import KnownModel
+from edgebench.derive import REFERENCE, CaseFacts, KernelFacts, derive_results
 from edgebench.errors import MeasurementInvalid
-from edgebench.profiles import PROFILES, REFERENCE_ACCURACY, Counts
+from edgebench.profiles import EXTERNAL, PROFILES, REFERENCE_ACCURACY, Counts
+from edgebench.progress import Progress, SilentProgress
 from edgebench.record import Kernel, KernelResult, SampleRow
 from edgebench.roofline import model_of
 
@@ -60,6 +62,8 @@ class KnownWorkload:
     reference: Reference = field(repr=False)
     shapes: Mapping[str, Shape] = field(repr=False)
     """(N, K) of every linear layer of the reference."""
+    model: KnownModel | None = field(default=None, repr=False)
+    """What runs the reference on the calibration set; None where nothing can."""
 
     @property
     def scored_count(self) -> int:
@@ -80,6 +84,7 @@ class Subject:
     workload: KnownWorkload
     tensors_folder: Path | None = None
     """Where --tensors points: holds the quantized tensors that the bundle does not."""
+    progress: Progress = field(default_factory=SilentProgress)
 
     @property
     def counts(self) -> Counts:
@@ -91,6 +96,16 @@ class Subject:
     def kernels(self) -> tuple[Kernel, ...]:
         """The kernels that have a result."""
         return tuple(result.kernel for result in self.bundle.record.results)
+
+    @property
+    def is_external(self) -> bool:
+        """Whether an external engine was measured: nothing is known of its weights."""
+        return EXTERNAL in self.kernels
+
+    @property
+    def pair(self) -> tuple[Kernel, Kernel]:
+        """The reference, and what is compared with it."""
+        return REFERENCE, EXTERNAL if self.is_external else "int4"
 
     def rows(self, kernel: Kernel, mode: str) -> list[SampleRow]:
         """Return one kernel's rows of one mode, as filed."""
@@ -138,4 +153,5 @@ def facts_of(result: KernelResult) -> KernelFacts:
         peak_memory_bytes=result.peak_memory_bytes,
         arithmetic=result.roofline.compute_ceiling,
         energy=result.energy,
+        timed_weights=result.timed_weights,
     )

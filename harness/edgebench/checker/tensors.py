@@ -27,10 +27,6 @@ from edgebench_kernels.formats import Int4Tensor
 PARTS = ("qweight", "scale", "zero")
 
 
-class NoRecipe(BundleError):
-    """The tensors are nowhere, and the ledger does not say how to make them without data."""
-
-
 class TensorSource(Protocol):
     """Gives one canonical tensor at a time, so that large models fit in memory."""
 
@@ -109,7 +105,7 @@ class _Recipe:
         self, reference: Reference, steps: list[TransformStep], names: frozenset[str]
     ) -> None:
         if len(steps) != 1 or steps[0].transform not in WITHOUT_DATA:
-            raise NoRecipe(
+            raise BundleError(
                 "[tensors] expected a recipe of one step that needs no data; give --tensors DIR"
             )
         step = steps[0]

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from edgebench.rulebook import duration, numbers, power, quality, roofline, structure, weights
+from edgebench.rulebook import (
+    duration,
+    external,
+    numbers,
+    power,
+    quality,
+    roofline,
+    structure,
+    weights,
+)
 from edgebench.rulebook.rule import AppliesTo, Rule, Severity
 
 __all__ = ["FAMILIES", "RULES", "AppliesTo", "Rule", "Severity"]
@@ -17,6 +26,7 @@ FAMILIES: Mapping[str, tuple[str, tuple[Rule, ...]]] = {
     "W": ("Weights: where they come from and what was done to them", weights.RULES),
     "R": ("Roofline: no kernel beats the machine", roofline.RULES),
     "P": ("Power: energy is measured or absent", power.RULES),
+    "E": ("External engines: what nobody can look into says that it is one", external.RULES),
 }
 """By the letter that opens a rule's id: the family's title and its rules."""
 

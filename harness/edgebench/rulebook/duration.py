@@ -40,7 +40,8 @@ RULES = (
         id="D-04",
         title="Short runs are stamped",
         text=f"A profile shorter than {p.OFFICIAL_DURATION_S:.0f} s carries {p.DURATION_STAMP}; "
-        "the stamps are exactly the profile's.",
+        "the stamps are exactly the profile's, "
+        f"and {p.EXTERNAL_STAMP} exactly where the kernel external was measured.",
         why="A quick number must not pass for an official one.",
         source="docs/design.md §6",
         what_to_do="do not remove the stamp",
@@ -61,7 +62,8 @@ RULES = (
         id="D-06",
         title="Pairs in ABBA order",
         text="Both kernels run every performance query with the same samples, and the kernel that "
-        "goes first alternates from block to block.",
+        "goes first alternates from block to block. Where a profile demands measured time, the "
+        "faster kernel goes on alone once the slower has met it; only what both ran is a pair.",
         why="Drift then falls on both kernels alike.",
         source="docs/design.md §6",
         what_to_do="run again; finish an interrupted run with --resume",
@@ -97,5 +99,16 @@ RULES = (
         what_to_do="run again with the machine to yourself",
         severity="warning",
         checks=("checker.duration.check_alone",),
+    ),
+    Rule(
+        id="D-10",
+        title="Equal issue",
+        text="Every sample of the scored set is issued equally often to each kernel, up to one; in "
+        "the official profile exactly, because a kernel ends only after whole passes.",
+        why="Inputs and answers differ in length: who meets more short ones looks faster.",
+        source="MLPerf mlperf.conf, sample_concatenate_permutation of the language models; LoadGen "
+        "b66003e1, loadgen.cc and test_settings_internal.cc",
+        what_to_do="run the profile to its end",
+        checks=("checker.schedule.check_equal_issue",),
     ),
 )

@@ -9,6 +9,8 @@ from edgebench.record import Record, Scenario, Track
 
 Severity = Literal["error", "warning"]
 
+Engines = Literal["own", "external"]
+
 MLPERF = "MLPerf inference_rules.adoc"
 
 
@@ -18,10 +20,16 @@ class AppliesTo:
 
     tracks: tuple[Track, ...] = get_args(Track)
     scenarios: tuple[Scenario, ...] = get_args(Scenario)
+    engines: tuple[Engines, ...] = get_args(Engines)
 
     def includes(self, record: Record) -> bool:
         """Whether the rule speaks of a record's bundle."""
-        return record.track in self.tracks and record.scenario in self.scenarios
+        is_external = any(result.kernel == "external" for result in record.results)
+        return (
+            record.track in self.tracks
+            and record.scenario in self.scenarios
+            and ("external" if is_external else "own") in self.engines
+        )
 
     def __str__(self) -> str:
         """As the page and the command line show it."""
@@ -30,11 +38,16 @@ class AppliesTo:
             parts.append(f"the {' and '.join(self.tracks)} track")
         if len(self.scenarios) < len(get_args(Scenario)):
             parts.append(f"{' and '.join(self.scenarios)}")
+        if len(self.engines) < len(get_args(Engines)):
+            parts.append(f"{' and '.join(self.engines)} engines")
         return ", ".join(parts) or "every bundle"
 
 
 EVERY = AppliesTo()
+OWN = AppliesTo(engines=("own",))
+EXTERNAL = AppliesTo(engines=("external",))
 CLOSED = AppliesTo(tracks=("closed",))
+CLOSED_OWN = AppliesTo(tracks=("closed",), engines=("own",))
 OPEN = AppliesTo(tracks=("open",))
 SINGLE_STREAM = AppliesTo(scenarios=("single-stream",))
 

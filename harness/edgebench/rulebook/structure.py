@@ -58,11 +58,12 @@ RULES = (
     ),
     Rule(
         id="S-06",
-        title="Both kernels, once each",
-        text="The record holds one result for fp16 and one for int4, and every row belongs to one.",
+        title="The reference and one candidate, once each",
+        text="The record holds one result for fp16 and exactly one more, for int4 or for external, "
+        "and every row belongs to one of the two.",
         why="A ratio needs its reference, measured in the same run.",
         source="docs/design.md §6",
-        what_to_do="run with --kernel fp16,int4",
+        what_to_do="run with --kernel fp16,int4, or with --sut openai",
         checks=("checker.structure.check_kernels",),
         is_gate=True,
     ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edgebench import profiles as p
-from edgebench.rulebook.rule import CLOSED, MLPERF, OPEN, Rule
+from edgebench.rulebook.rule import CLOSED_OWN, MLPERF, OPEN, OWN, Rule
 
 RULES = (
     Rule(
@@ -23,7 +23,7 @@ RULES = (
         why="Tuning on the test answers the test.",
         source=f"{MLPERF}, calibration",
         what_to_do="calibrate on the workload's calibration set",
-        checks=("checker.provenance.check_calibration",),
+        checks=("checker.provenance.check_calibration", "checker.weights.check_weights"),
     ),
     Rule(
         id="W-03",
@@ -33,7 +33,7 @@ RULES = (
         why="A smaller network is another entry: the open track's.",
         source=f"{MLPERF}, closed division: model equivalent to the reference",
         what_to_do="submit to the open track",
-        applies_to=CLOSED,
+        applies_to=CLOSED_OWN,
         checks=(
             "checker.provenance.check_identity",
             "checker.weights.check_weights",
@@ -42,23 +42,24 @@ RULES = (
     Rule(
         id="W-04",
         title="Closed: half a step for every weight",
-        text="Every weight's code is the nearest on its own grid: |w - (q - z) s| <= s/2 plus fp16 "
-        "rounding; a code at the grid's edge may stand for a weight beyond it by the zero point's "
-        "rounding alone.",
+        text="rtn, awq, smoothquant: every code is the nearest to its weight, scales folded, on "
+        f"its own grid, within half a step and {p.NEAREST_CODE_SLACK_STEPS} steps of slack; a code "
+        "at the grid's edge may stand for a weight beyond it.",
         why="Retraining and pruning break this; rounding cannot.",
-        source="ours: honest round-to-nearest passes with 100.000 % of codes",
+        source="ours: honest results pass with 100.000 % of codes, docs/provenance.md",
         what_to_do="submit retrained or pruned weights to the open track",
-        applies_to=CLOSED,
+        applies_to=CLOSED_OWN,
         checks=("checker.weights.check_weights",),
     ),
     Rule(
         id="W-05",
-        title="Grids are sane",
-        text="Scales are finite, positive and no wider than the group's own range needs; zero "
-        f"points are at most {p.MAX_CODE}; shapes agree.",
-        why="A huge step makes half a step say nothing.",
-        source="ours: grids that contain zero",
+        title="Tensors are sane",
+        text="Scales are finite and positive; zero points are at most "
+        f"{p.MAX_CODE}; shapes agree, and groups have the size of the recipe.",
+        why="What is no canonical tensor stands for nothing.",
+        source="docs/design.md §7",
         what_to_do="quantize again",
+        applies_to=OWN,
         checks=("checker.weights.check_weights",),
     ),
     Rule(
@@ -70,6 +71,7 @@ RULES = (
         why="What is checked must be what ran.",
         source="docs/design.md §5",
         what_to_do="submit the tensors that ran",
+        applies_to=OWN,
         checks=(
             "checker.provenance.check_chain",
             "checker.folded.check_folded",
@@ -83,7 +85,7 @@ RULES = (
         why="Closed compares kernels, not training budgets.",
         source=f"{MLPERF}, closed division: no retraining",
         what_to_do="submit to the open track",
-        checks=("checker.provenance.check_track",),
+        checks=("checker.provenance.check_track", "checker.weights.check_weights"),
     ),
     Rule(
         id="W-08",
@@ -97,18 +99,74 @@ RULES = (
     ),
     Rule(
         id="W-09",
-        title="Closed: a rule verifies the transform",
-        text="W-04 tells honest rounding from retraining for "
-        f"{', '.join(sorted(p.VERIFIED_TRANSFORMS))}. No rule does so yet for "
-        f"{', '.join(sorted(p.UNVERIFIED_TRANSFORMS))}: their results are measured and filed, "
-        "their codes are held against no reference, and they are invalid in the closed track.",
-        why="A name in a ledger proves nothing about the weights.",
-        source="docs/design.md §5",
-        what_to_do="compare it on your own machine; to be ranked, use rtn",
-        applies_to=CLOSED,
-        checks=(
-            "checker.provenance.check_verified",
-            "checker.weights.check_weights",
-        ),
+        title="Closed: scales follow from the calibration set",
+        text="awq, smoothquant: the reference runs on the ledger's calibration samples, and every "
+        "declared scale is the formula's, with an exponent of its grid (or the alpha given), to "
+        f"{p.SCALE_TOLERANCE:g}; a norm is fp16(n / s) bit for bit; nothing else is folded.",
+        why="A scale that nobody can compute again is a trained parameter.",
+        source=f"{MLPERF}, closed division: mathematically equivalent transformations",
+        what_to_do="calibrate on the first samples of the workload's set, as the ledger says",
+        applies_to=CLOSED_OWN,
+        checks=("checker.weights.check_weights",),
+    ),
+    Rule(
+        id="W-10",
+        title="Closed: grids follow from the weights",
+        text="Every scale and zero point is computed again from the folded reference weights: of "
+        "the group's own range, or, where awq clips, of one of the ten ranges that its search "
+        "tries. Scales are fp16 before codes; ties go to the even code.",
+        why="A step that is wide enough makes half a step say nothing.",
+        source="ours: docs/provenance.md",
+        what_to_do="quantize again",
+        applies_to=CLOSED_OWN,
+        checks=("checker.weights.check_weights",),
+    ),
+    Rule(
+        id="W-11",
+        title="Closed: error feedback is replayed",
+        text="gptq, also behind awq or smoothquant: with the Hessian of the calibration samples in "
+        "the submission's own quantized layers, the declared damping and order, and the errors of "
+        f"the submission's own codes, at least {p.MIN_REPLAYED_SHARE:.1%} of each tensor's codes "
+        "are the nearest to the weight that makes up for the errors before.",
+        why="Statistics cannot tell GPTQ from retraining; a replay can.",
+        source="ours: docs/provenance.md",
+        what_to_do="declare what was done; submit retrained weights to the open track",
+        applies_to=CLOSED_OWN,
+        checks=("checker.weights.check_weights",),
+    ),
+    Rule(
+        id="W-12",
+        title="Closed: no weight is dropped",
+        text="A weight whose code stands for zero is one that rounding, or the replay, brings "
+        f"there; where codes may miss (W-11), at most {p.MAX_REPLAYED_ZEROS:.1%} of a tensor's "
+        "weights are zero without that. 2:4 and 4:8 patterns are named.",
+        why="Pruning is another entry: the open track's.",
+        source=f"{MLPERF}, closed division: no discarding of non-zero weights",
+        what_to_do="submit pruned weights to the open track",
+        applies_to=CLOSED_OWN,
+        checks=("checker.weights.check_weights",),
+    ),
+    Rule(
+        id="W-13",
+        title="Closed: the description is small",
+        text="Parameters, choices and scales at 16 bits each (a norm's once, with the norm) take "
+        f"at most {p.MAX_DESCRIPTION_SHARE:.0%} of the codes' bytes, or "
+        f"{p.DESCRIPTION_FLOOR_BYTES} bytes.",
+        why="A description as large as the weights could hold other weights.",
+        source=f"{MLPERF}, closed division: a description much smaller than the weights",
+        what_to_do="submit to the open track",
+        applies_to=CLOSED_OWN,
+        checks=("checker.timed.check_description",),
+    ),
+    Rule(
+        id="W-14",
+        title="What is filed is what was timed",
+        text="The tensors that the engine packed hash to the ledger's model, its packed weights "
+        "hash alike before the first timed block and after the last, and the bytes that it reads "
+        "are those of its packed weights. Records of GPUs and of older versions have no hashes.",
+        why="Weights that change while the clock runs are other weights.",
+        source=f"{MLPERF}: no modification of weights while timed",
+        what_to_do="run again",
+        checks=("checker.timed.check_timed",),
     ),
 )

@@ -115,6 +115,21 @@ def parse_transform(text: str) -> TransformChain:
     return chain
 
 
+def check_calibration(where: str, chain: TransformChain, *, is_given: bool) -> None:
+    """SpecError unless a calibration text is given exactly where a transform learns from one."""
+    needs_data = not WITHOUT_DATA.issuperset(chain.names)
+    if needs_data and not is_given:
+        raise SpecError(
+            f"[{where}] expected --calibration FILE for {chain}, which learns from text, got none; "
+            "give a text like those that the model will see, and not the one that is scored"
+        )
+    if is_given and not needs_data:
+        raise SpecError(
+            f"[{where}] expected --calibration only with a transform that learns from text, got "
+            f"{chain}; omit it"
+        )
+
+
 def apply_transform(
     chain: TransformChain,
     reference: Linears,
@@ -132,12 +147,6 @@ def apply_transform(
         raise SpecError(
             f"[transform] expected a calibration set for {chain}, got none; give the workload's"
         )
-    from edgebench.transform.quantized import ReferenceLinears
     from edgebench.transform.steps import apply  # torch is imported only by those that need it
-
-    if not isinstance(reference, ReferenceLinears):
-        raise SpecError(
-            f"[transform] expected rtn for weights that are loaded already, got {chain}"
-        )
 
     return apply(chain, reference, calibration, progress)

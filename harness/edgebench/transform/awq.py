@@ -20,7 +20,7 @@ from torch import Tensor
 
 from edgebench.transform.fold import Choice, GroupView, settled, shared
 from edgebench.transform.grid import Grid, GridForm, fit_grid, rounded, row_chunks
-from edgebench.transform.llama_layer import K, Q, ScaleGroup
+from edgebench.transform.scale_groups import K, Q, ScaleGroup
 
 RATIOS = 20  # llm-awq auto_scale.py n_grid
 SMALLEST_SCALE = 1e-4  # llm-awq auto_scale.py

@@ -15,7 +15,6 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import safe_open
 from torch import Tensor
 
 from edgebench.errors import SpecError
@@ -30,18 +29,9 @@ from edgebench.transform.grid import (
     to_int4,
     values_of,
 )
-from edgebench.transform.llama_layer import (
-    HEAD_GROUP,
-    LINEARS,
-    SCALE_GROUPS,
-    Layer,
-    Prompts,
-    ScaleGroup,
-    rms_norm,
-    walk,
-)
-from edgebench.transform.quantized import ReferenceLinears
-from edgebench_kernels.engine import LlamaConfig, read_config
+from edgebench.transform.llama_layer import Layer, Prompts, rms_norm, walk
+from edgebench.transform.quantized import BIAS, HEAD, Linears
+from edgebench.transform.scale_groups import HEAD_GROUP, LINEARS, SCALE_GROUPS, ScaleGroup
 from edgebench_kernels.engine.linear_int4 import concat_rows
 from edgebench_kernels.engine.weights import EMBEDDING, FINAL_NORM, LM_HEAD
 from edgebench_kernels.formats import Int4Tensor
@@ -88,6 +78,8 @@ class Outcome:
     tensors: dict[str, Int4Tensor] = field(default_factory=dict)
     norms: dict[str, npt.NDArray[np.float16]] = field(default_factory=dict)
     """Norm weights that carry scales, fp16 [C]."""
+    biases: dict[str, npt.NDArray[np.float16]] = field(default_factory=dict)
+    """Biases of linears whose outputs were divided, fp16 [N]."""
     scales: dict[str, npt.NDArray[np.float32]] = field(default_factory=dict)
     """Feeder -> the scale that its outputs were divided by, float32 [its outputs]."""
     exponents: dict[str, float] = field(default_factory=dict)
@@ -95,14 +87,14 @@ class Outcome:
 
 
 def quantize(
-    reference: ReferenceLinears,
+    reference: Linears,
     sequences: Sequence[Sequence[int]],
     method: Method,
     *,
     progress: Progress | None = None,
     device: str | torch.device = "cpu",
 ) -> Outcome:
-    """Quantize a checkpoint of the Llama family.
+    """Quantize a checkpoint of the Llama family; lm_head where the reference names it.
 
     Raises SpecError for weights that are not finite, a shape without a group, or a config that is
     not Llama's; RunFailed where a Hessian has no factor.
@@ -112,28 +104,18 @@ def quantize(
     with torch.inference_mode():
         run = _Run(reference, sequences, method, progress, torch.device(device))
         run.layers()
-        run.head()
+        if HEAD in reference.names:
+            run.head()
     return run.outcome
 
 
-def load_tensors(
-    reference: ReferenceLinears, prefix: str, device: torch.device
-) -> dict[str, Tensor]:
+def load_tensors(reference: Linears, prefix: str, device: torch.device) -> dict[str, Tensor]:
     """The checkpoint's tensors below a prefix, which their names lose."""
-    with safe_open(reference.path, framework="pt") as file:
-        return {
-            name.removeprefix(prefix): file.get_tensor(name).to(device)
-            for name in file.keys()  # noqa: SIM118  safe_open is no mapping
-            if name.startswith(prefix)
-        }
-
-
-def load_config(reference: ReferenceLinears) -> LlamaConfig:
-    """The config.json beside a checkpoint; SpecError where it is not Llama's."""
-    try:
-        return read_config(reference.path.with_name("config.json"))
-    except ValueError as err:
-        raise SpecError(str(err)) from err
+    return {
+        name.removeprefix(prefix): reference.tensor(name).to(device)
+        for name in reference.tensor_names
+        if name.startswith(prefix)
+    }
 
 
 class _Run:
@@ -141,7 +123,7 @@ class _Run:
 
     def __init__(
         self,
-        reference: ReferenceLinears,
+        reference: Linears,
         sequences: Sequence[Sequence[int]],
         method: Method,
         progress: Progress | None,
@@ -149,7 +131,7 @@ class _Run:
     ) -> None:
         self.outcome = Outcome()
         self._reference, self._method, self._device = reference, method, device
-        self._config = load_config(reference)
+        self._config = reference.config()
         self._prompts = Prompts(self._config, [len(ids) for ids in sequences], device)
         embedding = load_tensors(reference, EMBEDDING, device)[""]
         ids = torch.tensor([token for ids in sequences for token in ids], device=device)
@@ -158,7 +140,8 @@ class _Run:
         self._rough = self._exact
         """The same as the model quantized so far computes them; a rounder learns from them."""
         groups = len(SCALE_GROUPS) if method.smoother else 0
-        self._total = self._config.layers * (groups + len(LINEARS)) + (1 if groups else 0) + 1
+        head = (1 + bool(groups)) * (HEAD in reference.names)
+        self._total = self._config.layers * (groups + len(LINEARS)) + head
         self._progress = progress
         self._done = 0
 
@@ -239,6 +222,9 @@ class _Run:
         self.outcome.scales[path] = feeder_rows(choice.scale, group, folded).cpu().numpy()
         if group.feeder_is_norm:
             self.outcome.norms[path] = folded.weight(group.feeder).half().cpu().numpy()
+        bias = folded.tensors.get(group.feeder + BIAS)
+        if bias is not None:
+            self.outcome.biases[path] = bias.half().cpu().numpy()
 
     def _rounded(self, layer: Layer, grids: Mapping[str, Grid]) -> dict[str, Int4Tensor]:
         """Every linear of a folded layer as INT4; a rounder goes on with what it rounded."""

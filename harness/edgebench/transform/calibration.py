@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 from edgebench.errors import SpecError
 
+DEFAULT_SAMPLES = 128  # as many as GPTQ and AWQ take; fewer where a set has fewer
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CalibrationSet:

@@ -4,8 +4,10 @@
     e_c = (w_c - q_c) / U_cc          w_j <- w_j - e_c U_cj   for every later column j
 
 Columns go in the order of falling diag H (act-order), on grids that were fixed before (static
-groups), so that nothing has to be permuted when the model runs. A dead column (its input is always
-0) is rounded to nearest, where other implementations set it to 0: no weight is dropped.
+groups), so that nothing has to be permuted when the model runs. Diagonals are compared in
+ORDER_STEPS to a doubling, equal ones by place: sums that were added in another order, or columns
+that are copies of each other, then change no order, and a verifier finds the same. A dead column
+(its input is always 0) is rounded to nearest, where others set it to 0: no weight is dropped.
 Frantar et al., "GPTQ", ICLR 2023, algorithm 1; IST-DASLab/gptq gptq.py.
 """
 
@@ -19,6 +21,7 @@ from torch import Tensor
 from edgebench.errors import RunFailed
 from edgebench.transform.grid import Grid
 
+ORDER_STEPS = 32  # ours: columns within 2 % of each other keep their places
 BLOCK_COLUMNS = 128  # gptq.py blocksize: the columns whose errors are added to the rest at once
 
 
@@ -56,7 +59,8 @@ class Gptq:
     def _order(self, hessian: Tensor) -> Tensor:
         if not self.act_order:
             return torch.arange(hessian.shape[0], device=hessian.device)
-        return torch.argsort(hessian.diagonal(), descending=True, stable=True)
+        steps = hessian.diagonal().double().log2().mul_(ORDER_STEPS).round_()
+        return torch.argsort(steps, descending=True, stable=True)
 
 
 def inverse_factor(hessian: Tensor, damping: float) -> Tensor:

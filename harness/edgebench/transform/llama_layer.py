@@ -8,43 +8,32 @@ them) are computed where a layer has them; fused projections are split, and join
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from edgebench.transform.scale_groups import (
+    DOWN,
+    FUSED,
+    GATE,
+    INPUT_NORM,
+    LINEARS,
+    MLP_NORM,
+    SCALE_GROUPS,
+    UP,
+    K,
+    O,
+    Q,
+    ScaleGroup,
+    V,
+)
 from edgebench_kernels.engine import LlamaConfig
 from edgebench_kernels.engine.rope import Rotations
 
-Q, K, V, O = (f"self_attn.{part}_proj" for part in "qkvo")  # noqa: E741  their names everywhere
-GATE, UP, DOWN = (f"mlp.{part}_proj" for part in ("gate", "up", "down"))
-INPUT_NORM, MLP_NORM = "input_layernorm", "post_attention_layernorm"
-LINEARS = (Q, K, V, O, GATE, UP, DOWN)
-FUSED: Mapping[str, tuple[str, ...]] = {
-    "self_attn.qkv_proj": (Q, K, V),
-    "mlp.gate_up_proj": (GATE, UP),
-}
 SEQUENCES_AT_ONCE = 32  # in attention, which pads them to the longest
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScaleGroup:
-    """Linears that read one input, and what makes that input: a norm, or a linear."""
-
-    feeder: str
-    readers: tuple[str, ...]
-    feeder_is_norm: bool
-
-
-SCALE_GROUPS: tuple[ScaleGroup, ...] = (
-    ScaleGroup(feeder=INPUT_NORM, readers=(Q, K, V), feeder_is_norm=True),
-    ScaleGroup(feeder=V, readers=(O,), feeder_is_norm=False),
-    ScaleGroup(feeder=MLP_NORM, readers=(GATE, UP), feeder_is_norm=True),
-    ScaleGroup(feeder=UP, readers=(DOWN,), feeder_is_norm=False),
-)
-HEAD_GROUP = ScaleGroup(feeder="model.norm", readers=("lm_head",), feeder_is_norm=True)
 
 Visit = Callable[[ScaleGroup, Tensor], None]
 """(group, the input of its readers f32 [S, K]); may replace the readers' weights."""

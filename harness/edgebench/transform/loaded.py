@@ -15,7 +15,9 @@ from edgebench.transform.quantized import SUFFIX
 from edgebench_workloads.weights import sha256_of
 
 if TYPE_CHECKING:
-    from edgebench_kernels.engine import LlamaWeights
+    from torch import Tensor
+
+    from edgebench_kernels.engine import LlamaConfig, LlamaWeights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +27,19 @@ class LoadedLinears:
     weights: LlamaWeights
     sha256: str
     names: tuple[str, ...]
+
+    @property
+    def tensor_names(self) -> tuple[str, ...]:
+        """See Linears."""
+        return tuple(self.weights.tensors)
+
+    def config(self) -> LlamaConfig:
+        """See Linears."""
+        return self.weights.config
+
+    def tensor(self, name: str) -> Tensor:
+        """See Linears: in fp16."""
+        return self.weights.tensors[name]
 
     def weight(self, name: str) -> npt.NDArray[np.float16]:
         """Return the weight of one linear layer, fp16 [N, K]."""

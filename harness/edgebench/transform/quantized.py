@@ -6,23 +6,32 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
 from safetensors import safe_open
 from safetensors.numpy import save
 
+from edgebench.errors import SpecError
 from edgebench.record import TransformStep
 from edgebench_kernels.formats import Int4Tensor, tensor_sha256
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from edgebench_kernels.engine import LlamaConfig
+
 NOT_LINEAR = ("embed_tokens", "norm")
 SUFFIX = ".weight"
+BIAS = ".bias"
 SCALE = ".scale"
+HEAD = "lm_head"
+EMBEDDING = "model.embed_tokens"
 
 
 class Linears(Protocol):
-    """What a transform needs of a reference, wherever its weights lie."""
+    """What a transform needs of a reference, wherever its weights lie: one tensor at a time."""
 
     @property
     def sha256(self) -> str:
@@ -31,7 +40,20 @@ class Linears(Protocol):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Module paths of its linear layers."""
+        """Module paths of the linear layers to quantize; a tied lm_head is one of its own."""
+        ...
+
+    @property
+    def tensor_names(self) -> tuple[str, ...]:
+        """Every tensor of the checkpoint, `<module path>.weight` or `.bias`."""
+        ...
+
+    def config(self) -> LlamaConfig:
+        """The model's shape; SpecError where no family that runs here has it."""
+        ...
+
+    def tensor(self, name: str) -> Tensor:
+        """Return one of those tensors on the CPU, as stored."""
         ...
 
     def weight(self, name: str) -> npt.NDArray[np.float16]:
@@ -47,28 +69,56 @@ class ReferenceLinears:
     sha256: str
     names: tuple[str, ...]
 
+    @property
+    def tensor_names(self) -> tuple[str, ...]:
+        """See Linears."""
+        with safe_open(self.path, framework="numpy") as tensors:
+            return tuple(tensors.keys())
+
+    def config(self) -> LlamaConfig:
+        """See Linears: the config.json beside the weights."""
+        from edgebench_kernels.engine import read_config  # torch comes with it
+
+        try:
+            return read_config(self.path.with_name("config.json"))
+        except ValueError as err:
+            raise SpecError(str(err)) from err
+
+    def tensor(self, name: str) -> Tensor:
+        """See Linears."""
+        with safe_open(self.path, framework="pt") as tensors:
+            stored: Tensor = tensors.get_tensor(name)
+        return stored
+
     def weight(self, name: str) -> npt.NDArray[np.float16]:
         """Return the weight of one linear layer, fp16 [N, K]."""
         with safe_open(self.path, framework="numpy") as tensors:
-            return np.asarray(tensors.get_tensor(name + SUFFIX))
+            is_tied = name == HEAD and HEAD + SUFFIX not in tensors.keys()  # noqa: SIM118
+            return np.asarray(tensors.get_tensor((EMBEDDING if is_tied else name) + SUFFIX))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Folded:
     """What an equivalence transform left outside the INT4 tensors, by module path.
 
-    norms: fp16 [C], the weights that replace the reference's. scales: float32 [outputs of a norm
-    or linear], by which those outputs were divided and what reads them was multiplied.
+    norms: fp16 [C], the weights that replace the reference's. biases: fp16 [N], those of linears
+    whose outputs were divided. scales: float32 [outputs of a norm or linear], by which those
+    outputs were divided and what reads them was multiplied.
     """
 
     norms: Mapping[str, npt.NDArray[np.float16]] = field(default_factory=dict)
+    biases: Mapping[str, npt.NDArray[np.float16]] = field(default_factory=dict)
     scales: Mapping[str, npt.NDArray[np.float32]] = field(default_factory=dict)
 
-    def arrays(self) -> dict[str, npt.NDArray[np.generic]]:
-        """Every array under the name that it has in a file: `<path>.weight`, `<path>.scale`."""
+    def replaced(self) -> dict[str, npt.NDArray[np.float16]]:
+        """The tensors that replace the reference's, under their checkpoint's names."""
         norms = {name + SUFFIX: np.ascontiguousarray(a) for name, a in self.norms.items()}
+        return norms | {name + BIAS: np.ascontiguousarray(a) for name, a in self.biases.items()}
+
+    def arrays(self) -> dict[str, npt.NDArray[np.generic]]:
+        """Every array under the name that it has in a file; a scale is `<path>.scale`."""
         scales = {name + SCALE: np.ascontiguousarray(a) for name, a in self.scales.items()}
-        return {**norms, **scales}
+        return {**self.replaced(), **scales}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,16 +131,20 @@ class QuantizedModel:
 
 
 def open_reference(path: Path, sha256: str) -> ReferenceLinears:
-    """List the linear layers of a `model.safetensors` whose hash is already verified."""
+    """List the linear layers of a `model.safetensors` whose hash is already verified.
+
+    A file without lm_head has one that reads the embedding's weight.
+    """
     with safe_open(path, framework="numpy") as tensors:
-        names = tuple(
-            sorted(
-                key.removesuffix(SUFFIX)
-                for key in tensors.keys()  # noqa: SIM118  safe_open is no mapping
-                if key.endswith(SUFFIX) and not any(word in key for word in NOT_LINEAR)
-            )
-        )
-    return ReferenceLinears(path=path, sha256=sha256, names=names)
+        keys = tuple(tensors.keys())
+    names = {
+        key.removesuffix(SUFFIX)
+        for key in keys
+        if key.endswith(SUFFIX) and not any(word in key for word in NOT_LINEAR)
+    }
+    if EMBEDDING + SUFFIX in keys:
+        names.add(HEAD)
+    return ReferenceLinears(path=path, sha256=sha256, names=tuple(sorted(names)))
 
 
 def array_sha256(array: npt.NDArray[np.generic]) -> str:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from edgebench.transform.fold import Choice, GroupView, settled
 from edgebench.transform.grid import Grid, GridForm, fit_grid, rounded, row_chunks
-from edgebench.transform.llama_layer import ScaleGroup
+from edgebench.transform.scale_groups import ScaleGroup
 
 SMALLEST_MAXIMUM = 1e-5  # smooth.py
 ALPHA_STEPS = 20

@@ -10,13 +10,13 @@ from edgebench.record import TransformStep
 from edgebench.transform import Parameter, TransformChain
 from edgebench.transform.awq import Awq
 from edgebench.transform.calibrated import Method, Outcome, Progress, Rounder, Smoother, quantize
-from edgebench.transform.calibration import CalibrationSet
+from edgebench.transform.calibration import DEFAULT_SAMPLES, CalibrationSet
 from edgebench.transform.gptq import Gptq
 from edgebench.transform.grid import GridForm
 from edgebench.transform.quantized import (
     Folded,
+    Linears,
     QuantizedModel,
-    ReferenceLinears,
     folded_sha256,
     model_sha256,
 )
@@ -24,7 +24,6 @@ from edgebench.transform.rtn import DEFAULT_GROUP, GROUPS
 from edgebench.transform.smoothquant import SmoothQuant
 
 BITS = 4
-DEFAULT_SAMPLES = 128  # as many as GPTQ and AWQ take
 SEARCHED = "searched"
 
 Shared = Mapping[str, Parameter]
@@ -32,7 +31,7 @@ Shared = Mapping[str, Parameter]
 
 def apply(
     chain: TransformChain,
-    reference: ReferenceLinears,
+    reference: Linears,
     calibration: CalibrationSet,
     progress: Progress | None = None,
 ) -> QuantizedModel:
@@ -48,7 +47,7 @@ def apply(
     )
     sequences = calibration.first(cast(int, shared["samples"]))
     outcome = quantize(reference, sequences, method, progress=progress)
-    folded = Folded(norms=outcome.norms, scales=outcome.scales)
+    folded = Folded(norms=outcome.norms, biases=outcome.biases, scales=outcome.scales)
     steps = []
     before = reference.sha256
     for name, parameters in own.items():

@@ -111,19 +111,25 @@ def weights_from_tensors(config: LlamaConfig, tensors: Mapping[str, Tensor]) -> 
 
 
 def with_norms(weights: LlamaWeights, norms: Mapping[str, NDArray[np.float16]]) -> LlamaWeights:
-    """The same weights with other norms: module path -> fp16 [C], on the device of those before.
+    """The same weights with other norms: module path -> fp16 [C]; see `with_tensors`."""
+    return with_tensors(weights, {f"{name}.weight": norm for name, norm in norms.items()})
 
-    A transform that folds scales into the linears divides the norms before them by the scales.
+
+def with_tensors(weights: LlamaWeights, own: Mapping[str, NDArray[np.float16]]) -> LlamaWeights:
+    """The same weights with some tensors replaced, by name, on the device of those before.
+
+    A transform that folds scales into the linears divides what feeds them by the scales: norms,
+    and the biases of linears. Raises ValueError for what the checkpoint has not in that shape.
     """
     tensors = dict(weights.tensors)
-    for name, norm in norms.items():
-        old = tensors.get(f"{name}.weight")
-        if old is None or tuple(old.shape) != norm.shape or norm.dtype != np.float16:
+    for name, array in own.items():
+        old = tensors.get(name)
+        if old is None or tuple(old.shape) != array.shape or array.dtype != np.float16:
             raise ValueError(
-                f"[engine] expected {name} to be a norm of the checkpoint in fp16, got "
-                f"{norm.dtype} {list(norm.shape)}"
+                f"[engine] expected {name} to be a tensor of the checkpoint in fp16, got "
+                f"{array.dtype} {list(array.shape)}"
             )
-        tensors[f"{name}.weight"] = torch.from_numpy(norm).to(old.device)
+        tensors[name] = torch.from_numpy(array).to(old.device)
     return replace(weights, tensors=tensors)
 
 

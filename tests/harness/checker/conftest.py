@@ -132,7 +132,10 @@ class Maker:
     with_tensors_file: bool = True
     folded: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
     workload: KnownWorkload = field(default_factory=workload)
+    candidate: str = "int4"
     extra_facts: dict[str, Any] = field(default_factory=dict)
+    weights: int = WEIGHTS
+    transform: str = "rtn"
 
     def __post_init__(self) -> None:
         self.tensors = {n: quantize_rtn(SeededReference().weight(n), 64) for n in SHAPES}
@@ -289,7 +292,7 @@ class Maker:
         )
         results = derive_results(
             case,
-            [self._facts("fp16", rows), self._facts("int4", rows)],
+            [self._facts("fp16", rows), self._facts(self.candidate, rows)],
             samples=rows,
             nll=[NllRow(**row) for row in self.nll],
             ceilings=ceilings,
@@ -304,13 +307,16 @@ class Maker:
         facts: dict[str, Any] = {
             "kernel": kernel,
             "executed_path": "fp32" if is_reference else "w4a16/test",
-            "transform": "none" if is_reference else "rtn",
+            "transform": "none" if is_reference else self.transform,
             "batch_size": 1 if self.scenario == "single-stream" else 16,
-            "weight_bytes": 2 * WEIGHTS if is_reference else WEIGHTS * 35 // 64,
+            "weight_bytes": 2 * self.weights if is_reference else self.weights * 35 // 64,
             "peak_memory_bytes": None,
             "arithmetic": "fp32" if is_reference else "int8",
             "energy": Energy(status="unmeasured", reason="no meter in the test"),
         }
+        if kernel == "external":
+            facts |= {"executed_path": "openai /v1/completions, fake/1, model tiny"}
+            facts |= {"transform": "unknown", "weight_bytes": None, "arithmetic": None}
         if self.power.count("\n") > 1:
             path = self.root / "power.csv"
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from edgebench.interleave import KERNELS
+from edgebench.profiles import stamps_of
 from edgebench.rules import RULES
 from tests.harness.checker.conftest import MS, Maker
 
@@ -40,6 +41,27 @@ def add_accuracy(maker: Maker) -> None:
             own = {"mode": "accuracy", "block": 0, "query": sample, **times}
             maker.samples.append({**source, **own})
             now += 3
+
+
+def make_external(maker: Maker) -> None:
+    """Put an external engine in INT4's place: its text alone, and a server in the record."""
+    maker.candidate = "external"
+    for row in maker.samples:
+        row["kernel"] = "fp16" if row["kernel"] == "fp16" else maker.candidate
+    maker.nll = [row for row in maker.nll if row["kernel"] == "fp16"]
+    maker.ledger |= {"steps": [], "tensors": {}, "tensors_file": None}
+    maker.with_tensors_file = False
+    maker.record["stamps"] = list(stamps_of("quick", is_external=True))
+    maker.record["external"] = {
+        "url": "http://127.0.0.1:8000",
+        "endpoint": "/v1/completions",
+        "prompt_form": "token ids",
+        "model": "tiny",
+        "software": "fake/1",
+        "concurrency": 8,
+        "notes": [],
+    }
+    maker.derive()
 
 
 def case_id(case: Case) -> str:

@@ -18,6 +18,7 @@ from tests.harness.checker.edits import (
     assert_found,
     case_id,
     edit_result,
+    make_external,
     rows,
 )
 
@@ -169,14 +170,31 @@ def open_track(maker: Maker) -> None:
     maker.derive()
 
 
-def unverified(maker: Maker) -> None:
-    """GPTQ as declared and filed; its codes are no nearest codes, and only W-09 says so."""
-    data = {"transform": "gptq", "calibration_sha256": "3" * 64}
-    maker.ledger["steps"][0].update(data)
-    retrained(maker)
-    maker.derive()
-    maker.result("int4")["transform"] = "gptq"
-    maker.result("int4").update(valid=False, invalid_reasons=["W-09: no rule verifies gptq yet"])
+def timed(**changes: Any) -> Edit:
+    """An engine that says what it held, and then something else."""
+
+    def edit(maker: Maker) -> None:
+        held = {
+            "model_sha256": maker.ledger["steps"][-1]["after_sha256"],
+            "before_sha256": "7" * 64,
+            "after_sha256": "7" * 64,
+            "packed_bytes": maker.result("int4")["weight_bytes"] - 128,
+        }
+        maker.result("int4")["timed_weights"] = {**held, **changes}
+
+    return edit
+
+
+def wordy(maker: Maker) -> None:
+    """Weights in the ledger: choices that no transform of the bundle has."""
+    choices = {f"{'w' * 90}{i}": 0.5 for i in range(100)}
+    maker.ledger["steps"][0]["choices"] = choices
+
+
+def external_with_weights(maker: Maker) -> None:
+    """An external engine that names its quantizer, which nobody could check."""
+    make_external(maker)
+    maker.result("external")["transform"] = "rtn"
 
 
 CASES: tuple[Case, ...] = (
@@ -200,12 +218,12 @@ CASES: tuple[Case, ...] = (
     ("W-01", lambda m: m.record["workload"].update(scored_sha256="9" * 64), {"W-01", "S-07"}),
     ("W-02", edit_step(calibration_sha256="9" * 64), {"W-02", "S-07"}),
     ("W-02", overlap, {"W-02", "S-07"}),
-    ("W-02", edit_step(transform="gptq"), {"W-02", "W-07", "W-09", "S-07"}),
+    ("W-02", edit_step(transform="gptq"), {"W-02", "W-07", "S-07"}),
     ("W-03", lambda m: m.ledger.update(graph_sha256="9" * 64), {"W-03", "S-07"}),
     ("W-03", missing_linear, {"W-03", "S-07"}),
-    ("W-04", retrained, {"W-04", "S-07"}),
-    ("W-04", pruned, {"W-04", "S-07"}),
-    ("W-05", huge_steps, {"W-05", "S-07"}),
+    ("W-04", retrained, {"W-04", "W-12", "S-07"}),
+    ("W-12", pruned, {"W-04", "W-12", "S-07"}),
+    ("W-10", huge_steps, {"W-10", "S-07"}),
     ("W-05", edit_tensor(scale=first(np.inf)), {"W-05", "S-07"}),
     ("W-05", edit_tensor(scale=first(0)), {"W-05", "S-07"}),
     ("W-05", edit_tensor(zero=first(16)), {"W-05", "S-07"}),
@@ -218,8 +236,13 @@ CASES: tuple[Case, ...] = (
     ("W-07", edit_step(parameters={"bits": 3, "group": 128}), {"W-07", "S-07"}),
     ("W-07", edit_result("fp16", transform="rtn"), {"W-07", "S-07"}),
     ("W-07", edit_result("int4", transform="rtn:group=32"), {"W-07", "S-07"}),
-    ("W-09", unverified, {"W-09"}),
+    ("W-13", wordy, {"W-13", "S-07"}),
+    ("W-14", timed(model_sha256="8" * 64), {"W-14", "S-07"}),
+    ("W-14", timed(after_sha256="8" * 64), {"W-14", "S-07"}),
+    ("W-14", timed(packed_bytes=100), {"W-14", "S-07"}),
     ("W-08", open_track, {"W-08", "S-07"}),
+    ("E-01", external_with_weights, {"E-01", "E-02", "S-07"}),
+    ("E-02", make_external, {"E-02"}),
 )  # fmt: skip
 
 
@@ -256,3 +279,8 @@ def test_a_workload_that_nobody_knows(maker: Maker) -> None:
     path = maker.write()
     maker.workload = replace(maker.workload, name="other@tiny")
     assert [found.rule_id for found in check(path, lookup=maker.lookup)] == ["W-01"]
+
+
+def test_weights_that_stay_the_same_pass(maker: Maker) -> None:
+    timed()(maker)
+    assert maker.findings() == []

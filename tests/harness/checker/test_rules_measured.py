@@ -110,6 +110,14 @@ def other_order(maker: Maker) -> None:
     maker.derive()
 
 
+def one_sample_favoured(maker: Maker) -> None:
+    """Sample b stands for sample a once: 3 and 1 times, where 2 and 2 are due."""
+    for kernel in KERNELS:
+        own = rows(maker, kernel)
+        own[0].update({name: own[1][name] for name in ("sample", "output_ids")})
+    maker.derive()
+
+
 def few_repeats(maker: Maker) -> None:
     own = [row for row in maker.ceilings if row["ceiling"] == "int8"]
     for row in own[1:-3]:
@@ -192,6 +200,7 @@ CASES: tuple[Case, ...] = (
     ("D-08", other_order, {"D-08", "S-07"}),
     ("D-08", edit_record(seeds={"sample_index": 1, "schedule": 2}), {"D-08", "S-07"}),
     ("D-09", lambda m: m.record["host"].update(other_runs_seen=True), {"D-09"}),
+    ("D-10", one_sample_favoured, {"D-10", "D-08", "S-07"}),
     ("R-01", few_repeats, {"R-01", "S-07"}),
     ("R-01", repeats_at_once, {"R-01", "S-07"}),
     ("R-01", two_instructions, {"R-01", "S-07"}),

@@ -8,11 +8,13 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from edgebench.checker.recipe import Recipe
 from edgebench.checker.weights import compare
 from edgebench_kernels.formats import Int4Tensor, unpack_codes
 from edgebench_kernels.quantize import quantize_rtn
 
 Weight = npt.NDArray[np.float16]
+ROUNDING = Recipe(group=64, symmetric=False, choices={})
 
 
 def weights() -> dict[str, Weight]:
@@ -42,7 +44,8 @@ def weights() -> dict[str, Weight]:
 def test_round_to_nearest_passes(name: str, symmetric: bool, group: int) -> None:
     weight = weights()[name]
     tensor = quantize_rtn(weight, group, symmetric=symmetric)
-    assert list(compare("w", tensor, weight)) == []
+    recipe = Recipe(group=group, symmetric=symmetric, choices={})
+    assert list(compare("w", tensor, weight, recipe)) == []
 
 
 def with_code(tensor: Int4Tensor, row: int, column: int, code: int) -> Int4Tensor:
@@ -60,7 +63,8 @@ def test_two_steps_on_one_weight_are_found(column: int, step: int) -> None:
     near = int(unpack_codes(tensor)[5, column])
     if not 0 <= near + step <= 15:
         step = -step
-    [fault] = compare("w", with_code(tensor, 5, column, near + step), weight)
+    moved = with_code(tensor, 5, column, near + step)
+    fault = next(iter(compare("w", moved, weight, ROUNDING)))
     assert fault.rule == "W-04"
     assert fault.came.startswith("1 of 1024 farther")
 
@@ -68,22 +72,54 @@ def test_two_steps_on_one_weight_are_found(column: int, step: int) -> None:
 def test_a_dropped_weight_is_found() -> None:
     weight = weights()["one-hot"]
     tensor = quantize_rtn(weight, 64)
-    [fault] = compare("w", with_code(tensor, 0, 3, int(tensor.zero[0, 0])), weight)
-    assert (fault.rule, fault.came) == ("W-04", "1 of 1024 farther, up to 15.00 steps")
+    far, zero = compare("w", with_code(tensor, 0, 3, int(tensor.zero[0, 0])), weight, ROUNDING)
+    assert (far.rule, far.came) == ("W-04", "1 of 1024 farther, up to 15.00 steps")
+    assert (zero.rule, zero.came) == ("W-12", "1 dropped")
 
 
 def test_three_bits_are_too_coarse_for_int4() -> None:
     weight = weights()["normal"]
-    assert {fault.rule for fault in compare("w", quantize_rtn(weight, 64, bits=3), weight)} == {
-        "W-05"
-    }
+    found = compare("w", quantize_rtn(weight, 64, bits=3), weight, ROUNDING)
+    assert {fault.rule for fault in found} == {"W-10"}
+
+
+@pytest.mark.parametrize("factor", [0.99, 1.01])
+def test_a_grid_that_is_a_little_wider_or_narrower(factor: float) -> None:
+    weight = weights()["normal"]
+    tensor = quantize_rtn(weight, 64)
+    scale = (tensor.scale.astype(np.float32) * factor).astype(np.float16)
+    [fault] = [
+        fault
+        for fault in compare("w", replace(tensor, scale=scale), weight, ROUNDING)
+        if fault.rule == "W-10"
+    ]
+    assert fault.came == "16 of 16 others"
+
+
+def test_a_zero_point_that_is_moved() -> None:
+    weight = weights()["normal"]
+    tensor = quantize_rtn(weight, 64)
+    zero = tensor.zero.copy()
+    zero[2, 1] += 1
+    found = {f.rule: f for f in compare("w", replace(tensor, zero=zero), weight, ROUNDING)}
+    assert found["W-10"].came == "1 of 16 others"
+
+
+@pytest.mark.parametrize(("kept", "width"), [(2, 4), (4, 8)])
+def test_a_pattern_is_named(kept: int, width: int) -> None:
+    weight = weights()["normal"]
+    grouped = weight.copy().reshape(-1, width)
+    grouped[:, : width - kept] = 0
+    found = compare("w", quantize_rtn(grouped.reshape(weight.shape), 64), weight, ROUNDING)
+    zero = next(fault for fault in found if fault.rule == "W-12")
+    assert zero.came.endswith(f"a {kept}:{width} pattern")
 
 
 def test_a_large_matrix_is_compared_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgebench.checker.weights.CHUNK_WEIGHTS", 300)  # two rows at a time
+    monkeypatch.setattr("edgebench.checker.codes.CHUNK_WEIGHTS", 300)  # two rows at a time
     weight = weights()["normal"]
     tensor = quantize_rtn(weight, 64)
-    assert list(compare("w", tensor, weight)) == []
+    assert list(compare("w", tensor, weight, ROUNDING)) == []
     near = int(unpack_codes(tensor)[7, 9])
     changed = with_code(tensor, 7, 9, near + (2 if near < 8 else -2))
-    assert [fault.rule for fault in compare("w", changed, weight)] == ["W-04"]
+    assert "W-04" in {fault.rule for fault in compare("w", changed, weight, ROUNDING)}

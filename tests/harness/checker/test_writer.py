@@ -96,7 +96,7 @@ def test_a_whole_run_passes_the_checker(run: Run) -> None:
 
 def test_nothing_is_overwritten(run: Run) -> None:
     run.create()
-    with pytest.raises(StorageError, match="File exists"):
+    with pytest.raises(StorageError, match="expected a new folder"):
         run.create()
 
 

@@ -80,3 +80,22 @@ def test_jsonl_round_trip_and_hash() -> None:
     assert dataset.from_jsonl(data) == pairs
     assert dataset.pairs_sha256(pairs) == hashlib.sha256(data).hexdigest()
     assert data.count(b"\n") == 5
+
+
+def test_unseen_pairs_are_in_no_set_and_of_their_seed() -> None:
+    fresh, again, others = (dataset.unseen_pairs(200, seed) for seed in (7, 7, 8))
+    assert fresh == again
+    assert fresh != others
+    calls = {pair.call for pair in fresh}
+    assert len(calls) == 200
+    shipped = dataset.scored_pairs() + dataset.calibration_pairs()
+    assert not calls & {pair.call for pair in shipped}
+    assert all(dataset.bucket(call) in dataset.SPLITS["scored"] for call in calls), (
+        "none trained on"
+    )
+
+
+def test_the_published_seed_gives_unseen_pairs_too() -> None:
+    """Its stream begins with the scored set itself."""
+    (fresh,) = dataset.unseen_pairs(1, dataset.SEED)
+    assert fresh.call not in {pair.call for pair in dataset.scored_pairs()}

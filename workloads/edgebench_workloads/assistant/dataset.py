@@ -72,6 +72,21 @@ def held_out(split: str, size: int) -> list[Pair]:
     raise AssertionError("unreachable: the stream is endless")
 
 
+def unseen_pairs(size: int, seed: int) -> list[Pair]:
+    """Fresh pairs of a seed's own, whose calls are in no shipped set, in training, or twice here.
+
+    Drawn from the scored split's share of all calls, as the scored set was; for audits.
+    """
+    scored = {example.call for example in scored_pairs()}
+    fresh: dict[str, Pair] = {}
+    for example in stream("scored", seed=seed):
+        if example.call not in scored:
+            fresh.setdefault(example.call, example)
+        if len(fresh) == size:
+            return list(fresh.values())
+    raise AssertionError("unreachable: the stream is endless")
+
+
 def training_pairs(size: int, start: int = 0) -> list[Pair]:
     """Examples start, ..., start + size - 1 of the training stream."""
     return list(islice(stream("train", start), size))

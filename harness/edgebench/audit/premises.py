@@ -1,0 +1,163 @@
+"""The premises of an audit: the bundle's very tensors, and kernels set up as its run had them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from edgebench import layout
+from edgebench.bundle import Bundle
+from edgebench.checker.tensors import PARTS
+from edgebench.errors import BundleError, RuleViolation, RunFailed
+from edgebench.prepare import PreparedWorkload, harness_error, prepare
+from edgebench.progress import Progress
+from edgebench.record import Kernel
+from edgebench.system import SystemDescription, usable_cores
+from edgebench.target import Target
+from edgebench.transform import parse_transform
+from edgebench.transform.quantized import (
+    SCALE,
+    SUFFIX,
+    Folded,
+    QuantizedModel,
+    folded_hashes,
+)
+from edgebench_kernels.formats import Int4Tensor, tensor_sha256
+from edgebench_workloads.catalog import WORKLOADS
+from edgebench_workloads.errors import WorkloadError
+
+QUANTIZED: Kernel = "int4"
+WITH_PERTURBED = 1.6  # of a run's memory: the perturbed engine holds its kernel's weights again
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Premises:
+    """What is audited, and how this machine differs from the one that filed it."""
+
+    bundle: Bundle
+    prepared: PreparedWorkload
+    differences: tuple[str, ...]
+    """What of the system is not the bundle's; empty on the same one."""
+    threads: int
+
+
+def premises(
+    bundle: Bundle,
+    system: SystemDescription,
+    target: Target,
+    tensors: Path | None,
+    progress: Progress,
+) -> Premises:
+    """Verify the weights, take the bundle's tensors and set the kernels up as its run had them.
+
+    Raises RuleViolation where regenerated tensors are not the ledger's, RunFailed where memory does
+    not suffice, DeviceUnavailable.
+    """
+    record = bundle.record
+    differences = differing(bundle.system, system)
+    threads = min(record.host.threads, usable_cores())
+    tuning = None if differences else record.host.kernel_tuning
+    target.prepare(threads, record.host.affinity if not differences else None, tuning)
+    _require_memory(record.workload.name, target, system)
+    prepared = _prepare(bundle, tensors, progress)
+    return Premises(bundle=bundle, prepared=prepared, differences=differences, threads=threads)
+
+
+def differing(claimed: SystemDescription, here: SystemDescription) -> tuple[str, ...]:
+    """Say what makes times of two systems incomparable; empty where nothing does."""
+    compared = (
+        ("system", claimed.name, here.name),
+        ("CPU", claimed.cpu.model, here.cpu.model),
+        ("instruction set", claimed.cpu.isa, here.cpu.isa),
+        ("usable cores", claimed.cpu.cores_usable, here.cpu.cores_usable),
+        ("GPUs", [gpu.name for gpu in claimed.gpus], [gpu.name for gpu in here.gpus]),
+    )
+    return tuple(
+        f"{what} {now} here, {was} in the bundle" for what, was, now in compared if was != now
+    )
+
+
+def incomparable_outputs(
+    bundle: Bundle, kernel: Kernel, here: SystemDescription, executed_path: str
+) -> str | None:
+    """Say why outputs here may rightly differ from the bundle's by rounding; None if not."""
+    claimed = next(one.executed_path for one in bundle.record.results if one.kernel == kernel)
+    if bundle.system.cpu.isa != here.cpu.isa:
+        return f"another instruction set: {here.cpu.isa} here, {bundle.system.cpu.isa} there"
+    if claimed != executed_path:
+        return f"another path: {executed_path} here, {claimed} there"
+    return None
+
+
+def _require_memory(name: str, target: Target, system: SystemDescription) -> None:
+    try:
+        size_bytes = int(WITH_PERTURBED * WORKLOADS[name].reference_size_bytes)
+        shortage = target.memory_shortage(size_bytes, system)
+    except WorkloadError as err:
+        raise harness_error(err) from err
+    if shortage is not None:
+        raise RunFailed(f"[audit] expected memory for {name}: {shortage}")
+
+
+def _prepare(bundle: Bundle, tensors: Path | None, progress: Progress) -> PreparedWorkload:
+    """Take tensors from the bundle, else --tensors, else the recipe; hold them to the ledger."""
+    record, ledger = bundle.record, bundle.ledger
+    named = [one.transform for one in record.results if one.kernel == QUANTIZED]
+    transform = parse_transform(named[0] if named else "rtn")
+    path, folded = bundle.tensors_path, bundle.folded_path
+    if path is None and tensors is not None:
+        path, folded = tensors / layout.TENSORS, folded or _existing(tensors / layout.FOLDED)
+    quantized = None
+    if path is not None:
+        quantized = QuantizedModel(
+            tensors=read_tensors(path, sorted(ledger.tensors)),
+            steps=tuple(ledger.steps),
+            folded=Folded() if folded is None else read_folded(folded),
+        )
+    prepared = prepare(record.workload.name, transform, progress, quantized)
+    found = {name: tensor_sha256(one) for name, one in prepared.quantized.tensors.items()}
+    found_folded = folded_hashes(prepared.quantized.folded)
+    if (found, found_folded) != (ledger.tensors, ledger.folded):
+        hashes, claimed = {**found, **found_folded}, {**ledger.tensors, **ledger.folded}
+        unlike = sorted(k for k in hashes | claimed if hashes.get(k) != claimed.get(k))
+        source = "the recipe" if path is None else str(path)
+        raise RuleViolation(
+            f"[audit] expected {source} to give the ledger's tensors, got {len(unlike)} others, "
+            f"such as {unlike[0]}; give the submitted ones with --tensors DIR"
+        )
+    return prepared
+
+
+def _existing(path: Path) -> Path | None:
+    return path if path.is_file() else None
+
+
+def read_tensors(path: Path, names: Sequence[str]) -> dict[str, Int4Tensor]:
+    """Read canonical tensors out of a safetensors file; BundleError says what is wrong."""
+    found = {}
+    try:
+        with safe_open(path, framework="numpy") as file:
+            for name in names:
+                qweight, scale, zero = (file.get_tensor(f"{name}.{part}") for part in PARTS)
+                group = 2 * qweight.shape[1] // scale.shape[1]
+                found[name] = Int4Tensor(qweight=qweight, scale=scale, zero=zero, group=group)
+    except (SafetensorError, OSError, TypeError, ValueError, IndexError, ZeroDivisionError) as err:
+        raise BundleError(f"[audit] expected the ledger's tensors in {path}, got {err}") from err
+    return found
+
+
+def read_folded(path: Path) -> Folded:
+    """Read what a transform folded; BundleError says what is wrong."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            arrays = {name: np.asarray(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, TypeError) as err:
+        raise BundleError(f"[audit] expected folded arrays in {path}, got {err}") from err
+    return Folded(
+        norms={k.removesuffix(SUFFIX): a for k, a in arrays.items() if k.endswith(SUFFIX)},
+        scales={k.removesuffix(SCALE): a for k, a in arrays.items() if k.endswith(SCALE)},
+    )

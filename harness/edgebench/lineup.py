@@ -1,0 +1,59 @@
+"""The kernels of a run for one workload: our own engines, and a server where one is measured."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from edgebench.engines import WorkloadEngines
+from edgebench.job import AnyEngine
+from edgebench.openai.discovery import Served
+from edgebench.openai.engine import External, executed_path, open_external
+from edgebench.prepare import PreparedWorkload
+from edgebench.profiles import EXTERNAL
+from edgebench.progress import Progress
+from edgebench.record import Kernel, Scenario
+from edgebench.roofline import Model
+from edgebench.spec import RunSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lineup:
+    """Who runs: see engines.WorkloadEngines."""
+
+    own: WorkloadEngines
+    external: External | None
+
+    @property
+    def model(self) -> Model:
+        """What the reference multiplies."""
+        return self.own.model
+
+    def for_scenario(self, kernel: Kernel, scenario: Scenario) -> AnyEngine:
+        """Return a kernel as it runs in a scenario."""
+        if kernel == EXTERNAL and self.external is not None:
+            return self.external.for_scenario(scenario)
+        return self.own.for_scenario(kernel, scenario)
+
+
+def ask_server(
+    spec: RunSpec,
+    served: Served | None,
+    prepared: PreparedWorkload,
+    progress: Progress,
+    at_end: ExitStack,
+) -> External | None:
+    """Open the door for a workload's prompts; None where no server is measured. Closed at the end.
+
+    Raises RunFailed where the server does not take them.
+    """
+    if served is None or spec.external is None:
+        return None
+    with progress.stage(
+        f"{prepared.workload.name}: asking {spec.external.address.shown}"
+    ) as update:
+        external = open_external(served, prepared, spec.external.concurrency)
+        update(1, 1)
+    at_end.callback(external.close)
+    progress.note(f"external engine: {executed_path(external.described())}")
+    return external
