@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edgebench import profiles as p
 from edgebench import stats
@@ -17,6 +17,8 @@ from edgebench.record import (
     Energy,
     Kernel,
     KernelResult,
+    Kind,
+    ModelCost,
     NllRow,
     Profile,
     SampleRow,
@@ -44,9 +46,10 @@ class CaseFacts:
     profile: Profile
     scored_count: int
     prompt_tokens: Sequence[int]
-    """Token count of every scored prompt, in order."""
+    """Token count of every scored prompt, in order; 1 for an image."""
     model: Model
     last_level_cache_bytes: int | None
+    kind: Kind = "text"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +67,7 @@ class KernelFacts:
     """Whose ceiling bounds it: int8 for w4a16 and w4a8 on CPUs, else bf16 or fp32."""
     energy: Energy
     timed_weights: TimedWeights | None = None
+    cost: ModelCost | None = None
     invalid_reasons: tuple[str, ...] = ()
     """What the rows do not show: throttling, a failed meter, an interrupted block."""
     warnings: tuple[str, ...] = ()
@@ -178,6 +182,8 @@ def derive_results(
     results = []
     for facts in kernels:
         measured = derive(case.scenario, samples, facts.kernel)
+        if case.kind == "images":
+            measured = _without_tokens(measured)
         speedup = None
         if facts.kernel != REFERENCE:
             speedup = derive_speedup(case.scenario, samples, REFERENCE, facts.kernel)
@@ -197,6 +203,13 @@ def derive_results(
     return results
 
 
+def _without_tokens(measured: ScenarioResult) -> ScenarioResult:
+    """An answer of one class has no tokens to count or to wait for."""
+    return replace(
+        measured, ttft_p90_ms=None, tpot_p90_ms=None, tokens_per_s=None, mean_output_tokens=None
+    )
+
+
 def _result(
     case: CaseFacts,
     facts: KernelFacts,
@@ -214,6 +227,7 @@ def _result(
         "peak_memory_bytes": facts.peak_memory_bytes,
         "batch_size": facts.batch_size,
         "timed_weights": facts.timed_weights,
+        "cost": facts.cost,
         "speedup": speedup.ratio if speedup else None,
         "speedup_ci95": speedup.ci95 if speedup else None,
     }

@@ -7,7 +7,7 @@ from pathlib import Path
 from edgebench import layout
 from edgebench.bundle import Bundle, BundleWriter, find_finished, find_resumable
 from edgebench.codec import write_atomic
-from edgebench.prepare import PreparedWorkload
+from edgebench.prepared import PreparedWorkload
 from edgebench.record import Ledger, Record
 from edgebench.spec import RunSpec
 from edgebench.system import SystemDescription

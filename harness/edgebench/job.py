@@ -9,11 +9,10 @@ from edgebench import meters
 from edgebench.engines import KernelEngine
 from edgebench.loadgen import SystemUnderTest
 from edgebench.openai.engine import ExternalEngine
-from edgebench.prepare import PreparedWorkload
+from edgebench.prepared import PreparedWorkload
 from edgebench.profiles import Counts
 from edgebench.record import Kernel
 from edgebench.roofline import Model
-from edgebench.sut import EngineSut
 from edgebench.target import Target
 
 AnyEngine = KernelEngine | ExternalEngine
@@ -38,13 +37,4 @@ class ScenarioJob:
 
 def sut_of(prepared: PreparedWorkload, engine: AnyEngine) -> SystemUnderTest:
     """Put a kernel's engine behind the load generator; an external one stands there already."""
-    if isinstance(engine, ExternalEngine):
-        return engine.sut
-    return EngineSut(
-        name=f"{engine.kernel} ({engine.executed_path})",
-        engine=engine.engine,
-        prompts=prepared.prompts,
-        batch_size=engine.batch_size,
-        max_new_tokens=prepared.workload.task.max_new_tokens,
-        eos_id=prepared.eos_id,
-    )
+    return engine.sut if isinstance(engine, ExternalEngine) else prepared.sut(engine)

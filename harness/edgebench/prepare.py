@@ -1,10 +1,10 @@
-"""Preparing a workload: verified weights, prompts, the quantized model and its ledger."""
+"""Preparing a workload: verified weights, samples, the quantized model and its ledger."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,10 +12,18 @@ from typing import TYPE_CHECKING
 from tokenizers import Tokenizer
 
 from edgebench import layout
+from edgebench.accuracy import call_nll_rows
+from edgebench.answers import AnswerKey
 from edgebench.errors import AssetError, BenchError, SpecError
+from edgebench.images.graph import graph_sha256 as genome_sha256
+from edgebench.images.graph import read_genome
+from edgebench.images.prepared import PreparedImages, image_chain, open_linears
+from edgebench.loadgen import SystemUnderTest
+from edgebench.prepared import PreparedWorkload, Update
 from edgebench.profiles import TENSORS_IN_BUNDLE_BYTES
 from edgebench.progress import Progress
-from edgebench.record import Ledger, WorkloadIdentity
+from edgebench.record import Kernel, Ledger, NllRow, WorkloadIdentity
+from edgebench.sut import EngineSut
 from edgebench.transform import TransformChain, apply_transform
 from edgebench.transform.calibration import CalibrationSet
 from edgebench.transform.kept import quantized_once
@@ -27,10 +35,12 @@ from edgebench_workloads.catalog import WORKLOADS, Workload
 from edgebench_workloads.errors import WorkloadAssetError, WorkloadError
 
 if TYPE_CHECKING:
+    from edgebench.engines import CpuEngines, KernelEngine
     from edgebench_workloads.assistant.dataset import Pair
 
 WEIGHTS_FILE = "model.safetensors"
 TOKENIZER_FILE = "tokenizer.json"
+NLL_BATCH = 64
 CONFIG_FILE = "config.json"
 GRAPH_FIELDS = (
     "architectures", "hidden_size", "intermediate_size", "num_hidden_layers",
@@ -39,22 +49,66 @@ GRAPH_FIELDS = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PreparedWorkload:
-    """Everything a scenario needs, with every byte that it came from already verified.
+class PreparedText(PreparedWorkload):
+    """See PreparedWorkload: prompts to answer.
 
     prompts and calls are token ids of the scored set, in order; a call ends with end-of-sequence.
     """
 
-    workload: Workload
-    directory: Path
     tokenizer: Tokenizer
     eos_id: int
     pairs: Sequence[Pair]
     prompts: Sequence[Sequence[int]]
     calls: Sequence[Sequence[int]]
-    quantized: QuantizedModel
-    identity: WorkloadIdentity
-    ledger: Ledger
+
+    @property
+    def scored_count(self) -> int:
+        """See PreparedWorkload."""
+        return len(self.pairs)
+
+    @property
+    def input_tokens(self) -> Sequence[int]:
+        """See PreparedWorkload."""
+        return [len(prompt) for prompt in self.prompts]
+
+    def judge(self) -> AnswerKey:
+        """See PreparedWorkload."""
+        return AnswerKey(
+            decoder=self.tokenizer,
+            eos_id=self.eos_id,
+            expected=[pair.call for pair in self.pairs],
+            is_correct=self.workload.is_correct,
+        )
+
+    def cpu_engines(self, kernels: Sequence[Kernel]) -> CpuEngines:
+        """See PreparedWorkload."""
+        from edgebench.engines import CpuEngines
+
+        return CpuEngines(self, kernels)
+
+    def sut(self, engine: KernelEngine) -> SystemUnderTest:
+        """See PreparedWorkload."""
+        return EngineSut(
+            name=f"{engine.kernel} ({engine.executed_path})",
+            engine=engine.decoder,
+            prompts=self.prompts,
+            batch_size=engine.batch_size,
+            max_new_tokens=self.workload.task.max_new_tokens,
+            eos_id=self.eos_id,
+        )
+
+    def likelihood(self, engine: KernelEngine, samples: int, update: Update) -> Iterator[NllRow]:
+        """See PreparedWorkload: of the call, end of sequence included."""
+        prompts, calls = self.prompts[:samples], self.calls[:samples]
+        return call_nll_rows(engine.kernel, engine.decoder, prompts, calls, NLL_BATCH, update)
+
+
+def require_text(prepared: PreparedWorkload, what: str) -> PreparedText:
+    """The same workload, which must be of text; SpecError says that `what` takes no other."""
+    if not isinstance(prepared, PreparedText):
+        name = prepared.workload.name
+        raise SpecError(f"[{what}] expected a workload of text, got {name}; it runs on CPUs alone")
+    return prepared
 
 
 def graph_sha256(directory: Path) -> str:
@@ -75,7 +129,7 @@ def prepare(
     progress: Progress,
     quantized: QuantizedModel | None = None,
 ) -> PreparedWorkload:
-    """Verify, generate where needed, tokenize and quantize one workload; None quantizes nothing.
+    """Verify, generate where needed, encode and quantize one workload; None quantizes nothing.
 
     A model that is quantized already is taken as it is; the transform then only names it.
     """
@@ -83,6 +137,8 @@ def prepare(
     try:
         with progress.stage(f"{name}: weights") as update:
             directory = workload.reference_directory(progress=update)
+        if workload.kind == "images":
+            return _prepare_images(workload, directory, transform, progress, quantized)
         pairs = workload.scored()
         calibration = calibration_set(workload, directory)
     except WorkloadError as error:
@@ -99,7 +155,7 @@ def prepare(
                 lambda: apply_transform(transform, reference, update, calibration=calibration),
             )
     tokenizer, prompts, calls = encode_pairs(directory, pairs)
-    return PreparedWorkload(
+    return PreparedText(
         workload=workload,
         directory=directory,
         tokenizer=tokenizer,
@@ -109,7 +165,33 @@ def prepare(
         calls=calls,
         quantized=quantized,
         identity=_identity(workload),
-        ledger=_ledger(workload, directory, quantized),
+        ledger=_ledger(workload, graph_sha256(directory), quantized),
+    )
+
+
+def _prepare_images(
+    workload: Workload,
+    directory: Path,
+    transform: TransformChain | None,
+    progress: Progress,
+    quantized: QuantizedModel | None,
+) -> PreparedImages:
+    scenes, genome = workload.scored_scenes(), read_genome(directory)
+    workload.calibration_scenes()  # its hash goes into the record
+    if transform is None:
+        quantized = QuantizedModel(tensors={}, steps=())
+    elif quantized is None:
+        chain = image_chain(transform)
+        with progress.stage(f"{workload.name}: {transform}") as update:
+            quantized = apply_transform(chain, open_linears(workload, directory), update)
+    return PreparedImages(
+        workload=workload,
+        directory=directory,
+        genome=genome,
+        scenes=scenes,
+        quantized=quantized,
+        identity=_identity(workload),
+        ledger=_ledger(workload, genome_sha256(genome), quantized),
     )
 
 
@@ -141,6 +223,7 @@ def calibration_set(workload: Workload, directory: Path) -> CalibrationSet:
 def _identity(workload: Workload) -> WorkloadIdentity:
     return WorkloadIdentity(
         name=workload.name,
+        kind=workload.kind,
         disclosure=workload.disclosure,
         task_sha256=workload.task_sha256,
         reference_sha256=workload.reference_sha256,
@@ -149,7 +232,7 @@ def _identity(workload: Workload) -> WorkloadIdentity:
     )
 
 
-def _ledger(workload: Workload, directory: Path, quantized: QuantizedModel) -> Ledger:
+def _ledger(workload: Workload, graph: str, quantized: QuantizedModel) -> Ledger:
     fits = 0 < size_bytes(quantized.tensors) <= TENSORS_IN_BUNDLE_BYTES
     return Ledger(
         reference_sha256=workload.reference_sha256,
@@ -157,5 +240,5 @@ def _ledger(workload: Workload, directory: Path, quantized: QuantizedModel) -> L
         tensors={name: tensor_sha256(t) for name, t in quantized.tensors.items()},
         tensors_file=layout.TENSORS if fits else None,
         folded=folded_hashes(quantized.folded),
-        graph_sha256=graph_sha256(directory),
+        graph_sha256=graph,
     )

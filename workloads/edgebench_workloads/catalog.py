@@ -196,9 +196,11 @@ class Workload:
     def _verify_generated(self, small: Path, directory: Path, plan: WidenPlan) -> None:
         config = json.loads((small / "config.json").read_text(encoding="utf-8"))
         expected = hashlib.sha256(config_bytes(widen_config(config, plan.replicas))).hexdigest()
+        tokenizer = self.task.model.tokenizer_sha256
+        assert tokenizer is not None, "only models of text are widened"
         files = (
             ("config.json", expected, None),
-            ("tokenizer.json", self.task.model.tokenizer_sha256, None),
+            ("tokenizer.json", tokenizer, None),
             ("model.safetensors", self.reference_sha256, self.reference_size_bytes),
         )
         hint = f"remove {directory} and it will be generated again"

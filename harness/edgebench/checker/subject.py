@@ -11,15 +11,17 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from edgebench.answers import AnswerKey
+from edgebench.answers import Judge
 from edgebench.bundle import Bundle
 from edgebench.checker.retrace import KnownModel
 from edgebench.derive import REFERENCE, CaseFacts, KernelFacts, derive_results
 from edgebench.errors import MeasurementInvalid
 from edgebench.profiles import EXTERNAL, PROFILES, REFERENCE_ACCURACY, Counts
 from edgebench.progress import Progress, SilentProgress
-from edgebench.record import Kernel, KernelResult, SampleRow
-from edgebench.roofline import model_of
+from edgebench.record import Kernel, KernelResult, Kind, SampleRow
+from edgebench.roofline import Model, model_of
+from edgebench_workloads.wake.costs import total_macs
+from edgebench_workloads.wake.genome import Genome
 
 Shape = tuple[int, int]
 
@@ -55,13 +57,18 @@ class KnownWorkload:
     """Per scored sample; the call's count includes end-of-sequence."""
     calibration_overlap: int
     """How many calibration commands or calls occur in the scored set."""
-    answers: AnswerKey = field(repr=False)
-    eos_id: int
+    answers: Judge = field(repr=False)
+    eos_id: int | None
+    """None where an answer is one class and nothing ends it."""
     vocabulary: int
+    """How many token ids there are, or classes."""
     max_new_tokens: int
     reference: Reference = field(repr=False)
     shapes: Mapping[str, Shape] = field(repr=False)
     """(N, K) of every linear layer of the reference."""
+    kind: Kind = "text"
+    genome: Genome | None = field(default=None, repr=False)
+    """Of a model of images: its graph, from which its cost follows."""
     model: KnownModel | None = field(default=None, repr=False)
     """What runs the reference on the calibration set; None where nothing can."""
 
@@ -69,6 +76,13 @@ class KnownWorkload:
     def scored_count(self) -> int:
         """How many samples the scored set holds."""
         return len(self.prompt_tokens)
+
+    @property
+    def work(self) -> Model:
+        """What the reference multiplies."""
+        if self.genome is None:
+            return model_of(self.shapes)
+        return Model(body_weights=total_macs(self.genome), head_weights=0)
 
     @property
     def pinned_accuracy(self) -> float | None:
@@ -126,7 +140,8 @@ class Subject:
             profile=record.profile,
             scored_count=self.workload.scored_count,
             prompt_tokens=self.workload.prompt_tokens,
-            model=model_of(self.workload.shapes),
+            model=self.workload.work,
+            kind=self.workload.kind,
             last_level_cache_bytes=record.host.last_level_cache_bytes,
         )
         try:
@@ -154,4 +169,5 @@ def facts_of(result: KernelResult) -> KernelFacts:
         arithmetic=result.roofline.compute_ceiling,
         energy=result.energy,
         timed_weights=result.timed_weights,
+        cost=result.cost,
     )

@@ -1,4 +1,4 @@
-"""The data sets of `wake`: scored, calibration and training scenes, each a pair of image and answer.
+"""The data sets of `wake`: scored, calibration and training scenes, each an image and its answer.
 
 Composing a scene takes milliseconds, so a process composes each set once.
 """

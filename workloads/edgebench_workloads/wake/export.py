@@ -86,9 +86,7 @@ def export(net: Supernet, folder: Path, genome: Genome = LARGEST) -> int:
     shutil.rmtree(folder / "model", ignore_errors=True)
     subnet.write(folder / "model", genome, cut_reference(net, genome))
     write_supernet(net, folder / "model" / SUPERNET)
-    size = sum(
-        (folder / "model" / name).stat().st_size for name in (SUPERNET, subnet.WEIGHTS)
-    )
+    size = sum((folder / "model" / name).stat().st_size for name in (SUPERNET, subnet.WEIGHTS))
     if size > MAX_BYTES:
         raise ValueError(f"[wake/export] expected at most {MAX_BYTES} bytes, got {size}")
     return size
