@@ -107,7 +107,9 @@ def require_text(prepared: PreparedWorkload, what: str) -> PreparedText:
     """The same workload, which must be of text; SpecError says that `what` takes no other."""
     if not isinstance(prepared, PreparedText):
         name = prepared.workload.name
-        raise SpecError(f"[{what}] expected a workload of text, got {name}; it runs on CPUs alone")
+        raise SpecError(
+            f"[{what}] expected a workload of text, got {name}, which is of images; choose another"
+        )
     return prepared
 
 

@@ -11,7 +11,6 @@ from functools import cache
 from edgebench_workloads.wake.scenes import (
     CALIBRATION_COUNT,
     SCORED_COUNT,
-    SPLITS,
     Scene,
     scenes,
     scenes_sha256,
@@ -41,9 +40,3 @@ def training_pairs(count: int) -> list[Scene]:
 def pairs_sha256(pairs: Sequence[Scene]) -> str:
     """Hash images and answers in order."""
     return scenes_sha256(pairs)
-
-
-def shared_digits() -> int:
-    """How many of the bundled digits both the calibration and the scored set may draw."""
-    calibration, scored = (range(*SPLITS[name]) for name in ("calibration", "scored"))
-    return len(set(calibration) & set(scored))

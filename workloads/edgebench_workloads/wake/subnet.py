@@ -35,7 +35,7 @@ def cut(net: Supernet, genome: Genome) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
     _fold(found, "stem", net.stem.weight, net.stem.norm)
     for stage, place, size, expansion in genome.blocks():
-        block = net.stages[stage][place]  # type: ignore[index]
+        block = net.stages[stage][place]
         assert isinstance(block, ElasticBlock)
         name = f"stages.{stage}.{place}"
         expand, depthwise, project = block.weights_of(size, expansion)

@@ -151,7 +151,7 @@ class Supernet(nn.Module):
         """[B, 1, R, R] in -1..1 -> logits [B, 2]."""
         x = self.stem(images)
         for stage, place, size, expansion in genome.blocks():
-            x = self.stages[stage][place](x, size, expansion)  # type: ignore[index]
+            x = self.stages[stage][place](x, size, expansion)
         return torch.as_tensor(self.classifier(self.head(x).mean((2, 3))))
 
     def norms(self) -> list[Norm]:
