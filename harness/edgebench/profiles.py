@@ -69,6 +69,7 @@ BYTES_PER_WEIGHT: Mapping[Kernel, tuple[float, float]] = {
     "int4": (0.5, 0.75),  # ours: the codes alone; with scales, zero points and padding of a layout
     "fp16": (2.0, 4.4),  # ours: stored in fp16; streamed as fp32 where that is faster, and padded
 }
+PADDED_TO = (64, 32)  # ours: kernels/csrc/cpu/pack.h lays out 64 rows at a time, 32 inputs
 
 # Arithmetic of the checker.
 RELATIVE_TOLERANCE = 1e-9  # ours: one derivation runs twice; only the JSON round trip differs

@@ -12,6 +12,7 @@ from edgebench.findings import Finding, finding
 from edgebench.profiles import (
     BYTES_PER_WEIGHT,
     MIN_CEILING_REPEATS,
+    PADDED_TO,
     ROOFLINE_INVALID_PERCENT,
     ROOFLINE_WARN_PERCENT,
 )
@@ -82,16 +83,15 @@ def check_places(subject: Subject) -> Iterator[Finding]:
 
 def check_weight_bytes(subject: Subject) -> Iterator[Finding]:
     """R-05: the streamed bytes are those of the reference's linear layers."""
-    weights = sum(n * k for n, k in subject.workload.shapes.values())
+    shapes = subject.workload.shapes.values()
+    weights = sum(n * k for n, k in shapes)
+    rows, inputs = PADDED_TO
+    padded = sum(-(-n // rows) * rows * -(-k // inputs) * inputs for n, k in shapes)
     for result in subject.bundle.record.results:
         if result.kernel not in BYTES_PER_WEIGHT:
             continue  # E-01: an external engine's are unknown
         low, high = BYTES_PER_WEIGHT[result.kernel]
-        if (
-            result.weight_bytes is None
-            or not low * weights <= result.weight_bytes <= high * weights
-        ):
-            text = (
-                f"{result.kernel} weight_bytes within {low * weights:.0f} to {high * weights:.0f}"
-            )
+        least, most = low * weights, high * (padded if result.kernel == "int4" else weights)
+        if result.weight_bytes is None or not least <= result.weight_bytes <= most:
+            text = f"{result.kernel} weight_bytes within {least:.0f} to {most:.0f}"
             yield finding("R-05", text, result.weight_bytes)

@@ -138,81 +138,43 @@ class Layer:
 
 def layers(genome: Genome) -> list[Layer]:
     """Every layer of a subnet in execution order."""
-    side = genome.resolution // 2
-    found = [
-        Layer(
-            name="stem",
-            inputs=1,
-            outputs=STEM_CHANNELS,
-            kernel=STEM_KERNEL,
-            stride=2,
-            groups=1,
-            side=side,
-        )
-    ]
-    channels = STEM_CHANNELS
+    found = [_dense("stem", 1, STEM_CHANNELS, genome.resolution // 2, STEM_KERNEL, stride=2)]
     for stage, place, kernel, expansion in genome.blocks():
-        stride, outputs = block_stride(place), STAGE_CHANNELS[stage]
-        middle = expansion * channels
-        name = f"stages.{stage}.{place}"
-        found.append(
-            Layer(
-                name=f"{name}.expand",
-                inputs=channels,
-                outputs=middle,
-                kernel=1,
-                stride=1,
-                groups=1,
-                side=side,
-            )
+        block = f"stages.{stage}.{place}"
+        inputs, side = found[-1].outputs, found[-1].side
+        middle, stride = expansion * inputs, block_stride(place)
+        depthwise = Layer(
+            name=f"{block}.depthwise",
+            inputs=middle,
+            outputs=middle,
+            kernel=kernel,
+            stride=stride,
+            groups=middle,
+            side=side // stride,
         )
-        side //= stride
-        found.append(
-            Layer(
-                name=f"{name}.depthwise",
-                inputs=middle,
-                outputs=middle,
-                kernel=kernel,
-                stride=stride,
-                groups=middle,
-                side=side,
-            )
-        )
-        found.append(
-            Layer(
-                name=f"{name}.project",
-                inputs=middle,
-                outputs=outputs,
-                kernel=1,
-                stride=1,
-                groups=1,
-                side=side,
-            )
-        )
-        channels = outputs
-    found.append(
-        Layer(
-            name="head",
-            inputs=channels,
-            outputs=HEAD_CHANNELS,
-            kernel=1,
-            stride=1,
-            groups=1,
-            side=side,
-        )
+        found += [
+            _dense(f"{block}.expand", inputs, middle, side),
+            depthwise,
+            _dense(f"{block}.project", middle, STAGE_CHANNELS[stage], depthwise.side),
+        ]
+    last = found[-1]
+    head = _dense("head", last.outputs, HEAD_CHANNELS, last.side)
+    return [*found, head, _dense("classifier", HEAD_CHANNELS, CLASSES, 1)]
+
+
+def _dense(
+    name: str, inputs: int, outputs: int, side: int, kernel: int = 1, *, stride: int = 1
+) -> Layer:
+    """A layer in which every output reads every input."""
+    return Layer(
+        name=name,
+        inputs=inputs,
+        outputs=outputs,
+        kernel=kernel,
+        stride=stride,
+        groups=1,
+        side=side,
     )
-    found.append(
-        Layer(
-            name="classifier",
-            inputs=HEAD_CHANNELS,
-            outputs=CLASSES,
-            kernel=1,
-            stride=1,
-            groups=1,
-            side=1,
-        )
-    )
-    return found
 
 
 def block_stride(place: int) -> int:
