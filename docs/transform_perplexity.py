@@ -1,10 +1,12 @@
 """Measures what each transform costs in perplexity, with paired bootstrap intervals.
 
     python docs/transform_perplexity.py [--workload assistant] [--pairs 1000] [--state FOLDER]
+        [--fresh SEED] [--device cuda]
 
 Every scheme quantizes the reference after the workload's calibration set alone, and is scored on
-the calls of scored pairs, teacher-forced (docs/transforms.md says what the columns mean). INT4 runs
-by the kernels, `w4a16` and `w4a8`; the reference in float32, and so does W8A8, for which there is
+the calls of scored pairs, teacher-forced (docs/transforms.md says what the columns mean); with
+--fresh on pairs of the same grammar that are in no set, as many as are wanted. INT4 runs by the
+kernels, `w4a16` and `w4a8`; the reference in float32, and so does W8A8, for which there is
 no kernel: its activations are rounded as `int8_blocks` does. With --state, what is done is
 kept there and not done again: scores, and what a search found, which awq and awq+gptq share.
 Prints a Markdown table.
@@ -43,14 +45,20 @@ from edgebench.transform.quantized import ReferenceLinears, open_reference
 from edgebench.transform.scale_groups import HEAD_GROUP, SCALE_GROUPS, ScaleGroup
 from edgebench.transform.smoothquant import SmoothQuant, int8_blocks
 from edgebench_kernels import native
-from edgebench_kernels.engine import build_int4, load_reference, with_norms
+from edgebench_kernels.engine import (
+    DecodeEngine,
+    LlamaWeights,
+    PathChoice,
+    build_int4,
+    load_reference,
+    with_norms,
+)
 from edgebench_kernels.engine.arithmetic import Int4Path
 from edgebench_kernels.formats import dequantize
 from edgebench_workloads.catalog import find
 
 RESAMPLES = 10_000
-BATCH = 32  # sequences through the kernels at once
-CPU = torch.device("cpu")
+BATCH = {"cpu": 32, "cuda": 256}  # sequences through the kernels at once
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,17 +154,21 @@ class Model:
     """The reference as a scheme leaves it, one layer at a time."""
 
     def __init__(
-        self, reference: ReferenceLinears, scheme: Scheme, outcome: Outcome | None
+        self,
+        reference: ReferenceLinears,
+        scheme: Scheme,
+        outcome: Outcome | None,
+        device: torch.device,
     ) -> None:
         self.reference, self.scheme, self.outcome = reference, scheme, outcome
-        self.config = reference.config()
+        self.config, self.device = reference.config(), device
 
     def layer(self, prefix: str, names: Sequence[str] = ()) -> Layer:
         """The layer below a prefix, or one of these named tensors."""
         if names:
-            tensors = {name: load_tensors(self.reference, name, CPU)[""] for name in names}
+            tensors = {name: load_tensors(self.reference, name, self.device)[""] for name in names}
         else:
-            tensors = load_tensors(self.reference, prefix, CPU)
+            tensors = load_tensors(self.reference, prefix, self.device)
         kind = RoughLayer if self.scheme.activation_bits == 8 else Layer
         layer = kind(self.config, tensors)
         if isinstance(layer, RoughLayer) and self.scheme.weight_bits == 4:
@@ -172,28 +184,31 @@ class Model:
             feeder = prefix + group.feeder
             for name in group.readers:
                 if self.scheme.weight_bits == 4:
-                    rough = torch.from_numpy(dequantize(outcome.tensors[prefix + name]))
+                    rough = self._placed(dequantize(outcome.tensors[prefix + name]))
                 else:
                     weight = layer.weight(name)
                     if feeder in outcome.scales:
-                        weight = weight * torch.from_numpy(outcome.scales[feeder])
+                        weight = weight * self._placed(outcome.scales[feeder])
                     rough = int8_blocks(weight, weight.shape[1])
                 layer.replace(name, rough)
             if feeder in outcome.norms:
-                layer.replace(group.feeder, torch.from_numpy(outcome.norms[feeder]).float())
+                layer.replace(group.feeder, self._placed(outcome.norms[feeder]).float())
+
+    def _placed(self, array: NDArray[np.generic]) -> Tensor:
+        return torch.from_numpy(array).to(self.device)
 
 
 def log_probabilities(model: Model, ids: Sequence[Sequence[int]], asked: Tensor) -> Tensor:
     """Log-probabilities of the next token, f32 [asked, V]; asked indexes the packed tokens."""
-    config = model.config
-    embedding = load_tensors(model.reference, "model.embed_tokens.weight", CPU)[""]
-    hidden = embedding[torch.tensor([token for row in ids for token in row])].float()
-    prompts = Prompts(config, [len(row) for row in ids], CPU)
+    config, device = model.config, model.device
+    embedding = load_tensors(model.reference, "model.embed_tokens.weight", device)[""]
+    hidden = embedding[torch.tensor([token for row in ids for token in row]).to(device)].float()
+    prompts = Prompts(config, [len(row) for row in ids], device)
     for index in range(config.layers):
         hidden = walk(model.layer(f"model.layers.{index}."), hidden, prompts)
     head = model.layer("", ["model.norm.weight", "lm_head.weight"])
-    x = rms_norm(hidden[asked], head.weight("model.norm"), config.rms_norm_eps)
-    return F.log_softmax(head.linear("lm_head", x), dim=-1)
+    x = rms_norm(hidden[asked.to(device)], head.weight("model.norm"), config.rms_norm_eps)
+    return F.log_softmax(head.linear("lm_head", x), dim=-1).cpu()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,13 +223,16 @@ class Scores:
 class Bench:
     """What all schemes share: the reference, its calibration set and the scored pairs."""
 
-    def __init__(self, workload_name: str, pairs: int, samples: int, state: Path | None) -> None:
+    def __init__(self, options: argparse.Namespace) -> None:
+        workload_name, pairs, samples = options.workload, options.pairs, options.samples
+        state, self.device = options.state, torch.device(options.device)
         workload = find(workload_name)
         directory = workload.reference_directory()
         self.directory = directory
         self.reference = open_reference(directory / WEIGHTS_FILE, workload.reference_sha256)
         self.calibration = calibration_set(workload, directory).first(samples)
-        _, prompts, calls = encode_pairs(directory, workload.scored()[:pairs])
+        kind = workload.scored() if options.fresh is None else workload.unseen(pairs, options.fresh)
+        _, prompts, calls = encode_pairs(directory, kind[:pairs])
         self.ids = [(p + c)[:-1] for p, c in zip(prompts, calls, strict=True)]
         starts = np.cumsum([0, *map(len, self.ids)])
         self.positions = [
@@ -228,7 +246,8 @@ class Bench:
         self.row = np.repeat(np.arange(len(calls)), [len(call) for call in calls])
         self.state = state
         self.model_tag = f"{workload_name.replace('@', '-')}-{samples}"
-        self.tag = f"{workload_name.replace('@', '-')}-{pairs}-{samples}"
+        drawn = "" if options.fresh is None else f"-fresh-{options.fresh}"
+        self.tag = f"{workload_name.replace('@', '-')}-{pairs}{drawn}-{samples}"
         self.reference_log_p: Tensor | None = None
 
     def kept(self, scheme: Scheme) -> Path | None:
@@ -258,7 +277,7 @@ class Bench:
     def _quantized(self, scheme: Scheme, method: Method) -> Outcome:
         """The reference by a method, whose searches are kept."""
         if method.smoother is None:
-            return quantize(self.reference, self.calibration, method)
+            return quantize(self.reference, self.calibration, method, device=self.device)
         smoother = Remembered(method.smoother)
         form = method.form
         searched = f"{form.bits}-{form.group}-{method.smoother}"
@@ -266,7 +285,8 @@ class Bench:
         kept = self.state / f"{self.model_tag}-{name}.pt" if self.state else None
         if kept is not None and kept.exists():
             smoother.answers = torch.load(kept, weights_only=True)
-        outcome = quantize(self.reference, self.calibration, replace(method, smoother=smoother))
+        method = replace(method, smoother=smoother)
+        outcome = quantize(self.reference, self.calibration, method, device=self.device)
         if kept is not None:
             torch.save(smoother.answers, kept)
         return outcome
@@ -298,27 +318,45 @@ class Bench:
         if outcome is not None and scheme.weight_bits == 4:
             return self._by_kernels(outcome, "w4a16" if scheme.activation_bits == 16 else "w4a8")
         with torch.inference_mode():
-            model = Model(self.reference, scheme, outcome)
+            model = Model(self.reference, scheme, outcome, self.device)
             return log_probabilities(model, self.ids, self.asked).clone()
 
     def _by_kernels(self, outcome: Outcome, path: Int4Path) -> Tensor:
         """As `log_probabilities`, by the INT4 engine that `bench run` measures."""
         weights = with_norms(load_reference(self.directory), outcome.norms)
-        length = max(map(len, self.ids))
-        engine = build_int4(
-            weights, outcome.tensors, path, max_batch=BATCH, max_length=length, cell="fp32"
-        )
+        length, batch = max(map(len, self.ids)), BATCH[self.device.type]
+        engine: DecodeEngine
+        if self.device.type == "cpu":
+            engine = build_int4(
+                weights, outcome.tensors, path, max_batch=batch, max_length=length, cell="fp32"
+            )
+        else:
+            engine = _gpu_engine(weights, outcome, path, batch, length)
         rows = []
-        for first in range(0, len(self.ids), BATCH):
-            some = self.ids[first : first + BATCH]
+        for first in range(0, len(self.ids), batch):
+            some = self.ids[first : first + batch]
             lengths = [len(ids) for ids in some]
             padded = torch.zeros(len(some), max(lengths), dtype=torch.int64)
             for row, ids in zip(padded, some, strict=True):
                 row[: len(ids)] = torch.tensor(ids)
             logits = engine.forward_all(padded, lengths)
-            for row, at in zip(logits, self.positions[first : first + BATCH], strict=False):
+            for row, at in zip(logits, self.positions[first : first + batch], strict=False):
                 rows.append(F.log_softmax(row[at], dim=-1))
         return torch.cat(rows)
+
+
+def _gpu_engine(
+    weights: LlamaWeights, outcome: Outcome, path: Int4Path, batch: int, length: int
+) -> DecodeEngine:
+    from edgebench_kernels.cuda.engine_build import build_int4_on, pack_int4_on, resident
+    from edgebench_kernels.cuda.engine_state import Room
+    from edgebench_kernels.cuda.launcher import launcher_of
+
+    launcher = launcher_of("cuda")
+    weights = resident(weights, launcher)
+    packed = pack_int4_on(launcher, weights, outcome.tensors)
+    room = Room(max_batch=batch, max_length=length)
+    return build_int4_on(launcher, weights, packed, PathChoice.of(path), room)
 
 
 def interval(
@@ -359,7 +397,9 @@ def main() -> None:
     """Parse, measure, print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workload", default="assistant")
-    parser.add_argument("--pairs", type=int, default=1000, help="scored pairs")
+    parser.add_argument("--pairs", type=int, default=1000, help="pairs to score")
+    parser.add_argument("--fresh", type=int, metavar="SEED", help="pairs in no set, of this seed")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--samples", type=int, default=128, help="calibration pairs")
     parser.add_argument("--schemes", default="", help="only rows with this text in their names")
     parser.add_argument("--state", type=Path, help="folder to keep finished rows in")
@@ -368,7 +408,7 @@ def main() -> None:
     native.set_threads(torch.get_num_threads())  # a second pool of another size would fight torch
     if options.state is not None:
         options.state.mkdir(parents=True, exist_ok=True)
-    bench = Bench(options.workload, options.pairs, options.samples, options.state)
+    bench = Bench(options)
     table = schemes()
     wanted = [s for s in table if options.schemes in s.name]
     if options.kept:

@@ -19,9 +19,7 @@ T = TypeVar("T", int, float)
 Backend = Literal["cpu", "cuda"]
 
 AUTO = "auto"
-KERNEL_BACKENDS: tuple[Backend, ...] = ("cpu", "cuda")  # which kernels exist
-# What `auto` takes: kernels that passed their checks on such a device. The GPU's have not yet.
-AUTO_BACKENDS: tuple[Backend, ...] = ("cpu",)
+CHECKED_GPUS: tuple[str, ...] = ("h200",)  # `auto` takes these: kernels/perf/gpu_check.py passed
 GPU_KERNELS = "GPU kernels on "
 
 MEASURED = "no catalog: its ceilings are measured in the run"
@@ -247,7 +245,7 @@ class ResolvedDevice:
 def resolve(requested: str, root: Path = machine.ROOT) -> ResolvedDevice:
     """Check a requested device against this machine; `auto` picks one that kernels exist for.
 
-    `auto` picks the Jetson that the machine is, else a GPU of AUTO_BACKENDS, else the CPU.
+    `auto` picks the Jetson that the machine is, else a GPU of CHECKED_GPUS, else the CPU.
     Raises SpecError for an unknown name and DeviceUnavailable for a device that is not here.
     """
     if requested != AUTO and requested not in DEVICES:
@@ -256,14 +254,12 @@ def resolve(requested: str, root: Path = machine.ROOT) -> ResolvedDevice:
     name = _pick(found) if requested == AUTO else requested
     device = DEVICES[name]
     notes = _verify(name, device, found)
-    backends = AUTO_BACKENDS if requested == AUTO else KERNEL_BACKENDS
-    backend = device.backend if device.backend in backends else "cpu"
+    backend = device.backend if requested != AUTO or name in CHECKED_GPUS else "cpu"
     executed_on = f"CPU kernels on {found.cpu_model}"
     if backend == "cuda":
         executed_on = GPU_KERNELS + next(iter(found.nvidia_gpus), device.title)
     elif backend != device.backend:
-        why = "has to be asked for by name" if "cuda" in KERNEL_BACKENDS else "has no kernels yet"
-        executed_on += f": the GPU of {device.title} {why}"
+        executed_on += f": the GPU of {device.title} has to be asked for by name"
     elif found.nvidia_gpus and backend == "cpu":
         notes.append(f"{found.nvidia_gpus[0]} is present and was not used")
     return ResolvedDevice(
@@ -290,9 +286,7 @@ def _pick(found: machine.Machine) -> str:
     identified = identify(found)
     if identified is not None and DEVICES[identified].parts:
         return identified
-    if "cuda" in AUTO_BACKENDS and (found.nvidia_gpus or found.is_jetson):
-        return identified or "cuda"
-    return "cpu"
+    return identified if identified in CHECKED_GPUS else "cpu"
 
 
 def _verify(name: str, device: Device, found: machine.Machine) -> list[str]:

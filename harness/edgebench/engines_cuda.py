@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +61,7 @@ class CudaEngines:
         batch_size = 1 if scenario == "single-stream" else OFFLINE_BATCH
         engine: DecodeEngine = self._fp16
         arithmetic = ARITHMETIC["w4a16"]
+        self._warm_up([self._fp16] if kernel == "fp16" else self._int4.values(), batch_size)
         if kernel == "int4":
             path = "w4a16" if batch_size == 1 else faster_path(self._int4, self._prepared)
             engine, arithmetic = self._int4[path], ARITHMETIC[path]
@@ -71,6 +72,14 @@ class CudaEngines:
             batch_size=batch_size,
             arithmetic=arithmetic,
         )
+
+    def _warm_up(self, engines: Iterable[DecodeEngine], batch_size: int) -> None:
+        """Show every batch that a scenario may bring, so that no query pays for the first time."""
+        lengths = sorted(len(prompt) for prompt in self._prepared.prompts)
+        batches = [lengths[at : at + batch_size] for at in range(0, len(lengths), batch_size)]
+        distinct = [list(batch) for batch in dict.fromkeys(map(tuple, batches))]
+        for engine in engines:
+            engine.warm_up(distinct)
 
     def changed(self, engine: KernelEngine, change: WeightChange) -> KernelEngine:
         """See WorkloadEngines."""
@@ -97,4 +106,5 @@ class CudaEngines:
             weights = with_norms(weights, quantized.folded.norms)
             path: Any = next(p for p, one in self._int4.items() if one is engine.engine)
             built = build_int4_on(launcher, weights, packed, PathChoice.of(path), room)
+        self._warm_up([built], engine.batch_size)
         return replace(engine, engine=built, packed=None)

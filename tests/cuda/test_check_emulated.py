@@ -209,6 +209,33 @@ def test_a_random_model_decodes_alike_in_both_forms(program: Emulation) -> None:
     assert 0 < max(agreement.values()) < 0.01
 
 
+def test_torchs_int4_decodes_in_the_same_engine(
+    program: Emulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a stand-in for the one operation of torch's that only a GPU has."""
+
+    class Dense:
+        def __init__(self, weight: torch.Tensor) -> None:
+            self.weight = weight
+            self.size_bytes = weight.nbytes
+
+        def multiply(self, x: torch.Tensor) -> torch.Tensor:
+            return (x.double() @ self.weight.double().T).bfloat16()
+
+    monkeypatch.setattr(random_model, "is_high_first", lambda device: True)
+    monkeypatch.setattr(
+        random_model,
+        "pack_torch",
+        lambda tensor, device, *, is_high_first: Dense(random_model.dense(tensor, device)),
+    )
+    fleet = fleet_on(EmulatedLauncher(program=program))
+    for form in decode_8b.FORMS:
+        decode_8b._build(fleet, form)
+    errors = decode_8b._agreement(fleet)
+    assert {"torch int4: prefill", "torch int4: step"} <= set(errors)
+    assert 0 < errors["torch int4: step"] < 0.1
+
+
 def test_other_weights_are_found(program: Emulation, monkeypatch: pytest.MonkeyPatch) -> None:
     fleet = fleet_on(EmulatedLauncher(program=program))
     decode_8b._build(fleet, random_model.INT4)

@@ -13,6 +13,7 @@ torch = pytest.importorskip("torch")
 from edgebench_kernels.cuda import paths  # noqa: E402
 from edgebench_kernels.cuda.architectures import ARCHITECTURES  # noqa: E402
 from edgebench_kernels.cuda.check import (  # noqa: E402
+    choices,
     facts,
     layer,
     needed,
@@ -177,22 +178,68 @@ def test_a_kernel_that_does_not_compile_is_a_row(monkeypatch: pytest.MonkeyPatch
 # ----------------------------------------------------------------------------------------- tunings
 
 
-@pytest.mark.parametrize(("kernel", "m"), tunings.TASKS)
-def test_choices_fit_the_gpu_and_are_different(kernel: str, m: int) -> None:
-    gpu = Recorder("sm_90a", 132)
+@pytest.mark.parametrize("arch", ["sm_87", "sm_90a"])
+@pytest.mark.parametrize("m", choices.TASKS)
+def test_choices_fit_the_gpu_and_are_different(arch: str, m: int) -> None:
+    gpu = Recorder(arch, 132)
     for n, k in layer.SHAPES.values():
         linear = tunings._linear(m, n, k, gpu)  # type: ignore[arg-type]
-        found = list(tunings.candidates(kernel, linear, 132, gpu.shared_bytes))
-        texts = [choice.text for choice in found]
-        assert len(set(texts)) == len(texts) > 3
-        assert all(choice.plan.shared_bytes <= gpu.shared_bytes for choice in found)
-        assert all(choice.plan.kernel == kernel for choice in found)
-        assert tunings.default(kernel, linear, gpu).plan.kernel == kernel  # type: ignore[arg-type]
+        base, *others = tunings._all(linear, gpu)  # type: ignore[arg-type]
+        texts = [choice.text for choice in (base, *others)]
+        assert len(set(texts)) == len(texts)
+        assert 8 <= len(others) <= 20
+        for choice in (base, *others):
+            macros = dict(choice.plan.macros)
+            assert choice.plan.shared_bytes <= gpu.shared_bytes
+            assert choice.plan.threads <= 1024
+            assert choice.text.startswith(choice.plan.kernel)
+            if choice.plan.kernel == paths.WGMMA:
+                ring = macros["EB_BATCH"] * macros["EB_BATCHES"]
+                assert 8 * macros["EB_TILES"] % ring == 0
+                sums = macros["EB_TILES"] * macros["EB_TOKENS"] // 2  # of a thread
+                assert sums <= 64 or macros["EB_PRODUCERS"] in (0, 4)
+        if arch != "sm_90a":
+            continue
+        kernel = paths.kernel_for("w4a16", arch, m)
+        assert base.plan.kernel == kernel, "what production takes is raced"
+        assert {choice.plan.kernel for choice in others} == {paths.WGMMA}
 
 
-def test_the_default_is_shown_with_the_fastest() -> None:
-    times = {"d": [10.0] * 5, "a": [5.0] * 5, "b": [20.0] * 5, "c": [8.0] * 5, "e": [9.0] * 5}
+def test_the_fastest_is_shown_first_and_the_default_named() -> None:
+    times = {"d": [10.0] * 5, "a": [5.0] * 5, "b": [20.0] * 5, "c": [8.0] * 5, "e": []}
     rows = tunings.shown("o", "d", times)
-    assert [row[1] for row in rows] == ["d (default)", "a", "c", "e"]
-    assert [row[4] for row in rows] == [1.0, 2.0, 1.25, pytest.approx(10 / 9)]
+    assert [row[1] for row in rows] == ["a", "c", "d (default)", "b"]
+    assert [row[4] for row in rows] == [2.0, 1.25, 1.0, 0.5]
     assert tunings.shown("o", "d", {"d": []}) == []
+
+
+def test_the_fastest_of_all_linears_are_summed() -> None:
+    rows = [
+        [name, choice, time_us, 0.0, over]
+        for name in layer.SHAPES
+        for choice, time_us, over in (
+            ("torch fp16", 2.5, 4.0),
+            ("fast", 5.0, 2.0),
+            ("slow (default)", 10.0, 1.0),
+        )
+    ]
+    sums = tunings.together({16: rows, 64: rows[:-3]})  # at 64 a linear is missing
+    assert sums == [
+        ["M = 16", "default", 40.0, None, 1.0],
+        ["M = 16", "fastest of each", 20.0, None, 2.0],
+        ["M = 16", "torch fp16", 10.0, None, 4.0],
+    ]
+
+
+def test_each_code_that_is_raced_is_tried_once() -> None:
+    gpu = Recorder("sm_90a", 132)
+    found = tunings._distinct(gpu)  # type: ignore[arg-type]
+    names = [tunings.trial(choice) for _, _, choice in found]
+    raced = {
+        tunings.trial(choice)
+        for m in choices.TASKS
+        for n, k in layer.SHAPES.values()
+        for choice in tunings._all(tunings._linear(m, n, k, gpu), gpu)  # type: ignore[arg-type]
+    }
+    assert len(set(names)) == len(names)
+    assert set(names) == raced

@@ -126,6 +126,27 @@ def test_greedy_answers_are_those_of_the_cpu(engine: GpuEngine, kind: str) -> No
     assert engine.generate_greedy(PROMPTS[1:2], TOKENS, eos) == expected[1:2]
 
 
+@pytest.mark.parametrize("kind", ["int4, fp16 cells"])
+def test_a_warm_engine_meets_nothing_for_the_first_time(kind: str) -> None:
+    launcher = Collector()
+    engine = engine_of(kind, launcher)
+    lengths = [len(prompt) for prompt in PROMPTS]
+    engine.warm_up([lengths, *([length] for length in lengths)])
+    assert engine.batch == 0
+    known, captures = set(launcher.variants), launcher.captures
+    for prompts in (PROMPTS, PROMPTS[:1], PROMPTS[1:2], PROMPTS[2:]):
+        engine.generate_greedy(prompts, TOKENS, None)
+    assert set(launcher.variants) == known
+    assert launcher.captures == captures == 3
+
+
+@pytest.mark.parametrize("kind", ["int4, fp16 cells"])
+def test_a_warm_engine_answers_as_a_cold_one(engine: GpuEngine, kind: str) -> None:
+    cold = engine.generate_greedy(PROMPTS, TOKENS, None)
+    engine.warm_up([[len(prompt) for prompt in PROMPTS]])
+    assert engine.generate_greedy(PROMPTS, TOKENS, None) == cold
+
+
 @pytest.mark.parametrize("kind", ["int4, int8 cells"])
 def test_rows_that_stay_keep_their_cells(engine: GpuEngine, kind: str) -> None:
     """The last row moves to the front; what it then says is what it would have said alone."""

@@ -62,6 +62,31 @@ def test_blocks_fill_an_h200_once(n: int, k: int, m: int, tiles: int, splits: in
     assert (tuning.tiles, tuning.splits) == (tiles, splits)
 
 
+SHARINGS = {
+    "16 tokens, two blocks": large.Sharing(
+        tokens=16, producers=4, batch=4, batches=2, stages=8, blocks=2
+    ),
+    "16 warps": large.Sharing(tokens=64, tiles=(1,), warps=16, producers=4, batch=2),
+    "256 tokens": large.Sharing(tokens=256, tiles=(1,), producers=4, batch=2),
+}
+
+
+@pytest.mark.parametrize("name", SHARINGS)
+def test_a_row_of_the_table_decides(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    row, room = SHARINGS[name], ARCHITECTURES["sm_90a"].shared_bytes
+    monkeypatch.setattr(large, "A16_SHARING", (row,))
+    for n, k in SHAPES[:3]:
+        linear = Linear(m=row.tokens, n=n, k=k, group=128)
+        tuning = large.wgmma_tuning(linear, 132, room)
+        plan = large.w4a16_wgmma(linear, tuning)
+        assert (tuning.tokens, tuning.warps, tuning.producers) == (row.tokens, row.warps, 4)
+        assert tuning.tiles in row.tiles
+        assert 3 <= tuning.stages <= row.stages
+        assert plan.threads == 32 * (row.warps + 4)
+        assert plan.shared_bytes * row.blocks <= room
+        assert plan.grid[1] * plan.grid[2] <= 132 * row.blocks or tuning.splits == 1
+
+
 def test_parts_of_k_are_a_clusters_blocks() -> None:
     with pytest.raises(ValueError, match=r"splits must be one of \(1, 2, 4, 8\), got 3"):
         large.w4a16_wgmma(Linear(m=1, n=16, k=64, group=64), large.WgmmaTuning(splits=3))

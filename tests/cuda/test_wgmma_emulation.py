@@ -44,6 +44,37 @@ A16 = {
     ),
     "128 tokens": wgmma_case(130, random_tensor(40, 256, 64, 8), tokens=128, warps=4),
     "256 tokens": wgmma_case(200, random_tensor(24, 128, 128, 9), tokens=256, warps=4),
+    "16 tokens": wgmma_case(9, random_tensor(40, 320, 64, 14), tokens=16, warps=4),
+    "32 tokens, two warp groups": wgmma_case(
+        33, random_tensor(130, 256, 128, 15), BIAS | RESIDUAL, tokens=32, warps=8
+    ),
+    "batches of 4": wgmma_case(
+        33, random_tensor(40, 832, 64, 16), FLOAT_OUT, batch=4, batches=2, tiles=2, **SMALL
+    ),
+    "batches of 2, groups of 32": wgmma_case(
+        33, random_tensor(17, 320, 32, 17), batch=2, batches=4, **SMALL
+    ),
+}
+MOVED = {"tokens": 128, "tiles": 2, "warps": 8, "producers": 4, "batch": 2, "batches": 4}
+PRODUCERS = {
+    "producer": wgmma_case(9, random_tensor(17, 128, 32, 50), FLOAT_OUT, producers=1, **SMALL),
+    "producer, one chunk": wgmma_case(1, random_tensor(1, 64, 64, 51), producers=1, **SMALL),
+    "two producers, ring goes round": wgmma_case(
+        33, random_tensor(40, 832, 64, 52), producers=2, stages=3, batch=4, batches=2, **SMALL
+    ),
+    "four producers, two warp groups": wgmma_case(
+        65, random_tensor(130, 640, 640, 53), BIAS | RESIDUAL, tokens=64, producers=4
+    ),
+    "producers, clusters of 4, swiglu": wgmma_case(
+        67, random_tensor(144, 1152, 64, 54), SWIGLU | BIAS, tiles=2, splits=4, producers=2, **SMALL
+    ),
+    "producers, clusters of 8, of which some have no chunk": wgmma_case(
+        13, random_tensor(33, 704, 64, 55), RESIDUAL, tokens=16, warps=4, splits=8, producers=4
+    ),
+    "producers, 16 tokens, batches of 4": wgmma_case(
+        16, random_tensor(264, 1024, 128, 56), tokens=16, producers=2, tiles=2, batch=4, batches=4
+    ),
+    "producers that give registers away": wgmma_case(130, random_tensor(40, 640, 128, 57), **MOVED),
 }
 A8_SMALL = {"is_wgmma": True, **SMALL}
 A8 = {
@@ -73,51 +104,58 @@ A8 = {
         130, random_tensor(33, 320, 64, 27), is_wgmma=True, is_token_scale=True, tokens=128, warps=4
     ),
 }
-CASES = A16 | A8
+CASES = A16 | PRODUCERS | A8
 
 RING = wgmma_case(33, random_tensor(17, 1088, 64, 40), **SMALL)
 GROUPS = wgmma_case(33, random_tensor(17, 1088, 64, 40), tokens=64, warps=8)
 A8_RING = a8_case(33, random_tensor(17, 1088, 64, 41), is_wgmma=True, tokens=64, warps=8)
 CLUSTER = wgmma_case(33, random_tensor(40, 1088, 64, 42), RESIDUAL, splits=4, **SMALL)
-PLAIN = (RING, GROUPS, A8_RING, CLUSTER)
+COPIED = wgmma_case(33, random_tensor(17, 1088, 64, 43), tokens=64, producers=1, stages=3)
+ALONE = wgmma_case(33, random_tensor(130, 1088, 64, 43), BIAS, tokens=64, producers=2)
+PLAIN = (RING, GROUPS, A8_RING, CLUSTER, COPIED, ALONE)
 FILE, A8_FILE, PRIM = "w4a16_wgmma.cu", "w4a8_wgmma.cu", "prim_wgmma.cuh"
 SUMS = "cluster_sums.cuh"
+BLOCK = "block_barrier<S, kHasOthers>()"
 SCALE = "      scale_fragment(of.scales[tile], a);\n"
+LATE = "    scale_fragment(of.scales[0], fragments[S::fragment(first)]);\n"
 IN_USE = "numbers|copied without"
 ARRIVE = "  copy_wait<kPending>();\n  async_fence();\n  warp_barrier();\n"
 BUGS = {
     # order of products
     "no fence": Bug(
         of=RING,
-        patch=(FILE, "      wgmma_fence();\n", ""),
+        patch=(FILE, "    wgmma_fence();\n", ""),
         seen="no wgmma_fence before it",
         in_all=True,
     ),
     "scaled behind the fence": Bug(
         of=RING,
-        patch=(FILE, f"{SCALE}      wgmma_fence();\n", f"      wgmma_fence();\n{SCALE}"),
+        patch=(FILE, f"{SCALE}    }}\n    wgmma_fence();\n", f"    }}\n    wgmma_fence();\n{LATE}"),
         seen="registers written since",
         in_all=True,
     ),
-    "no wait": Bug(of=RING, patch=(FILE, "      wgmma_wait<kUnderWay - 1>();\n", "")),
+    "no wait": Bug(of=RING, patch=(FILE, "    wgmma_wait<S::kBatches - 1>();\n", "")),
     "one wait too few": Bug(
-        of=RING, patch=(FILE, "wgmma_wait<kUnderWay - 1>", "wgmma_wait<kUnderWay>")
+        of=RING, patch=(FILE, "wgmma_wait<S::kBatches - 1>", "wgmma_wait<S::kBatches>")
     ),
     "a fragment that is in use": Bug(
-        of=RING, patch=(FILE, "= fragments[product % kUnderWay]", "= fragments[product % 3]")
+        of=RING,
+        patch=(FILE, "product % (kBatch * kBatches);", "product % (kBatch * kBatches - 1);"),
     ),
     "no last wait": Bug(of=A16["group 32"], patch=(FILE, "  wgmma_wait<0>();\n", "")),
-    "no commit": Bug(of=RING, patch=(FILE, "      wgmma_commit();\n", "")),
+    "no commit": Bug(of=RING, patch=(FILE, "    wgmma_commit();\n", "")),
     # memory
     "activations before they are there": Bug(
-        of=RING, patch=(FILE, "  grid_dependency_wait();\n", ""), in_all=True
+        of=RING,
+        patch=(FILE, "  grid_dependency_wait();\n#pragma", "#pragma"),
+        in_all=True,
     ),
     "a8: codes before they are there": Bug(
         of=A8_RING, patch=(A8_FILE, "  grid_dependency_wait();\n", ""), in_all=True
     ),
     "no fence of the copies": Bug(
         of=RING,
-        patch=(FILE, "    async_fence();\n", ""),
+        patch=(FILE, "    async_fence();\n    barrier();\n", "    barrier();\n"),
         seen="copied without async_fence",
         in_all=True,
     ),
@@ -140,7 +178,9 @@ BUGS = {
         patch=(FILE, "kAhead = kStages - 2", "kAhead = kStages - 1"),
         seen="numbers|copied without",
     ),
-    "another swizzle": Bug(of=RING, patch=(FILE, "((unit ^ row) % 8)", "(unit % 8)"), in_all=True),
+    "another swizzle": Bug(
+        of=RING, patch=(FILE, "((unit ^ row ^ i % 8) % 8)", "(unit % 8)"), in_all=True
+    ),
     "halves of a chunk swapped": Bug(
         of=RING,
         patch=(FILE, "+ unit / 8 * S::kHalfBytes", "+ (1 - unit / 8) * S::kHalfBytes"),
@@ -179,10 +219,10 @@ BUGS = {
     ),
     # sums
     "sums over stages in use": Bug(
-        of=GROUPS, patch=(SUMS, "  barrier();\n  lay_down", "  lay_down"), seen=IN_USE
+        of=GROUPS, patch=(SUMS, f"  {BLOCK};\n  lay_down", "  lay_down"), seen=IN_USE
     ),
     "sums read before they are there": Bug(
-        of=GROUPS, patch=(SUMS, "    barrier();\n    store_share", "    store_share")
+        of=GROUPS, patch=(SUMS, f"    {BLOCK};\n    store_share", "    store_share")
     ),
     "siblings' sums read before they are there": Bug(
         of=CLUSTER, patch=(SUMS, "  cluster_barrier();\n", "  barrier();\n")
@@ -204,6 +244,78 @@ BUGS = {
     ),
     "tokens of the first block": Bug(
         of=CLUSTER, patch=(SUMS, "* kBlocks + rank;", "* kBlocks + rank % 1;"), in_all=True
+    ),
+    # producers
+    "activations before they are there, of a producer": Bug(
+        of=COPIED,
+        patch=(FILE, "  grid_dependency_wait();\n  int slot", "  int slot"),
+        in_all=True,
+    ),
+    "a producer does not wait for a free slot": Bug(
+        of=COPIED,
+        patch=(FILE, "      wait_arrivals(slots.empty + slot, parity);\n", ""),
+        seen=f"{IN_USE}|deadlock",
+    ),
+    "a producer waits for another phase": Bug(
+        of=COPIED,
+        patch=(FILE, "parity = 1;  // of", "parity = 0;  // of"),
+        seen=f"{IN_USE}|deadlock",
+    ),
+    "a producer tells too early": Bug(
+        of=ALONE,
+        patch=(FILE, "    copy_wait<S::kAhead>();\n", "    copy_wait<S::kAhead + 1>();\n"),
+        seen=IN_USE,
+    ),
+    "a producer tells of another slot": Bug(
+        of=ALONE,
+        patch=(FILE, "slots.full + landed);", "slots.full + slot);"),
+        seen=f"{IN_USE}|deadlock",
+    ),
+    "one producer tells for all": Bug(
+        of=ALONE,
+        patch=(FILE, "slots.full + thread_id(), S::kProducers", "slots.full + thread_id(), 1"),
+        seen=f"{IN_USE}|deadlock",
+    ),
+    "no fence of a producer's copies": Bug(
+        of=COPIED,
+        patch=(FILE, "    async_fence();\n    warp_barrier();\n", "    warp_barrier();\n"),
+        seen="copied without async_fence",
+        in_all=True,
+    ),
+    "a chunk that is not there": Bug(
+        of=COPIED,
+        patch=(FILE, "    wait_arrivals(slots.full + slot, parity);\n", ""),
+        seen=f"{IN_USE}|deadlock",
+    ),
+    "the slot that is read given back": Bug(
+        of=COPIED,
+        patch=(FILE, "arrive(slots.empty + before)", "arrive(slots.empty + before * 0 + slot)"),
+        seen=f"{IN_USE}|deadlock",
+    ),
+    "slots never given back": Bug(
+        of=COPIED,
+        patch=(FILE, "chunk > 0) arrive", "chunk < 0) arrive"),
+        seen="deadlock",
+        in_all=True,
+    ),
+    "arrivals nobody has initialised": Bug(
+        of=ALONE,
+        patch=(FILE, "    barrier();\n    if (warp_id()", "    if (warp_id()"),
+        seen="nobody has initialised|deadlock",
+    ),
+    "tokens of a turn in one swizzle": Bug(
+        of=COPIED, patch=(FILE, "((unit ^ row ^ i % 8) % 8)", "((unit ^ row) % 8)"), in_all=True
+    ),
+    "tiles of another producer": Bug(
+        of=ALONE,
+        patch=("w4_reader.cuh", "(warp_id() - kFirstWarp)", "(kFirstWarp + 1 - warp_id())"),
+        in_all=True,
+    ),
+    "a barrier for warps that have ended": Bug(
+        of=ALONE,
+        patch=(SUMS, "barrier_named(1, S::kThreads)", "barrier()"),
+        seen="deadlock",
+        in_all=True,
     ),
     # int8
     "a8: no wait": Bug(of=A8_RING, patch=(A8_FILE, "    wgmma_wait<0>();\n", "")),

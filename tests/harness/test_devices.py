@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from edgebench import devices, machine
-from edgebench.devices import DEVICES, KERNEL_BACKENDS, is_on_gpu, resolve
+from edgebench import machine
+from edgebench.devices import CHECKED_GPUS, DEVICES, is_on_gpu, resolve
 from edgebench.errors import DeviceUnavailable, SpecError
 
 AGX = ("NVIDIA Jetson AGX Orin Developer Kit", "nvidia,p3737-0000+p3701-0005", "nvidia,tegra234")
@@ -147,16 +147,6 @@ def test_each_board_is_told_by_its_part_number(
     assert not resolved.notes
 
 
-def test_without_kernels_for_gpus_a_board_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(devices, "KERNEL_BACKENDS", ("cpu",))
-    resolved = resolve("orin", jetson(tmp_path, *AGX))
-    assert resolved.backend == "cpu"
-    assert "CPU kernels on Arm Cortex-A78AE" in resolved.executed_on
-    assert "has no kernels yet" in resolved.executed_on
-
-
 def test_a_sister_board_is_refused_and_named(tmp_path: Path) -> None:
     jetson(tmp_path, *AGX_32)
     with pytest.raises(DeviceUnavailable, match=r"L4T R36\.4\.3.*use --device orin-32gb"):
@@ -188,29 +178,19 @@ def test_gpus_are_told_by_their_exact_name(tmp_path: Path) -> None:
         resolve("h100", tmp_path / "a")
 
 
-def test_auto_takes_no_gpu_that_no_kernel_exists_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(devices, "KERNEL_BACKENDS", ("cpu",))
-    resolved = resolve("auto", server(tmp_path, "NVIDIA H200"))
-    assert resolved.name == "cpu"
-    assert resolved.notes == ("NVIDIA H200 is present and was not used",)
-
-
 def test_a_gpu_has_to_be_asked_for_by_name(tmp_path: Path) -> None:
-    assert KERNEL_BACKENDS == ("cpu", "cuda")
     resolved = resolve("auto", jetson(tmp_path / "o", *AGX))
     assert (resolved.name, resolved.backend) == ("orin", "cpu")
     assert "has to be asked for by name" in resolved.executed_on
-    assert resolve("auto", server(tmp_path / "h", "NVIDIA H200")).backend == "cpu"
+    rare = resolve("auto", server(tmp_path / "r", "NVIDIA Rare"))
+    assert (rare.name, rare.backend) == ("cpu", "cpu")
+    assert rare.notes == ("NVIDIA Rare is present and was not used",)
 
 
-def test_auto_takes_the_gpu_once_its_kernels_are_trusted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(devices, "AUTO_BACKENDS", ("cpu", "cuda"))
-    assert resolve("auto", server(tmp_path / "a", "NVIDIA H200")).backend == "cuda"
-    assert resolve("auto", server(tmp_path / "b", "NVIDIA Rare")).name == "cuda"
+def test_auto_takes_a_gpu_on_which_the_kernels_were_checked(tmp_path: Path) -> None:
+    resolved = resolve("auto", server(tmp_path, "NVIDIA H200"))
+    assert (resolved.name, resolved.backend) == ("h200", "cuda")
+    assert set(CHECKED_GPUS) <= set(DEVICES)
 
 
 def test_a_record_tells_where_kernels_ran(tmp_path: Path) -> None:

@@ -196,11 +196,17 @@ def test_engines_are_built_from_a_prepared_workload(tmp_path: Path) -> None:
 
 
 def test_engines_say_what_executes(monkeypatch: pytest.MonkeyPatch) -> None:
+    warmed = []
+
     def engine(name: str) -> Any:
-        return SimpleNamespace(describe=lambda: f"{name}/sm_90a (kernels)")
+        return SimpleNamespace(
+            describe=lambda: f"{name}/sm_90a (kernels)",
+            warm_up=lambda batches: warmed.append((name, batches)),
+        )
 
     engines = CudaEngines.__new__(CudaEngines)
-    engines._prepared = None  # type: ignore[assignment]
+    prompts = [[0] * 3, [0] * 2, [0] * 3]
+    engines._prepared = SimpleNamespace(prompts=prompts)  # type: ignore[assignment]
     engines._fp16 = engine("fp16")
     engines._int4 = {path: engine(path) for path in ("w4a16", "w4a8")}
     monkeypatch.setattr("edgebench.engines_cuda.faster_path", lambda engines, prepared: "w4a8")
@@ -215,6 +221,12 @@ def test_engines_say_what_executes(monkeypatch: pytest.MonkeyPatch) -> None:
         ("fp16/sm_90a (kernels)", 64, "fp16"),
         ("w4a16/sm_90a (kernels)", 1, "fp16"),
         ("w4a8/sm_90a (kernels)", 64, "int8"),
+    ]
+    alone, together = [[2], [3]], [[2, 3, 3]]
+    assert warmed == [
+        ("fp16", alone),
+        ("fp16", together),
+        *((path, batches) for batches in (alone, together) for path in ("w4a16", "w4a8")),
     ]
 
 

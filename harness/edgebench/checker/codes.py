@@ -27,10 +27,10 @@ import numpy.typing as npt
 from edgebench.checker.grids import follows
 from edgebench.checker.recipe import Recipe
 from edgebench.profiles import NEAREST_CODE_SLACK_STEPS
+from edgebench.transform.constants import ORDER_STEPS
 from edgebench_kernels.formats import MAX_CODE, Int4Tensor, dequantize, unpack_codes
 
 CHUNK_WEIGHTS = 1 << 20  # temporaries of some 10 MB
-ORDER_STEPS = 32  # transform/gptq.py: to a doubling of the Hessian's diagonal
 FACTOR_BLOCKS = 8  # of R's columns: what lies below the diagonal is not multiplied
 PATTERNS = ((2, 4), (4, 8))  # N:M that sparse tensor cores execute
 PATTERN_SHARE = 0.99  # ours: of groups of M with at least N zeros

@@ -13,12 +13,11 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from edgebench.transform.constants import CLIP_SHRINKS, SMALLEST_GRID_SCALE
 from edgebench_kernels.formats import MAX_CODE, SYMMETRIC_ZERO, Int4Tensor
 
-CLIP_SHRINKS = tuple(1 - i / 20 for i in range(10))  # transform/awq.py
 RANGE_SLACK = 1e-5  # ours, relative: float32 against float64 products of weight and scale
 ZERO_SLACK = 1e-3  # ours, in steps: 15 x RANGE_SLACK, and a tie
-SMALLEST_SCALE = 2.0**-24  # the smallest fp16 above 0 stands in for a group of zeros
 
 Floats = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]
@@ -56,7 +55,7 @@ def _matches(
     step = scale.astype(np.float32)
     rounding = np.spacing(scale).astype(np.float32) / 2
     is_near: Bools = np.abs(step - exact) <= rounding + RANGE_SLACK * exact
-    is_near |= (step == SMALLEST_SCALE) & (exact < SMALLEST_SCALE)
+    is_near |= (step == SMALLEST_GRID_SCALE) & (exact < SMALLEST_GRID_SCALE)
     if symmetric:
         return np.asarray(is_near & (zero == SYMMETRIC_ZERO))
     with np.errstate(over="ignore"):

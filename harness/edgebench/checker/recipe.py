@@ -10,11 +10,9 @@ from edgebench.errors import BundleError
 from edgebench.profiles import CLOSED_BITS
 from edgebench.record import TransformStep
 from edgebench.transform import PARAMETERS
+from edgebench.transform.constants import DAMPING, SEARCHED
 from edgebench.transform.rtn import DEFAULT_GROUP, GROUPS
 from edgebench_kernels.formats import fitting_group
-
-SEARCHED = "searched"  # a parameter that a search chose, group by group
-DAMPING = (1e-6, 1.0)  # transform/steps.py RANGES
 
 Value = int | float | str | bool | None
 

@@ -17,12 +17,12 @@ from edgebench.checker.codes import Feedback, Judged, judge, learn
 from edgebench.checker.llama import Floats, Layer, Sequences, walk
 from edgebench.checker.recipe import Recipe
 from edgebench.checker.scales import Scaled, examine, fold, handles, statistic
-from edgebench.transform.scale_groups import HEAD_GROUP, LINEARS, SCALE_GROUPS, K, Q, ScaleGroup
+from edgebench.transform.constants import NOT_CLIPPED
+from edgebench.transform.scale_groups import HEAD_GROUP, LINEARS, SCALE_GROUPS, ScaleGroup
 from edgebench_kernels.engine.config import LlamaConfig
 from edgebench_kernels.formats import Int4Tensor, dequantize
 
 EMBEDDING, LM_HEAD = "model.embed_tokens.weight", "lm_head.weight"
-NOT_CLIPPED = frozenset({Q, K})  # transform/awq.py
 
 Update = Callable[[int, int], None]
 Arrays = Mapping[str, npt.NDArray[np.generic]]

@@ -18,13 +18,16 @@ import numpy.typing as npt
 from edgebench.checker.llama import Layer
 from edgebench.checker.recipe import Recipe
 from edgebench.profiles import SCALE_TOLERANCE
+from edgebench.transform.constants import (
+    ALPHA_STEPS,
+    AWQ_EXPONENT_STEPS,
+    AWQ_SMALLEST_SCALE,
+    LARGEST_RATIO,
+    SMALLEST_MAXIMUM,
+)
 from edgebench.transform.scale_groups import ScaleGroup, V
 from edgebench_kernels.engine.config import LlamaConfig
 
-EXPONENT_STEPS = 20  # transform/awq.py RATIOS, transform/smoothquant.py ALPHA_STEPS
-SMALLEST_AWQ_SCALE = 1e-4  # transform/awq.py
-SMALLEST_MAXIMUM = 1e-5  # transform/smoothquant.py
-LARGEST_RATIO = 1024.0  # transform/fold.py
 FP16_ROUNDING = 2.0**-10  # a neighbour in fp16 is at most so far, relatively
 
 Floats = npt.NDArray[np.float32]
@@ -127,8 +130,9 @@ def _is_bias_divided(
 def _is_on_grid(recipe: Recipe, exponent: float) -> bool:
     if recipe.alpha is not None:
         return exponent == recipe.alpha
-    last = EXPONENT_STEPS - (1 if recipe.smooth == "awq" else 0)
-    return exponent in {step / EXPONENT_STEPS for step in range(last + 1)}
+    if recipe.smooth == "awq":
+        return exponent in {step / AWQ_EXPONENT_STEPS for step in range(AWQ_EXPONENT_STEPS)}
+    return exponent in {step / ALPHA_STEPS for step in range(ALPHA_STEPS + 1)}
 
 
 def _candidate(
@@ -137,7 +141,7 @@ def _candidate(
     power = np.float32(exponent)
     if recipe.smooth == "awq":
         shared = _shared(statistics, group, layer.config)
-        scale = np.maximum(shared**power, np.float32(SMALLEST_AWQ_SCALE))
+        scale = np.maximum(shared**power, np.float32(AWQ_SMALLEST_SCALE))
         balanced: Floats = scale / np.sqrt(scale.max() * scale.min())
         return balanced
     largest_x = np.maximum(statistics, np.float32(SMALLEST_MAXIMUM))

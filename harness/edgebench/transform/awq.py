@@ -18,15 +18,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from edgebench.transform.constants import (
+    AWQ_EXPONENT_STEPS,
+    AWQ_SMALLEST_SCALE,
+    CLIP_SHRINKS,
+    NOT_CLIPPED,
+)
 from edgebench.transform.fold import Choice, GroupView, settled, shared
 from edgebench.transform.grid import Grid, GridForm, fit_grid, rounded, row_chunks
-from edgebench.transform.scale_groups import K, Q, ScaleGroup
-
-RATIOS = 20  # llm-awq auto_scale.py n_grid
-SMALLEST_SCALE = 1e-4  # llm-awq auto_scale.py
-CLIP_STEPS = 20  # llm-awq auto_clip.py n_grid
-CLIP_TRIED = 10  # llm-awq auto_clip.py max_shrink 0.5: half of them
-NOT_CLIPPED = frozenset({Q, K})  # llm-awq auto_clip.py: clipping them is harmful
+from edgebench.transform.scale_groups import ScaleGroup
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,8 +44,8 @@ class Awq:
         magnitude = shared(view.x.abs().mean(0), view.group, view.layer)
         sample, weights = view.sample(), view.weights
         best: tuple[float, Choice] | None = None
-        for step in range(RATIOS):
-            exponent = step / RATIOS
+        for step in range(AWQ_EXPONENT_STEPS):
+            exponent = step / AWQ_EXPONENT_STEPS
             scale = settled(candidate(magnitude, exponent), view.norm)
             error = sum(scaled_error(weight, scale, sample, view.form) for weight in weights)
             if best is None or error < best[0]:
@@ -62,7 +62,7 @@ class Awq:
 
 def candidate(magnitude: Tensor, exponent: float) -> Tensor:
     """The scales [K] of one exponent from mean|x| [K], their extremes balanced around 1."""
-    scale = magnitude.pow(exponent).clamp_(min=SMALLEST_SCALE)
+    scale = magnitude.pow(exponent).clamp_(min=AWQ_SMALLEST_SCALE)
     return scale / (scale.max() * scale.min()).sqrt()
 
 
@@ -92,8 +92,8 @@ def _clip_rows(weight: Tensor, gram: Tensor, form: GridForm) -> Tensor:
     grouped = weight.view(weight.shape[0], gram.shape[0], -1)
     largest = grouped.abs().amax(2, keepdim=True)
     best_limit, best_error = largest, None
-    for step in range(CLIP_TRIED):
-        limit = largest * (1 - step / CLIP_STEPS)
+    for shrink in CLIP_SHRINKS:
+        limit = largest * shrink
         clamped = grouped.clamp(-limit, limit)
         change = rounded(clamped.view(weight.shape), form).view(grouped.shape).sub_(grouped)
         columns = change.transpose(0, 1)  # [K/G, n, G]

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from edgebench.transform.constants import LARGEST_RATIO
 from edgebench.transform.grid import GridForm
 from edgebench.transform.llama_layer import Layer
 from edgebench.transform.scale_groups import ScaleGroup, V
 
-LARGEST_RATIO = 1024.0  # ours: scales stay within 1/1024 .. 1024, so that no channel is lost
 SEARCH_TOKENS = 512  # llm-awq auto_clip.py: 512 tokens, evenly spread, decide
 
 

@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 
 from edgebench.errors import RunFailed
+from edgebench.transform.constants import ORDER_STEPS
 from edgebench.transform.grid import Grid
 
-ORDER_STEPS = 32  # ours: columns within 2 % of each other keep their places
 BLOCK_COLUMNS = 128  # gptq.py blocksize: the columns whose errors are added to the rest at once
 
 

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from edgebench.errors import SpecError
+from edgebench.transform.constants import SMALLEST_GRID_SCALE
 from edgebench_kernels.formats import Int4Tensor, check_group, choose_group, pack_codes
 
-SMALLEST_SCALE = 2.0**-24  # smallest fp16 above 0: stands in where s rounds to 0
 LARGEST_SCALE = 65504.0  # largest fp16
 CHUNK_WEIGHTS = 1 << 19  # rounded at a time: 2 MB of float32 stay in a core's cache
 
@@ -92,7 +92,7 @@ def fit_grid(weight: Tensor, form: GridForm) -> Grid:
             f"{float(exact.max()):g}; the weights are too large or not finite"
         )
     scale = exact.half()
-    scale = torch.where(scale == 0, torch.full_like(scale, SMALLEST_SCALE), scale)
+    scale = torch.where(scale == 0, torch.full_like(scale, SMALLEST_GRID_SCALE), scale)
     if form.symmetric:
         zero = torch.full_like(scale, 2 ** (form.bits - 1), dtype=torch.uint8)
     else:

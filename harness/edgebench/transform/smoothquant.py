@@ -17,12 +17,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from edgebench.transform.constants import ALPHA_STEPS, SMALLEST_MAXIMUM
 from edgebench.transform.fold import Choice, GroupView, settled
 from edgebench.transform.grid import Grid, GridForm, fit_grid, rounded, row_chunks
 from edgebench.transform.scale_groups import ScaleGroup
 
-SMALLEST_MAXIMUM = 1e-5  # smooth.py
-ALPHA_STEPS = 20
 INT8_MAX = 127  # both of the paper and of the kernels' w4a8 path
 
 

@@ -11,6 +11,7 @@ from edgebench.transform import Parameter, TransformChain
 from edgebench.transform.awq import Awq
 from edgebench.transform.calibrated import Method, Outcome, Progress, Rounder, Smoother, quantize
 from edgebench.transform.calibration import DEFAULT_SAMPLES, CalibrationSet
+from edgebench.transform.constants import DAMPING, SEARCHED
 from edgebench.transform.gptq import Gptq
 from edgebench.transform.grid import GridForm
 from edgebench.transform.quantized import (
@@ -24,7 +25,6 @@ from edgebench.transform.rtn import DEFAULT_GROUP, GROUPS
 from edgebench.transform.smoothquant import SmoothQuant
 
 BITS = 4
-SEARCHED = "searched"
 
 Shared = Mapping[str, Parameter]
 
@@ -116,7 +116,7 @@ DEFAULTS: Mapping[str, _Own] = {
     "smoothquant": {"alpha": None},
 }
 RANGES: Mapping[str, tuple[float, float]] = {
-    "damping": (1e-6, 1.0),  # ours: above 0, where a Hessian has a factor; 1 drowns it
+    "damping": DAMPING,
     "alpha": (0.0, 1.0),
 }
 SMOOTHERS: Mapping[str, Callable[[_Own], Smoother]] = {

@@ -23,6 +23,15 @@ struct SumsOf {
   static constexpr int kStride = kRows + 4;
 };
 
+template <class S, bool kHasOthers>
+EB_DEVICE void block_barrier() {
+  if constexpr (kHasOthers) {
+    barrier_named(1, S::kThreads);
+  } else {
+    barrier();
+  }
+}
+
 // sums[tile][eight]: the fragment (prim_warp.cuh) of 16 rows of the warp and 8 tokens.
 template <class S, int kTiles, int kEights>
 EB_DEVICE void lay_down(const float (&sums)[kTiles][kEights][4], u8* memory) {
@@ -40,8 +49,8 @@ template <class S, int kFlags, int kBlocks>
 EB_DEVICE void store_share(const Output& out, const u8* memory, int first_token, int first_row) {
   using U = Unit<kFlags>;
   constexpr int kUnits = S::kRows / U::kColumns, kShare = S::kTokens / kBlocks * kUnits;
-  constexpr int kQuads = kBlocks * U::kQuads, kAtOnce = kQuads < 8 ? 8 / kQuads : 1;
-  static_assert(kAtOnce == 1 || kShare % (kAtOnce * S::kThreads) == 0, "whole turns");
+  constexpr int kQuads = kBlocks * U::kQuads, kMost = kQuads < 8 ? 8 / kQuads : 1;
+  constexpr int kAtOnce = kShare % (kMost * S::kThreads) == 0 ? kMost : 1;  // whole turns
   const int rank = kBlocks == 1 ? 0 : cluster_rank();
 #pragma unroll 1
   for (int i = thread_id(); i < kShare; i += kAtOnce * S::kThreads) {
@@ -82,16 +91,17 @@ EB_DEVICE void store_share(const Output& out, const u8* memory, int first_token,
   }
 }
 
-// All threads of the cluster. `memory`: shared, which nothing else uses any more.
-template <int kFlags, int kWarps, int kTiles, int kEights>
+// The first kWarps warps of each block of a cluster; its other warps, if kHasOthers, have ended.
+// `memory`: shared, which nothing else uses any more.
+template <int kFlags, int kWarps, bool kHasOthers = false, int kTiles, int kEights>
 EB_DEVICE void store_cluster(const Output& out, u8* memory, const float (&sums)[kTiles][kEights][4],
                              int first_token, int first_row) {
   using S = SumsOf<kWarps, kTiles, kEights>;
   const int blocks = cluster_blocks();
-  barrier();
+  block_barrier<S, kHasOthers>();
   lay_down<S>(sums, memory);
   if (blocks == 1) {
-    barrier();
+    block_barrier<S, kHasOthers>();
     store_share<S, kFlags, 1>(out, memory, first_token, first_row);
     return;
   }

@@ -56,6 +56,16 @@ EB_DEVICE void settle(s32* d) {
   for (int i = 0; i < kCount; ++i) asm volatile("" : "+r"(d[i]));
 }
 
+// Registers of a thread, by all threads of a warp group: fewer, so that another one may have more.
+template <int kCount>
+EB_DEVICE void registers_down() {
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kCount));
+}
+template <int kCount>
+EB_DEVICE void registers_up() {
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kCount));
+}
+
 // ---------------------------------------------------------------------------------------- arrivals
 
 // A barrier in shared memory (8 bytes) at which arriving and waiting are two things. A phase ends
@@ -82,10 +92,10 @@ EB_DEVICE void wait_arrivals(u64* at, u32 parity) {
 
 // ---------------------------------------------------------------------------------------- products
 
-#define EB_LIST_32                                                                             \
-  "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, " \
-  "%20, "                                                                                      \
-  "%21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
+#define EB_LIST_8 "%0, %1, %2, %3, %4, %5, %6, %7"
+#define EB_LIST_16 EB_LIST_8 ", %8, %9, %10, %11, %12, %13, %14, %15"
+#define EB_LIST_32 \
+  EB_LIST_16 ", %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
 #define EB_LIST_64                                                                        \
   EB_LIST_32                                                                              \
   ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48" \
@@ -100,9 +110,8 @@ EB_DEVICE void wait_arrivals(u64* at, u32 parity) {
 #define EB_OUT_8(kind, d, i)                                                                  \
   kind(d[i]), kind(d[i + 1]), kind(d[i + 2]), kind(d[i + 3]), kind(d[i + 4]), kind(d[i + 5]), \
       kind(d[i + 6]), kind(d[i + 7])
-#define EB_OUT_32(kind, d, i)                                                \
-  EB_OUT_8(kind, d, i), EB_OUT_8(kind, d, i + 8), EB_OUT_8(kind, d, i + 16), \
-      EB_OUT_8(kind, d, i + 24)
+#define EB_OUT_16(kind, d, i) EB_OUT_8(kind, d, i), EB_OUT_8(kind, d, i + 8)
+#define EB_OUT_32(kind, d, i) EB_OUT_16(kind, d, i), EB_OUT_16(kind, d, i + 16)
 #define EB_OUT_64(kind, d, i) EB_OUT_32(kind, d, i), EB_OUT_32(kind, d, i + 32)
 #define EB_OUT_128(kind, d, i) EB_OUT_64(kind, d, i), EB_OUT_64(kind, d, i + 64)
 
@@ -121,12 +130,16 @@ EB_DEVICE void wait_arrivals(u64* at, u32 parity) {
 template <int kTokens>
 EB_DEVICE void wgmma_f16(float* d, const u32* a, u64 rows, bool adds) {
 #define EB_FLOAT "+f"
-  if constexpr (kTokens == 64) {
+  if constexpr (kTokens == 16) {
+    EB_WGMMA("m64n16k16.f32.f16.f16", 8, 8, 9, 10, 11, 12, 13, ", 1, 1, 0", EB_FLOAT, d);
+  } else if constexpr (kTokens == 32) {
+    EB_WGMMA("m64n32k16.f32.f16.f16", 16, 16, 17, 18, 19, 20, 21, ", 1, 1, 0", EB_FLOAT, d);
+  } else if constexpr (kTokens == 64) {
     EB_WGMMA("m64n64k16.f32.f16.f16", 32, 32, 33, 34, 35, 36, 37, ", 1, 1, 0", EB_FLOAT, d);
   } else if constexpr (kTokens == 128) {
     EB_WGMMA("m64n128k16.f32.f16.f16", 64, 64, 65, 66, 67, 68, 69, ", 1, 1, 0", EB_FLOAT, d);
   } else {
-    static_assert(kTokens == 256, "64, 128 or 256 tokens");
+    static_assert(kTokens == 256, "16, 32, 64, 128 or 256 tokens");
     EB_WGMMA("m64n256k16.f32.f16.f16", 128, 128, 129, 130, 131, 132, 133, ", 1, 1, 0", EB_FLOAT, d);
   }
 #undef EB_FLOAT
@@ -149,10 +162,13 @@ EB_DEVICE void wgmma_s8(s32* d, const u32* a, u64 rows, bool adds) {
 #undef EB_OUT_128
 #undef EB_OUT_64
 #undef EB_OUT_32
+#undef EB_OUT_16
 #undef EB_OUT_8
 #undef EB_LIST_128
 #undef EB_LIST_64
 #undef EB_LIST_32
+#undef EB_LIST_16
+#undef EB_LIST_8
 
 #endif  // EB_EMULATE
 

@@ -4,23 +4,31 @@
 //   the matrix had been dequantized.
 //
 // Arguments: as in w4a16_gemm.cu, but for workspace and counters.
-// Macros: EB_GROUP 32 64 128, EB_TOKENS 64 128 256 (of a block), EB_TILES (rows of tiles of a
-//   warp), EB_WARPS (a multiple of 4), EB_STAGES >= 3, EB_EPILOGUE (epilogue.cuh). A thread holds
-//   EB_TILES EB_TOKENS / 2 sums: at most 128.
+// Macros: EB_GROUP 32 64 128, EB_TOKENS 16 32 64 128 256 (of a block), EB_TILES (rows of tiles of a
+//   warp), EB_WARPS (that multiply, a multiple of 4), EB_PRODUCERS (warps that copy and do nothing
+//   else; 0: all copy and multiply), EB_BATCH (products that are issued together), EB_BATCHES >= 2
+//   (that are under way at most; EB_BATCH EB_BATCHES divides 8 EB_TILES), EB_STAGES >= 3,
+//   EB_EPILOGUE (epilogue.cuh). A thread holds EB_TILES EB_TOKENS / 2 sums: at most 128.
 // Launch: grid (ceil(m / EB_TOKENS), ceil(n / 16 EB_TILES EB_WARPS), parts of K: 1, 2, 4 or 8),
-//   clusters of (1, 1, parts) blocks, 32 EB_WARPS threads, shared bytes as large_geometry.py's
-//   w4a16_wgmma(). Neighbouring blocks share weights: DRAM reads them once.
+//   clusters of (1, 1, parts) blocks, 32 (EB_WARPS + EB_PRODUCERS) threads, shared bytes as
+//   large_geometry.py's w4a16_wgmma(). Neighbouring blocks share weights: DRAM reads them once.
 //
 // Picture: a word of layout T16x64 is wgmma's A operand in registers, 16 rows x 16 inputs of each
 //   warp; its B operand, the tokens, is read from shared memory by the tensor cores.
 //
 //     block:    EB_TOKENS tokens x 16 EB_TILES EB_WARPS rows
 //     product:  m64 n EB_TOKENS k16: a tile of each of 4 warps x all tokens, one word
-//     4 products of a warp group are under way at most, while the word of the next one is decoded
+//     EB_BATCHES batches of a warp group are under way at most, while the next one is decoded
 //     stage:    128 inputs: | tokens x 64 halfs | tokens x 64 halfs | rows of tiles x chunk |
 //
-//   Chunk c's copies are asked for while chunk c - EB_STAGES + 2 is multiplied, into the slot of
-//   the chunk before that: it is done with, as every warp waits for all but its last 3 products.
+//   Without producers chunk c's copies are asked for while chunk c - EB_STAGES + 2 is multiplied,
+//   into the slot of the chunk before that: it is done with, as every warp waits for all batches
+//   but its last ones. With producers:
+//
+//     producer: slot empty? -> copy chunk c; chunk c - EB_STAGES + 2 is there -> slot full
+//     others:   slot full? -> products; those of the chunk before are done -> its slot empty
+//
+//   so that nobody who multiplies waits for a barrier of the block, or for his turn to copy.
 //
 // Roofline: 64 x 16 x EB_TOKENS products take EB_TOKENS / 2 cycles of a multiprocessor's tensor
 //   cores (64 at 128 tokens); its four schedulers issue 24 instructions a word meanwhile (sm_90a,
@@ -29,55 +37,78 @@
 //   blocks. H200: README.md.
 //
 // Idea: decoded weights never see shared memory; packing has put them where products want them. Two
-//   warp groups take turns on the tensor cores by themselves: one decodes while the other's run. A
-//   product is issued as soon as its word is decoded: at EB_TILES = 2 some 16 instructions apart,
-//   where batches of 2 words of each tile were 4 products, then 58 instructions.
-//   Parts of K are added through the shared memory of a cluster (cluster_sums.cuh).
+//   warp groups take turns on the tensor cores by themselves: one decodes while the other's run.
+//   Batches of one product, issued as soon as its word is decoded, keep few tokens going; larger
+//   ones need fewer fences. Four producers of eight warps hand registers over, for 128 sums a
+//   thread. Parts of K are added through the shared memory of a cluster (cluster_sums.cuh).
+//   Why producers: on an H200, without them, a chunk of 256 rows takes about 1.06 us at 64 tokens
+//   and 1.63 us at 128, by the times of whole products; its products alone, at 1.9 GHz, 0.54
+//   and 1.08. All warps then copy at once, behind one barrier. Times with producers: not yet
+//   measured.
 // Lost: parts of K added through global memory, in a tree: 2 us and more a level (H200).
 // Sources: own; weights as the A operand from registers, as in Machete (vLLM, 2024).
 #include "cluster_sums.cuh"
 #include "prim_wgmma.cuh"
 #include "w4_reader.cuh"
 
-template <int kGroupInputs, int kTokenCount, int kTileCount, int kWarpCount, int kStageCount>
+template <int kGroupInputs, int kTokenCount, int kTileCount, int kWarpCount, int kProducerCount,
+          int kBatchSize, int kBatchCount, int kStageCount>
 struct Shape {
   static constexpr int kGroup = kGroupInputs;
-  static constexpr int kTokens = kTokenCount;  // of a block
-  static constexpr int kTiles = kTileCount;    // rows of tiles of a warp
-  static constexpr int kWarps = kWarpCount;
+  static constexpr int kTokens = kTokenCount;        // of a block
+  static constexpr int kTiles = kTileCount;          // rows of tiles of a warp
+  static constexpr int kWarps = kWarpCount;          // that multiply
+  static constexpr int kProducers = kProducerCount;  // warps that copy; 0: all do both
+  static constexpr int kBatch = kBatchSize;          // products that are issued together
+  static constexpr int kBatches = kBatchCount;       // that are under way at most
   static constexpr int kStages = kStageCount;
   static constexpr int kAhead = kStages - 2;  // chunks that are asked for before they are needed
 
+  static constexpr int kFirstCopier = kProducers == 0 ? 0 : kWarps;
+  static constexpr int kCopiers = kProducers == 0 ? kWarps : kProducers;
+  static constexpr int kCopierTiles = kWarps * kTiles / kCopiers;
+  // A warp group of producers can give registers away, where two warp groups want more than the 168
+  // that 12 warps have each: 56 and twice 224 are as many.
+  static constexpr bool kMovesRegisters = kProducers == 4 && kWarps == 8 && kTiles * kTokens > 128;
   static constexpr int kEights = kTokens / 8;
+  static constexpr int kProducts = t16x64::kChunkInputs / 16 * kTiles;  // of a chunk
   static constexpr int kTileBytes = chunk_bytes<kGroup>();
   static constexpr int kHalfBytes = 128 * kTokens;  // 64 inputs of all tokens
-  static constexpr int kBytes = 2 * kHalfBytes + kWarps * kTiles * kTileBytes;
+  static constexpr int kWeightsAt = 2 * kHalfBytes;
+  static constexpr int kBytes = kWeightsAt + kWarps * kTiles * kTileBytes;
   static constexpr int kStageBytes = (kBytes + 1023) / 1024 * 1024;
   static_assert(kWarps % 4 == 0 && kStages >= 3, "whole warp groups; a slot that is being read");
+  static_assert(kWarps * kTiles % kCopiers == 0, "a producer has whole rows of tiles");
+  static_assert(kBatches >= 2 && kProducts % (kBatch * kBatches) == 0, "a chunk is whole rounds");
+
+  static EB_DEVICE constexpr int fragment(int product) { return product % (kBatch * kBatches); }
 };
 
 // Where the block's copies of activations read.
 template <class S>
 struct HalfReader {
   static constexpr u32 kUnits = 2 * t16x64::kChunkInputs / 16;  // of a row of x
-  static constexpr u32 kRowsAtOnce = 32 * S::kWarps / kUnits;
-  static_assert(kRowsAtOnce % 8 == 0, "a thread's rows have one swizzle");
+  static constexpr u32 kRowsAtOnce = 32 * S::kCopiers / kUnits;
+  static_assert((kRowsAtOnce & (kRowsAtOnce - 1)) == 0, "rows of a turn: bits of their own");
+  static_assert(S::kTokens % kRowsAtOnce == 0, "whole turns");
 
   const u16* x;
   u32 at;      // the thread's place in its first token's row, in 16 bytes
   int tokens;  // that exist, from the thread's first
   int k;
 
+  static EB_DEVICE u32 copier() { return thread_id() - 32 * S::kFirstCopier; }
+
   // Chunk `chunk` to a stage, if `go`.
   EB_DEVICE void copy(u8* stage, int chunk, bool go) const {
-    const u32 thread = thread_id(), row = thread / kUnits, unit = thread % kUnits;
+    const u32 row = copier() / kUnits, unit = copier() % kUnits;
     const bool take = (int)(chunk * kUnits + unit) * 8 < k;
     const int count = go ? tokens : 0;
-    u8* const to = stage + unit / 8 * S::kHalfBytes + row * 128 + ((unit ^ row) % 8) * 16;
+    u8* const to = stage + unit / 8 * S::kHalfBytes + row * 128;
     const u16* from = x + (u64)(at + chunk * kUnits) * 8;
 #pragma unroll
     for (int i = 0; i < S::kTokens; i += kRowsAtOnce) {
-      copy_async(to + i * 128, from, take, i < count);
+      copy_async(to + i * 128 + ((unit ^ row ^ i % 8) % 8) * 16, from, take, i < count);
       from += kRowsAtOnce * k;
     }
     copy_commit();
@@ -86,9 +117,10 @@ struct HalfReader {
 
 template <class S>
 EB_DEVICE HalfReader<S> half_reader(const u16* x, int m, int k) {
-  const u32 thread = thread_id(), row = thread / HalfReader<S>::kUnits;
+  using R = HalfReader<S>;
+  const u32 row = R::copier() / R::kUnits;
   const int token = block_x() * S::kTokens + row;
-  return {x, (u32)token * (k / 8) + thread % HalfReader<S>::kUnits, m - token, k};
+  return {x, (u32)token * (k / 8) + R::copier() % R::kUnits, m - token, k};
 }
 
 EB_DEVICE u32 word_of(const Quad& quad, int i) {
@@ -111,16 +143,17 @@ struct GroupOf {
   }
 };
 
-// A fragments of the products that are under way: a[product % kUnderWay].
-constexpr int kUnderWay = 4;
-using Fragments = u32[kUnderWay][4];
+// A fragments of the products that are under way: a[S::fragment(product)].
+template <class S>
+using Fragments = u32[S::kBatch * S::kBatches][4];
 
-// Issues the products of a chunk, each of which is under way while the next ones are decoded.
-// `between` is called when there are as many as may be; when this returns the last ones still are.
+// Issues the products of a chunk, batch by batch, each of which is under way while the next ones
+// are decoded. `between` is called when there are as many as may be, and none of the chunk before;
+// when this returns the last ones still are.
 template <class S, class Between>
-EB_DEVICE void multiply(const u8* stage, Fragments& fragments,
+EB_DEVICE void multiply(const u8* stage, Fragments<S>& fragments,
                         float (&sums)[S::kTiles][S::kEights][4], const Between& between) {
-  const u8* const weights = stage + 2 * S::kHalfBytes + warp_id() * S::kTiles * S::kTileBytes;
+  const u8* const weights = stage + S::kWeightsAt + warp_id() * S::kTiles * S::kTileBytes;
   const u64 rows = matrix_descriptor(stage);
   GroupOf<S> of;
   Quad words[2][S::kTiles];  // of each half of the chunk
@@ -131,46 +164,59 @@ EB_DEVICE void multiply(const u8* stage, Fragments& fragments,
         *(const Quad*)(weights + tile * S::kTileBytes + codes_at<S::kGroup>(half) + 16 * lane_id());
   }
 #pragma unroll
-  for (int step = 0; step < t16x64::kChunkInputs / 16; ++step) {
-    if (step % (S::kGroup / 16) == 0) of.load(weights, step / (S::kGroup / 16));
-    const u64 inputs = rows + step / 4 * (S::kHalfBytes / 16) + step % 4 * 2;
+  for (int first = 0; first < S::kProducts; first += S::kBatch) {
 #pragma unroll
-    for (int tile = 0; tile < S::kTiles; ++tile) {
-      const int product = step * S::kTiles + tile;
-      u32* const a = fragments[product % kUnderWay];
+    for (int product = first; product < first + S::kBatch; ++product) {
+      const int step = product / S::kTiles, tile = product % S::kTiles;
+      if (tile == 0 && step % (S::kGroup / 16) == 0) of.load(weights, step / (S::kGroup / 16));
+      u32* const a = fragments[S::fragment(product)];
       decode(word_of(words[step / 4][tile], step % 4), of.zeros[tile], a);
       scale_fragment(of.scales[tile], a);
-      wgmma_fence();
-      wgmma_f16<S::kTokens>(&sums[tile][0][0], a, inputs, true);
-      wgmma_commit();
-      if (product == kUnderWay - 1) between();
-      wgmma_wait<kUnderWay - 1>();
     }
+    wgmma_fence();
+#pragma unroll
+    for (int product = first; product < first + S::kBatch; ++product) {
+      const int step = product / S::kTiles, tile = product % S::kTiles;
+      const u64 inputs = rows + step / 4 * (S::kHalfBytes / 16) + step % 4 * 2;
+      wgmma_f16<S::kTokens>(&sums[tile][0][0], fragments[S::fragment(product)], inputs, true);
+    }
+    wgmma_commit();
+    if (first / S::kBatch == S::kBatches - 1) between();
+    wgmma_wait<S::kBatches - 1>();
   }
 }
 
-template <class S, int kFlags>
-EB_DEVICE void gemm(const u16* x, const u8* w, const Output& out, int k) {
-  EB_SHARED(memory);
-  grid_dependency_launch();  // the kernel behind waits for this one's end by itself
-  constexpr int kWeightsAt = 2 * S::kHalfBytes;
-  const int chunks = (k + t16x64::kChunkInputs - 1) / t16x64::kChunkInputs;
-  const int begin = chunks * block_z() / blocks_z(), end = chunks * (block_z() + 1) / blocks_z();
-  const int first_tile = block_y() * S::kWarps * S::kTiles;
-  const auto weights =
-      weight_reader<S::kGroup, S::kTiles>(w, out.n, k, first_tile + warp_id() * S::kTiles);
-  const auto halfs = half_reader<S>(x, out.m, k);
+template <class S>
+EB_DEVICE void end_products(float (&sums)[S::kTiles][S::kEights][4]) {
+  wgmma_wait<0>();
+  settle<S::kTiles * S::kEights * 4>(&sums[0][0][0]);
+}
+
+// What a block works on: chunks begin .. end - 1 of its rows of tiles.
+struct Work {
+  const u16* x;
+  const u8* w;
+  int k, begin, end, first_tile;
+};
+
+// The sums of a block whose warps all copy and multiply.
+template <class S>
+EB_DEVICE void sum_together(const Work& work, const Output& out, u8* memory,
+                            float (&sums)[S::kTiles][S::kEights][4]) {
+  const int begin = work.begin, end = work.end;
+  const auto weights = weight_reader<S::kGroup, S::kTiles>(work.w, out.n, work.k,
+                                                           work.first_tile + warp_id() * S::kTiles);
+  const auto halfs = half_reader<S>(work.x, out.m, work.k);
 
   // Weights do not depend on the kernel before, activations do.
 #pragma unroll
   for (int i = 0; i < S::kAhead; ++i)
-    weights.copy(memory + i * S::kStageBytes + kWeightsAt, begin + i, begin + i < end);
+    weights.copy(memory + i * S::kStageBytes + S::kWeightsAt, begin + i, begin + i < end);
   grid_dependency_wait();
 #pragma unroll
   for (int i = 0; i < S::kAhead; ++i)
     halfs.copy(memory + i * S::kStageBytes, begin + i, begin + i < end);
-  float sums[S::kTiles][S::kEights][4] = {};
-  Fragments fragments;
+  Fragments<S> fragments;
   int slot = 0, next = S::kAhead;
   for (int chunk = begin; chunk < end; ++chunk) {
     copy_wait<S::kAhead - 1>();
@@ -178,22 +224,112 @@ EB_DEVICE void gemm(const u16* x, const u8* w, const Output& out, int k) {
     barrier();
     multiply<S>(memory + slot * S::kStageBytes, fragments, sums, [&] {
       const int later = chunk + S::kAhead;
-      weights.copy(memory + next * S::kStageBytes + kWeightsAt, later, later < end);
+      weights.copy(memory + next * S::kStageBytes + S::kWeightsAt, later, later < end);
       halfs.copy(memory + next * S::kStageBytes, later, later < end);
     });
     slot = slot == S::kStages - 1 ? 0 : slot + 1;
     next = next == S::kStages - 1 ? 0 : next + 1;
   }
-  wgmma_wait<0>();
-  settle<S::kTiles * S::kEights * 4>(&sums[0][0][0]);
-  store_cluster<kFlags, S::kWarps>(out, memory, sums, block_x() * S::kTokens,
-                                   first_tile * t16x64::kRows);
+  end_products<S>(sums);
+}
+
+// Of each slot: its chunk is there; its chunk is done with.
+struct Slots {
+  u64 *full, *empty;
+};
+template <class S>
+EB_DEVICE Slots slots_of(u8* memory) {
+  u64* const first = (u64*)(memory + S::kStages * S::kStageBytes);
+  return {first, first + S::kStages};
+}
+
+// A producer's part: chunk i's copies, as soon as the slot is free, then word of chunk i - kAhead.
+template <class S>
+EB_DEVICE void produce(const Work& work, const Output& out, u8* memory, Slots slots) {
+  const int begin = work.begin, count = work.end - begin;
+  const auto weights = weight_reader<S::kGroup, S::kCopierTiles, S::kFirstCopier>(
+      work.w, out.n, work.k, work.first_tile + (warp_id() - S::kFirstCopier) * S::kCopierTiles);
+  const auto halfs = half_reader<S>(work.x, out.m, work.k);
+#pragma unroll 1
+  for (int i = 0; i < S::kStages; ++i)
+    weights.copy(memory + i * S::kStageBytes + S::kWeightsAt, begin + i, i < count);
+  grid_dependency_wait();
+  int slot = 0, landed = 0;
+  u32 parity = 1;  // of the round before
+#pragma unroll 1
+  for (int i = 0; i < count + S::kAhead; ++i) {
+    if (i >= S::kStages && i < count) {
+      wait_arrivals(slots.empty + slot, parity);
+      weights.copy(memory + slot * S::kStageBytes + S::kWeightsAt, begin + i, true);
+    }
+    halfs.copy(memory + slot * S::kStageBytes, begin + i, i < count);
+    slot = slot == S::kStages - 1 ? 0 : slot + 1;
+    parity ^= slot == 0;
+    if (i < S::kAhead) continue;
+    copy_wait<S::kAhead>();
+    async_fence();
+    warp_barrier();
+    if (lane_id() == 0) arrive(slots.full + landed);
+    landed = landed == S::kStages - 1 ? 0 : landed + 1;
+  }
+}
+
+// The sums of a warp that only multiplies.
+template <class S>
+EB_DEVICE void consume(int chunks, u8* memory, Slots slots,
+                       float (&sums)[S::kTiles][S::kEights][4]) {
+  Fragments<S> fragments;
+  settle<S::kTiles * S::kEights * 4>(&sums[0][0][0]);  // zeros, before products are under way
+  int slot = 0, before = S::kStages - 1;
+  u32 parity = 0;
+  for (int chunk = 0; chunk < chunks; ++chunk) {
+    wait_arrivals(slots.full + slot, parity);
+    multiply<S>(memory + slot * S::kStageBytes, fragments, sums, [&] {
+      warp_barrier();
+      if (lane_id() == 0 && chunk > 0) arrive(slots.empty + before);
+    });
+    before = slot;
+    slot = slot == S::kStages - 1 ? 0 : slot + 1;
+    parity ^= slot == 0;
+  }
+  end_products<S>(sums);
+}
+
+template <class S, int kFlags>
+EB_DEVICE void gemm(const u16* x, const u8* w, const Output& out, int k) {
+  EB_SHARED(memory);
+  grid_dependency_launch();  // the kernel behind waits for this one's end by itself
+  const int chunks = (k + t16x64::kChunkInputs - 1) / t16x64::kChunkInputs;
+  const int begin = chunks * block_z() / blocks_z(), end = chunks * (block_z() + 1) / blocks_z();
+  const Work work{x, w, k, begin, end, block_y() * S::kWarps * S::kTiles};
+  float sums[S::kTiles][S::kEights][4] = {};
+  if constexpr (S::kProducers == 0) {
+    sum_together<S>(work, out, memory, sums);
+  } else {
+    const Slots slots = slots_of<S>(memory);
+    if (thread_id() < S::kStages) {
+      arrivals_init(slots.full + thread_id(), S::kProducers);
+      arrivals_init(slots.empty + thread_id(), S::kWarps);
+    }
+    barrier();
+    if (warp_id() >= S::kWarps) {
+      if constexpr (S::kMovesRegisters) registers_down<56>();
+      produce<S>(work, out, memory, slots);
+      return;
+    }
+    if constexpr (S::kMovesRegisters) registers_up<224>();
+    consume<S>(end - begin, memory, slots, sums);
+  }
+  store_cluster<kFlags, S::kWarps, (S::kProducers > 0)>(out, memory, sums, block_x() * S::kTokens,
+                                                        work.first_tile * t16x64::kRows);
 }
 
 // No __restrict__ on residual and y: they may be the same.
-EB_KERNEL(32 * EB_WARPS, 1)
+EB_KERNEL(32 * (EB_WARPS + EB_PRODUCERS), 1)
 w4a16_wgmma(const u16* __restrict__ x, const u8* __restrict__ w, const u16* __restrict__ bias,
             const u16* residual, void* y, int m, int n, int k) {
   const Output out{y, bias, residual, m, n};
-  gemm<Shape<EB_GROUP, EB_TOKENS, EB_TILES, EB_WARPS, EB_STAGES>, EB_EPILOGUE>(x, w, out, k);
+  gemm<
+      Shape<EB_GROUP, EB_TOKENS, EB_TILES, EB_WARPS, EB_PRODUCERS, EB_BATCH, EB_BATCHES, EB_STAGES>,
+      EB_EPILOGUE>(x, w, out, k);
 }

@@ -7,7 +7,7 @@ size runs in the next larger one, whose other rows decode for nobody.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -142,6 +142,16 @@ class GpuEngine(DecodeEngine):
         if self._chosen is not None:
             self._chosen = [self._chosen[row] for row in order]
         return order
+
+    @torch.inference_mode()
+    def warm_up(self, batches: Iterable[Sequence[int]]) -> None:
+        """See DecodeEngine: kernels compiled, cuBLAS's loaded, every size of batch captured."""
+        for lengths in batches:
+            prompts = torch.zeros(len(lengths), max(lengths), dtype=torch.int64)
+            self._kernels.choose(self._prefill(prompts, lengths), self._rows)
+        for size in BATCHES:
+            self._graph(min(size, self.max_batch))
+        self._lengths, self._chosen = [], None
 
     def _places(self, rows: list[int]) -> Tensor:
         """Rows as an index, of no rows too."""

@@ -109,6 +109,20 @@ def _wgmma(m: int, group: int = 128, epilogue: int = 0, *, n: int = 2 * FFN) -> 
     return Variant(macros=launch.macros, tensor_per_word=1)
 
 
+def _raced(tokens: int, tiles: int, stages: int, producers: int, batch: int) -> Variant:
+    """A choice that `check/choices.py` races: eight products under way."""
+    linear = Linear(m=tokens, n=N, k=K, group=128)
+    tuning = large_geometry.WgmmaTuning(
+        tokens=tokens,
+        tiles=tiles,
+        stages=stages,
+        producers=producers,
+        batch=batch,
+        batches=8 // batch,
+    )
+    return Variant(macros=large_geometry.w4a16_wgmma(linear, tuning).macros, tensor_per_word=1)
+
+
 def _a8_wgmma(
     m: int, group: int = 128, epilogue: int = 0, *, n: int = 2 * FFN, is_token_scale: bool = False
 ) -> Variant:
@@ -172,6 +186,10 @@ KERNELS = {
             *(_wgmma(m, n=n) for m in (64, 128) for n in (N, 2 * FFN)),
             *(_wgmma(128, epilogue=flags) for flags in EPILOGUES),
             *(_wgmma(128, group) for group in (64, 32)),
+            *(_raced(16, tiles, 8 // tiles, 4, 4) for tiles in (1, 2)),
+            *(_raced(64, tiles, 6, producers, 4) for tiles in (1, 2) for producers in (2, 4)),
+            *(_raced(128, 2, 4, producers, batch) for producers in (0, 4) for batch in (1, 2, 4)),
+            _raced(256, 1, 3, 4, 4),
         ),
     ),
     "w4a8_wgmma": Kernel(

@@ -16,11 +16,11 @@ from edgebench_kernels.cuda.geometry import CHUNK_BYTES, CHUNK_INPUTS, Launch, L
 from edgebench_kernels.cuda.layout import TILE_ROWS
 
 A8_TOKENS = (16, 32, 64, 128)  # of a block of `w4a8_gemm`
-WGMMA_TOKENS = (64, 128, 256)  # of a block of `w4a16_wgmma`
+WGMMA_TOKENS = (64, 128, 256)  # of a block of `w4a16_wgmma`; 16 and 32 where a tuning says so
 A8_WGMMA_TOKENS = (64, 128)  # of a block of `w4a8_wgmma`
 WGMMA_SPLITS = (1, 2, 4, 8)  # blocks of a cluster; more are not portable
 WGMMA_ALIGNMENT = 1024  # of a stage
-ARRIVAL_BYTES = 8  # of a stage of `w4a8_wgmma`
+ARRIVAL_BYTES = 8  # of a stage of `w4a8_wgmma`; two of one of `w4a16_wgmma` with producers
 MAX_STAGES = 4
 MAX_WGMMA_STAGES = 6
 SLAB_TOKENS = 16  # whose sums are in shared memory at a time, of each warp along tokens
@@ -47,6 +47,9 @@ class WgmmaTuning:
     """Free choices of the kernels of warp groups; tokens None: the smallest block that holds M.
 
     splits: one of WGMMA_SPLITS.
+    Of `w4a16_wgmma` alone: producers, warps beside `warps` that copy, 0: all copy and multiply;
+    batch, products that are issued together; batches, that are under way at most, at least 2;
+    batch batches divides 8 tiles.
     """
 
     tokens: int | None = None
@@ -54,6 +57,32 @@ class WgmmaTuning:
     warps: int = 8
     stages: int = 4
     splits: int = 1
+    producers: int = 0
+    batch: int = 1
+    batches: int = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sharing:
+    """How warps of warp groups' kernels share the work where a block has so many tokens.
+
+    tiles: to choose from, the first of equals.   warps, producers, batch, batches: `WgmmaTuning`.
+    stages: at most.   blocks: of a multiprocessor.
+    """
+
+    tokens: int
+    tiles: tuple[int, ...] = (2, 1)
+    warps: int = 8
+    producers: int = 0
+    batch: int = 1
+    batches: int = 4
+    stages: int = MAX_WGMMA_STAGES
+    blocks: int = 1
+
+
+A16_SHARING = (Sharing(tokens=64), Sharing(tokens=128))
+A8_SHARING = (Sharing(tokens=64), Sharing(tokens=128))
+"""By tokens; the last one holds for more of them, too."""
 
 
 def w4a8_gemm(
@@ -95,6 +124,7 @@ def w4a16_wgmma(linear: Linear, tuning: WgmmaTuning = WgmmaTuning()) -> Launch:
     tokens = tuning.tokens or _smallest(WGMMA_TOKENS, linear.m)
     row_tiles = tuning.tiles * tuning.warps
     stage = 2 * CHUNK_INPUTS * tokens + row_tiles * CHUNK_BYTES[linear.group]
+    arrivals = 2 * ARRIVAL_BYTES if tuning.producers else 0
     return _cluster_launch(
         "w4a16_wgmma",
         (
@@ -102,13 +132,16 @@ def w4a16_wgmma(linear: Linear, tuning: WgmmaTuning = WgmmaTuning()) -> Launch:
             ("EB_TOKENS", tokens),
             ("EB_TILES", tuning.tiles),
             ("EB_WARPS", tuning.warps),
+            ("EB_PRODUCERS", tuning.producers),
+            ("EB_BATCH", tuning.batch),
+            ("EB_BATCHES", tuning.batches),
             ("EB_STAGES", tuning.stages),
             ("EB_EPILOGUE", linear.epilogue),
         ),
         linear,
         _Block(tokens=tokens, rows=TILE_ROWS * row_tiles, splits=tuning.splits),
-        warps=tuning.warps,
-        ring_bytes=tuning.stages * _aligned(stage),
+        warps=tuning.warps + tuning.producers,
+        ring_bytes=tuning.stages * (_aligned(stage) + arrivals),
     )
 
 
@@ -157,40 +190,59 @@ def a8_tuning(linear: Linear, multiprocessors: int, shared_bytes: int) -> A8Tuni
 
 def wgmma_tuning(linear: Linear, multiprocessors: int, shared_bytes: int) -> WgmmaTuning:
     """A choice of `w4a16_wgmma` for a GPU; see `_tall_blocks`."""
-    return _tall_blocks(w4a16_wgmma, linear, multiprocessors, shared_bytes)
+    sharing = _sharing(A16_SHARING, linear.m)
+    return _tall_blocks(w4a16_wgmma, linear, sharing, multiprocessors, shared_bytes)
 
 
 def a8_wgmma_tuning(linear: Linear, multiprocessors: int, shared_bytes: int) -> WgmmaTuning:
     """A choice of `w4a8_wgmma` for a GPU; see `_tall_blocks`."""
-    return _tall_blocks(w4a8_wgmma, linear, multiprocessors, shared_bytes)
+    sharing = _sharing(A8_SHARING, linear.m)
+    return _tall_blocks(w4a8_wgmma, linear, sharing, multiprocessors, shared_bytes)
+
+
+def _sharing(table: tuple[Sharing, ...], m: int) -> Sharing:
+    return next((row for row in table if row.tokens >= m), table[-1])
 
 
 def _tall_blocks(
     plan: Callable[[Linear, WgmmaTuning], Launch],
     linear: Linear,
+    sharing: Sharing,
     multiprocessors: int,
     shared_bytes: int,
 ) -> WgmmaTuning:
     """As many blocks as the multiprocessors hold at once; of equals the fewest parts of K.
 
     Where one part of K is too many already: 256 rows, whose codes cost least to bring. As many
-    stages as fit in `shared_bytes`, which a block has for itself. At 64 tokens these are the rows
-    and parts that were fastest on an H200 while parts were added through global memory (qkv, o,
-    gate_up and down of Llama-3-8B); other choices are reasoned, not measured.
+    stages as fit in a block's part of `shared_bytes`. At 64 tokens these are the rows and parts
+    that were fastest on an H200 while parts were added through global memory (qkv, o, gate_up and
+    down of Llama-3-8B); other choices are reasoned, not measured.
     """
-    tokens = _smallest(WGMMA_TOKENS[:2], linear.m)
+    base = WgmmaTuning(
+        tokens=sharing.tokens,
+        warps=sharing.warps,
+        producers=sharing.producers,
+        batch=sharing.batch,
+        batches=sharing.batches,
+    )
     choices = [
-        WgmmaTuning(tokens=tokens, tiles=tiles, splits=splits)
+        replace(base, tiles=tiles, splits=splits)
         for splits in WGMMA_SPLITS
-        for tiles in (2, 1)
+        for tiles in sharing.tiles
         if splits == 1 or splits <= _most_splits(linear)
     ]
     blocks = {choice: math.prod(plan(linear, choice).grid) for choice in choices}
-    fitting = [one for one in choices if blocks[one] <= _at_once(one.splits, multiprocessors)]
+    fitting = [
+        one
+        for one in choices
+        if blocks[one] <= _at_once(one.splits, multiprocessors) * sharing.blocks
+    ]
     chosen = max(fitting, key=blocks.__getitem__, default=choices[0])
     four, five = (plan(linear, replace(chosen, stages=stages)) for stages in (4, 5))
     stage = five.shared_bytes - four.shared_bytes
-    return replace(chosen, stages=max(4, min(MAX_WGMMA_STAGES, shared_bytes // stage)))
+    room = shared_bytes // sharing.blocks
+    least = 4 if sharing.tokens <= 128 else 3  # 4 of 256 tokens do not fit
+    return replace(chosen, stages=max(least, min(sharing.stages, room // stage)))
 
 
 def _at_once(splits: int, multiprocessors: int) -> int:

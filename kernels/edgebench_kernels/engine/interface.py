@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -85,6 +85,12 @@ class DecodeEngine(ABC):
         Raises FloatingPointError when a row's largest logit is not finite.
         """
         return pick(self.decode(torch.tensor(tokens)), self.describe)
+
+    def warm_up(self, batches: Iterable[Sequence[int]]) -> None:  # noqa: B027
+        """Do once, untimed, what batches of these prompt lengths would else do at first sight.
+
+        Ends active rows. Nothing by default: on CPUs no shape costs more the first time.
+        """
 
     def generate_greedy(
         self,

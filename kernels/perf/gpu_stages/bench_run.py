@@ -14,13 +14,12 @@ from typing import Any
 
 from edgebench_kernels.cuda.check.command import BUNDLES
 from edgebench_kernels.cuda.check.events import Failed, Log, Unavailable
-from edgebench_kernels.cuda.check.supervisor import ROOT
 from edgebench_kernels.cuda.check.tables import table
 from edgebench_kernels.cuda.check.worker import Request
-from gpu_stages.prepare import library_environment
+from gpu_stages.prepare import BENCH_MODELS, library_environment
 
 NEEDED = ("edgebench.cli", "edgebench.command_run", "edgebench.engines")
-WORKLOADS = "assistant,assistant@300m"
+WORKLOADS = ",".join(("assistant", *BENCH_MODELS))
 KEPT_S = 8.0
 """Between the budget that the run is given and the end of the stage."""
 
@@ -57,10 +56,7 @@ def modules() -> dict[str, Any]:
                 "its wheel (pydantic also needs pydantic-core, annotated-types, "
                 "typing-inspection) on PYTHONPATH"
             ) from err
-    devices = importlib.import_module("edgebench.devices")
-    if "cuda" not in devices.KERNEL_BACKENDS:
-        raise Unavailable("this checkout's harness has no CUDA backend yet")
-    return {"backends": ",".join(devices.KERNEL_BACKENDS)}
+    return {"imported": ",".join(NEEDED)}
 
 
 def bench(request: Request) -> dict[str, Any]:
@@ -70,7 +66,7 @@ def bench(request: Request) -> dict[str, Any]:
     command = [
         *(sys.executable, "-m", "edgebench", "run", "--track", "closed", "--device", "cuda"),
         *("--workload", WORKLOADS, "--profile", "quick", "--budget", f"{minutes:.2f}"),
-        *("--out", str(out), "--format", "json"),
+        *("--out", BUNDLES, "--format", "json"),
     ]
     code, text, said = _run(command, request)
     data: dict[str, Any] = {"exit_code": code, "command": " ".join(command[1:]), "said": said}
@@ -106,8 +102,8 @@ def _run(command: list[str], request: Request) -> tuple[int, str, str]:
     """Exit code, stdout, and the end of stderr; interrupted shortly before the stage's end."""
     process = subprocess.Popen(
         command,
-        cwd=ROOT,
-        env=library_environment(request.work),
+        cwd=request.work,  # so that the record names no folder of this machine
+        env=library_environment(request.work) | {"PYTHONPATH": _absolute_roots()},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -122,6 +118,12 @@ def _run(command: list[str], request: Request) -> tuple[int, str, str]:
             process.kill()
             text, said = process.communicate()
     return process.returncode, text, said[-3000:]
+
+
+def _absolute_roots() -> str:
+    """PYTHONPATH, as it means the same from another folder."""
+    roots = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    return os.pathsep.join(str(Path(root).resolve()) for root in roots if root)
 
 
 def _rows(text: str) -> list[dict[str, Any]]:

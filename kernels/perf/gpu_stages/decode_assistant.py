@@ -104,10 +104,10 @@ def _answer(assistant: Assistant, name: str) -> dict[str, Any]:
     questions, engine = assistant.questions, assistant.engines[name]
     order = sorted(range(len(questions.prompts)), key=lambda i: len(questions.prompts[i]))
     answers: list[list[int]] = [[] for _ in order]
-    engine.generate_greedy([questions.prompts[order[0]]], 2, questions.eos_id)
+    batches = [order[first : first + BATCH] for first in range(0, len(order), BATCH)]
+    engine.warm_up([len(questions.prompts[i]) for i in batch] for batch in batches)
     begin = time.perf_counter()
-    for first in range(0, len(order), BATCH):
-        batch = order[first : first + BATCH]
+    for batch in batches:
         prompts = [questions.prompts[i] for i in batch]
         made = engine.generate_greedy(prompts, assistant.max_new_tokens, questions.eos_id)
         for i, answer in zip(batch, made, strict=True):

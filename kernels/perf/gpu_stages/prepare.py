@@ -16,7 +16,7 @@ from edgebench_kernels.cuda.check.worker import Request
 from gpu_stages import assistant_task, widened
 
 LIBRARY_FOLDER = "native"
-BENCH_MODEL = "assistant@300m"
+BENCH_MODELS = ("assistant@300m", "assistant@1b")
 
 
 def run(log: Log, request: Request) -> None:
@@ -24,7 +24,8 @@ def run(log: Log, request: Request) -> None:
     folder = request.work / assistant_task.FOLDER
     log.item("assistant@1b", functools.partial(_widen, folder))
     log.item("native library", functools.partial(build_library, request.work))
-    log.item(BENCH_MODEL, _generate)
+    for name in BENCH_MODELS:
+        log.item(f"{name} of bench run", functools.partial(_generate, name))
 
 
 def _widen(folder: Path) -> dict[str, Any]:
@@ -61,8 +62,8 @@ def library_environment(work: Path) -> dict[str, str]:
     return {**os.environ, **({native.LIBRARY_VARIABLE: str(path)} if path.exists() else {})}
 
 
-def _generate() -> dict[str, Any]:
+def _generate(name: str) -> dict[str, Any]:
     """Into the cache that `bench run` reads."""
     from edgebench_workloads.catalog import WORKLOADS
 
-    return {"folder": WORKLOADS[BENCH_MODEL].reference_directory().name}
+    return {"folder": WORKLOADS[name].reference_directory().name}

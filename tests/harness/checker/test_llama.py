@@ -10,10 +10,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from edgebench.checker import llama, recipe, retrace, scales  # noqa: E402  # noqa: E402
-from edgebench.checker.codes import ORDER_STEPS  # noqa: E402
-from edgebench.checker.grids import CLIP_SHRINKS  # noqa: E402
-from edgebench.transform import awq, fold, gptq, llama_layer, smoothquant, steps  # noqa: E402
+from edgebench.checker import llama  # noqa: E402
+from edgebench.transform import llama_layer  # noqa: E402
 from edgebench_kernels.engine import parse_config  # noqa: E402
 from tests.transform.conftest import CONFIG, layer_tensors  # noqa: E402
 
@@ -63,20 +61,6 @@ def test_a_layer_shows_the_same_inputs(changes: dict[str, Any]) -> None:
     here = llama.walk(llama.Layer(config, floats), hidden.numpy(), sequences, compare)
     assert not seen
     np.testing.assert_allclose(here, there.numpy(), rtol=1e-4, atol=1e-3)
-
-
-def test_the_formulas_have_the_transforms_constants() -> None:
-    """The checker states them anew; both statements are one rule."""
-    assert ORDER_STEPS == gptq.ORDER_STEPS
-    tried = range(awq.CLIP_TRIED)
-    assert tuple(1 - step / awq.CLIP_STEPS for step in tried) == CLIP_SHRINKS
-    assert awq.RATIOS == smoothquant.ALPHA_STEPS == scales.EXPONENT_STEPS
-    assert awq.SMALLEST_SCALE == scales.SMALLEST_AWQ_SCALE
-    assert smoothquant.SMALLEST_MAXIMUM == scales.SMALLEST_MAXIMUM
-    assert fold.LARGEST_RATIO == scales.LARGEST_RATIO
-    assert retrace.NOT_CLIPPED == awq.NOT_CLIPPED
-    assert steps.SEARCHED == recipe.SEARCHED
-    assert steps.RANGES["damping"] == recipe.DAMPING
 
 
 def test_later_tokens_and_other_sequences_are_not_seen(tmp_path: Path) -> None:

@@ -195,6 +195,17 @@ inline void issue(const Product& product) {
 
 }  // namespace emulated
 
+// Registers are not counted here; a warp group must move them together.
+template <int kCount>
+inline void registers_down(EB_SITE_PARAMETER) {
+  static_assert(kCount >= 24 && kCount <= 256 && kCount % 8 == 0, "setmaxnreg's range");
+  emulator::collective(nullptr, nullptr, site, 128);
+}
+template <int kCount>
+inline void registers_up(EB_SITE_PARAMETER) {
+  registers_down<kCount>(site);
+}
+
 inline void async_fence() { emulator::fence_copies(); }
 
 // notes[at] = 1 + (arrivals still awaited + 2^16 count + 2^32 phases that are over); 0: never made.

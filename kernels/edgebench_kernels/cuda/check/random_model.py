@@ -46,6 +46,9 @@ class TorchInt4Linear:
         """See GpuLinear."""
         swiglu(self._launcher, self._weights.multiply(x.bfloat16()).half(), y)
 
+    def fused(self, rows: int) -> None:
+        """See GpuLinear: torch's product does not fuse."""
+
     def weight_bytes_at(self, rows: int) -> int:
         """See GpuLinear."""
         return self._weights.size_bytes

@@ -9,12 +9,14 @@ import functools
 import importlib.util
 import re
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from edgebench_kernels.cuda.check import suite
 from edgebench_kernels.cuda.check.events import Failed, Log, Unavailable
 from edgebench_kernels.cuda.check.worker import Request
+from edgebench_kernels.native import default_threads
 
 TOOLS = ("memcheck", "racecheck")
 MODULES = (
@@ -25,6 +27,7 @@ MODULES = (
     "test_w4a8_emulation",
     "test_wgmma_emulation",
 )
+MOST_AT_ONCE = 12
 TOOL_ERRORS = 99
 """Exit code that the tool is told to give where it found something."""
 
@@ -34,14 +37,20 @@ UNSUPPORTED = ("Device not supported", "Unable to find injection library", "Libr
 
 
 def run(log: Log, request: Request) -> None:
-    """An item for each tool and module, memcheck first."""
+    """An item for each tool and module, several at a time; the longest, memcheck's, begin first."""
     tool = find_tool()
     if tool is None or importlib.util.find_spec("pytest") is None:
         log.item("compute-sanitizer", functools.partial(_lacking, tool))
         return
-    for kind in TOOLS:
-        for name in MODULES:
-            log.item(f"{kind} {name}", functools.partial(sanitize, tool, kind, name, request))
+    with ThreadPoolExecutor(min(MOST_AT_ONCE, default_threads())) as pool:
+        futures = {
+            f"{kind} {name}": pool.submit(sanitize, tool, kind, name, request)
+            for kind in TOOLS
+            for name in MODULES
+            if log.status(f"{kind} {name}") is None
+        }
+        for item, future in futures.items():
+            log.item(item, future.result)
 
 
 def find_tool() -> str | None:

@@ -93,7 +93,7 @@ STAGES = (
         name="bench",
         title="bench run --track closed --device cuda",
         room=f"{BESIDE}.bench_run",
-        limit_s=120,
+        limit_s=150,
         least_s=45,
     ),
     Stage(
@@ -110,7 +110,8 @@ STAGES = (
         room=f"{OURS}.tunings",
         limit_s=120,
         least_s=0,
-        restarts=1,
+        item_limit_s=30,
+        restarts=6,
     ),
 )
 
