@@ -167,3 +167,15 @@ def test_the_fastest_by_its_best_round_wins(prepared: PreparedImages, images: Te
     # Round 0 warms; then (9, 5), (2, 5): the first has the fastest round of all.
     readings = iter([0, 50, 0, 1, 0, 9, 0, 5, 0, 2, 0, 5])
     assert fastest(both, images[:1], lambda: next(readings), 2) is both[0]
+
+
+def test_a_far_slower_one_takes_no_more_turns(prepared: PreparedImages, images: Tensor) -> None:
+    _, weights = read(prepared.directory)
+    both = [
+        reference_engine(SMALLEST, weights, torch.float32, as_matrices=as_matrices)
+        for as_matrices in (True, False)
+    ]
+    # Round 0 warms, round 1 takes 11 and 5; the second alone has readings for round 2.
+    readings = iter([0, 1, 0, 1, 0, 11, 0, 5, 0, 6])
+    assert fastest(both, images[:1], lambda: next(readings), 2) is both[1]
+    assert next(readings, None) is None
