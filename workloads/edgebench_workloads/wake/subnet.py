@@ -73,14 +73,14 @@ def convolution(tensors: Tensors) -> Multiply:
 def forward(genome: Genome, multiply: Multiply, images: Tensor) -> Tensor:
     """Run a subnet: [B, 1, R, R] in -1..1 -> logits [B, 2]."""
     plan = {layer.name: layer for layer in layers(genome)}
-    x = F.relu6(multiply(plan["stem"], images))
+    x = F.relu6(multiply(plan["stem"], images), inplace=True)
     for stage, place, _, _ in genome.blocks():
         name = f"stages.{stage}.{place}"
-        y = F.relu6(multiply(plan[f"{name}.expand"], x))
-        y = F.relu6(multiply(plan[f"{name}.depthwise"], y))
+        y = F.relu6(multiply(plan[f"{name}.expand"], x), inplace=True)
+        y = F.relu6(multiply(plan[f"{name}.depthwise"], y), inplace=True)
         y = multiply(plan[f"{name}.project"], y)
         x = x + y if is_residual(stage, place) else y
-    pooled = F.relu6(multiply(plan["head"], x)).mean((2, 3), keepdim=True)
+    pooled = F.relu6(multiply(plan["head"], x), inplace=True).mean((2, 3), keepdim=True)
     return multiply(plan["classifier"], pooled).flatten(1)
 
 
