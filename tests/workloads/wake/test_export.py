@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 from edgebench_workloads import pin
 from edgebench_workloads.catalog import WORKLOADS, Workload
 from edgebench_workloads.errors import WorkloadAssetError
-from edgebench_workloads.wake import export, subnet, train
-from edgebench_workloads.wake.genome import SMALLEST
+from edgebench_workloads.wake import dataset, export, subnet, train
+from edgebench_workloads.wake.genome import LARGEST, SMALLEST
 from edgebench_workloads.wake.scenes import scenes
 from edgebench_workloads.wake.supernet import Supernet
 
@@ -67,3 +67,24 @@ def test_what_is_too_large_is_not_shipped(tmp_path: Path, monkeypatch: pytest.Mo
 def test_another_networks_supernet_is_refused(shipped: Workload) -> None:
     with pytest.raises(ValueError, match="expected the supernet's tensors"):
         export.read_supernet(shipped.folder / "model" / subnet.WEIGHTS)
+
+
+def test_one_command_ships_a_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workload = replace(WORKLOADS["wake"], root=tmp_path)
+    workload.folder.mkdir()
+    shutil.copy(WORKLOADS["wake"].folder / "task.toml", workload.folder)
+    monkeypatch.setattr(train, "CALIBRATION_BATCHES", 1)
+    monkeypatch.setattr(dataset, "SCORED_COUNT", 8)
+    monkeypatch.setitem(WORKLOADS, "wake", workload)  # type: ignore[arg-type]
+    checkpoint = tmp_path / "checkpoint.pt"
+    torch.save({"net": Supernet().state_dict()}, checkpoint)
+    (tmp_path / export.CURVE).write_text("[]\n")
+    assert export.main(["--checkpoint", str(checkpoint)]) == 0
+    assert "top-1 on the scored set" in capsys.readouterr().out
+    assert subnet.read(workload.reference_directory())[0] == LARGEST
+    assert (workload.folder / export.CURVE).read_text() == "[]\n"
+    with pytest.raises(SystemExit):
+        export.main(["--checkpoint", str(tmp_path / "none.pt")])
+    assert "expected a checkpoint of train.py" in capsys.readouterr().err
