@@ -405,7 +405,8 @@ def main() -> None:
     parser.add_argument("--state", type=Path, help="folder to keep finished rows in")
     parser.add_argument("--kept", action="store_true", help="only what --state holds already")
     options = parser.parse_args()
-    native.set_threads(torch.get_num_threads())  # a second pool of another size would fight torch
+    if options.device == "cpu":  # a second pool of another size would fight torch
+        native.set_threads(torch.get_num_threads())
     if options.state is not None:
         options.state.mkdir(parents=True, exist_ok=True)
     bench = Bench(options)
