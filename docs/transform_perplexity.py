@@ -58,6 +58,7 @@ from edgebench_kernels.formats import dequantize
 from edgebench_workloads.catalog import find
 
 RESAMPLES = 10_000
+AT_ONCE = 1000  # sequences through a layer at once, in float32
 BATCH = {"cpu": 32, "cuda": 256}  # sequences through the kernels at once
 
 
@@ -198,12 +199,27 @@ class Model:
         return torch.from_numpy(array).to(self.device)
 
 
-def log_probabilities(model: Model, ids: Sequence[Sequence[int]], asked: Tensor) -> Tensor:
-    """Log-probabilities of the next token, f32 [asked, V]; asked indexes the packed tokens."""
+def log_probabilities(
+    model: Model, ids: Sequence[Sequence[int]], positions: Sequence[Tensor]
+) -> Tensor:
+    """Log-probabilities f32 [asked, V] on the CPU of the tokens behind these places of each row."""
+    parts = []
+    for first in range(0, len(ids), AT_ONCE):
+        some = slice(first, first + AT_ONCE)
+        parts.append(_log_probabilities(model, ids[some], positions[some]))
+    return torch.cat(parts)
+
+
+def _log_probabilities(
+    model: Model, ids: Sequence[Sequence[int]], positions: Sequence[Tensor]
+) -> Tensor:
     config, device = model.config, model.device
+    lengths = [len(row) for row in ids]
+    starts = np.cumsum([0, *lengths])
+    asked = torch.cat([at + int(start) for at, start in zip(positions, starts, strict=False)])
     embedding = load_tensors(model.reference, "model.embed_tokens.weight", device)[""]
     hidden = embedding[torch.tensor([token for row in ids for token in row]).to(device)].float()
-    prompts = Prompts(config, [len(row) for row in ids], device)
+    prompts = Prompts(config, lengths, device)
     for index in range(config.layers):
         hidden = walk(model.layer(f"model.layers.{index}."), hidden, prompts)
     head = model.layer("", ["model.norm.weight", "lm_head.weight"])
@@ -234,14 +250,10 @@ class Bench:
         kind = workload.scored() if options.fresh is None else workload.unseen(pairs, options.fresh)
         _, prompts, calls = encode_pairs(directory, kind[:pairs])
         self.ids = [(p + c)[:-1] for p, c in zip(prompts, calls, strict=True)]
-        starts = np.cumsum([0, *map(len, self.ids)])
         self.positions = [
             torch.arange(len(p) - 1, len(p) - 1 + len(c))
             for p, c in zip(prompts, calls, strict=True)
         ]
-        self.asked = torch.cat(
-            [at + int(start) for at, start in zip(self.positions, starts, strict=False)]
-        )
         self.target = torch.tensor([token for call in calls for token in call])
         self.row = np.repeat(np.arange(len(calls)), [len(call) for call in calls])
         self.state = state
@@ -319,7 +331,7 @@ class Bench:
             return self._by_kernels(outcome, "w4a16" if scheme.activation_bits == 16 else "w4a8")
         with torch.inference_mode():
             model = Model(self.reference, scheme, outcome, self.device)
-            return log_probabilities(model, self.ids, self.asked).clone()
+            return log_probabilities(model, self.ids, self.positions).clone()
 
     def _by_kernels(self, outcome: Outcome, path: Int4Path) -> Tensor:
         """As `log_probabilities`, by the INT4 engine that `bench run` measures."""

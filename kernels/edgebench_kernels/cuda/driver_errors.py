@@ -128,6 +128,9 @@ MEANINGS = {
         "restart the machine, or reload its module: rmmod nvidia_uvm && modprobe nvidia_uvm",
         CudaUnavailable,
     ),
+    912: Meaning(  # INVALID_CLUSTER_SIZE
+        "a grid must be whole clusters, of a size that this GPU has", "please report it"
+    ),
 }
 
 
