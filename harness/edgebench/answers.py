@@ -13,6 +13,25 @@ class Decoder(Protocol):
         """Turn token ids into text."""
 
 
+class Judge(Protocol):
+    """Who says whether an output answers a scored sample."""
+
+    def is_right(self, sample: int, output_ids: Sequence[int]) -> bool:
+        """Whether the output answers scored sample `sample`."""
+        ...
+
+
+class ClassKey:
+    """Judges answers of one class each: classes[i] is the right one of scored sample i."""
+
+    def __init__(self, classes: Sequence[int]) -> None:
+        self._classes = classes
+
+    def is_right(self, sample: int, output_ids: Sequence[int]) -> bool:
+        """See Judge."""
+        return list(output_ids) == [self._classes[sample]]
+
+
 class AnswerKey:
     """Judges the outputs of one workload; equal outputs are decoded once.
 

@@ -27,7 +27,7 @@ from edgebench.devices import ResolvedDevice, is_on_gpu, resolve
 from edgebench.draft import utc_now
 from edgebench.errors import RuleViolation, SpecError, unknown_name
 from edgebench.lock import MachineLock
-from edgebench.prepare import PreparedWorkload
+from edgebench.prepare import PreparedText
 from edgebench.profiles import size_class
 from edgebench.progress import Progress, choose_progress
 from edgebench.record import Kernel
@@ -69,7 +69,7 @@ class _Audit:
     progress: Progress
 
     @property
-    def prepared(self) -> PreparedWorkload:
+    def prepared(self) -> PreparedText:
         return self.premises.prepared
 
     @property

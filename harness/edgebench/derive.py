@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edgebench import profiles as p
 from edgebench import stats
@@ -18,6 +18,8 @@ from edgebench.record import (
     EnergyMetrics,
     Kernel,
     KernelResult,
+    Kind,
+    ModelCost,
     NllRow,
     Profile,
     SampleRow,
@@ -46,11 +48,12 @@ class CaseFacts:
     profile: Profile
     scored_count: int
     prompt_tokens: Sequence[int]
-    """Token count of every scored prompt, in order."""
+    """Token count of every scored prompt, in order; 1 for an image."""
     model: Model
     candidate_model: Model | None = None
     """Of an open model that is not the reference's; None: the same."""
     last_level_cache_bytes: int | None
+    kind: Kind = "text"
 
     def model_of(self, kernel: Kernel) -> Model:
         """What a kernel multiplies."""
@@ -75,6 +78,7 @@ class KernelFacts:
     energy_beside: tuple[Energy, ...] = ()
     energy_metrics: EnergyMetrics | None = None
     timed_weights: TimedWeights | None = None
+    cost: ModelCost | None = None
     invalid_reasons: tuple[str, ...] = ()
     """What the rows do not show: throttling, a failed meter, an interrupted block."""
     warnings: tuple[str, ...] = ()
@@ -189,6 +193,8 @@ def derive_results(
     results = []
     for facts in kernels:
         measured = derive(case.scenario, samples, facts.kernel)
+        if case.kind == "images":
+            measured = _without_tokens(measured)
         speedup = None
         if facts.kernel != REFERENCE:
             speedup = derive_speedup(case.scenario, samples, REFERENCE, facts.kernel)
@@ -207,6 +213,13 @@ def derive_results(
         result = KernelResult.model_validate({**partial, "valid": True})
         results.append(_judged(case, facts, result))
     return results
+
+
+def _without_tokens(measured: ScenarioResult) -> ScenarioResult:
+    """An answer of one class has no tokens to count or to wait for."""
+    return replace(
+        measured, ttft_p90_ms=None, tpot_p90_ms=None, tokens_per_s=None, mean_output_tokens=None
+    )
 
 
 def _result(
@@ -228,6 +241,7 @@ def _result(
         "peak_memory_bytes": facts.peak_memory_bytes,
         "batch_size": facts.batch_size,
         "timed_weights": facts.timed_weights,
+        "cost": facts.cost,
         "speedup": speedup.ratio if speedup else None,
         "speedup_ci95": speedup.ci95 if speedup else None,
     }

@@ -6,17 +6,18 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
 from numpy.typing import NDArray
 
-from edgebench.prepare import PreparedWorkload
-from edgebench.record import Kernel, Scenario
+from edgebench.prepare import PreparedText
+from edgebench.record import Kernel, ModelCost, Scenario
 from edgebench.roofline import Arithmetic, Model, model_of
 
 if TYPE_CHECKING:
+    from edgebench.images.engine import ImageEngine
     from edgebench_kernels.engine import DecodeEngine, LlamaWeights, RegimeChoice
     from edgebench_kernels.formats import Int4Tensor
 
@@ -30,7 +31,7 @@ class KernelEngine:
     """One kernel as it runs in one scenario."""
 
     kernel: Kernel
-    engine: DecodeEngine
+    engine: DecodeEngine | ImageEngine
     executed_path: str
     batch_size: int
     arithmetic: Arithmetic | None
@@ -39,11 +40,18 @@ class KernelEngine:
     """The packed INT4 bytes that it reads, by linear; None where they cannot be seen."""
     is_in_process: bool = True
     """Whether this process's memory holds it."""
+    cost: ModelCost | None = None
+    """Of a model of images, on paper."""
 
     @property
     def weight_bytes(self) -> int:
         """Bytes of weights that a decode step of this scenario's batch reads."""
         return self.engine.weight_bytes_at(self.batch_size)
+
+    @property
+    def decoder(self) -> DecodeEngine:
+        """The engine of a workload of text."""
+        return cast("DecodeEngine", self.engine)
 
 
 Weights = npt.NDArray[Any]
@@ -77,7 +85,7 @@ class WorkloadEngines(Protocol):
 class CpuEngines:
     """Builds each engine once; the INT4 engines share one copy of the packed weights."""
 
-    def __init__(self, prepared: PreparedWorkload, kernels: Sequence[Kernel]) -> None:
+    def __init__(self, prepared: PreparedText, kernels: Sequence[Kernel]) -> None:
         from edgebench_kernels.engine import (
             Engine,
             build_fp16,
@@ -204,7 +212,7 @@ def packed_bytes(linears: Mapping[str, object]) -> dict[str, NDArray[np.uint8]]:
     }
 
 
-def faster_path(engines: Mapping[str, DecodeEngine], prepared: PreparedWorkload) -> str:
+def faster_path(engines: Mapping[str, DecodeEngine], prepared: PreparedText) -> str:
     """Race the paths, interleaved, on a prefill and a few decode steps of a full batch."""
     prompts = [list(prompt) for prompt in prepared.prompts[:OFFLINE_BATCH]]
     best_ns = dict.fromkeys(engines, math.inf)
@@ -216,7 +224,7 @@ def faster_path(engines: Mapping[str, DecodeEngine], prepared: PreparedWorkload)
     return min(best_ns, key=best_ns.__getitem__)
 
 
-def longest_row(prepared: PreparedWorkload) -> int:
+def longest_row(prepared: PreparedText) -> int:
     """Tokens of the longest prompt with the longest answer or call behind it."""
     longest = max(len(prompt) for prompt in prepared.prompts)
     answers = max(len(call) for call in prepared.calls)

@@ -15,7 +15,7 @@ from edgebench.engines import (
     faster_path,
     longest_row,
 )
-from edgebench.prepare import PreparedWorkload
+from edgebench.prepare import PreparedText
 from edgebench.record import Kernel, Scenario
 from edgebench.roofline import Arithmetic, Model, model_of
 
@@ -31,7 +31,7 @@ class CudaEngines:
     """Builds each engine once; they share the embedding, the norms and the packed weights."""
 
     def __init__(
-        self, launcher: Launcher, prepared: PreparedWorkload, kernels: Sequence[Kernel]
+        self, launcher: Launcher, prepared: PreparedText, kernels: Sequence[Kernel]
     ) -> None:
         from edgebench_kernels.cuda.engine_build import (
             build_fp16_on,

@@ -9,7 +9,7 @@ from safetensors.numpy import save
 from edgebench import layout
 from edgebench.bundle import Bundle, BundleWriter, find_finished, find_resumable
 from edgebench.codec import write_atomic
-from edgebench.prepare import PreparedWorkload
+from edgebench.prepared import PreparedWorkload
 from edgebench.record import Ledger, Record
 from edgebench.spec import RunSpec
 from edgebench.system import SystemDescription
@@ -54,8 +54,7 @@ def open_writer(
         writer.write_tensors(tensors_bytes(prepared.quantized.tensors))
     if prepared.ledger.folded:
         writer.write_tensors(folded_bytes(prepared.quantized.folded), layout.FOLDED)
-    if prepared.changed is not None and prepared.ledger.open_model is not None:
-        arrays = prepared.changed.arrays()
-        kept = {name: arrays[name] for name in prepared.ledger.open_model.kept}
-        writer.write_tensors(save(kept), layout.OPEN)
+    kept = prepared.kept_arrays
+    if kept:
+        writer.write_tensors(save(dict(kept)), layout.OPEN)
     return writer

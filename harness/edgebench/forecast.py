@@ -11,7 +11,7 @@ from edgebench.estimate import ScenarioEstimate, estimate_scenario
 from edgebench.job import AnyEngine
 from edgebench.lineup import Lineup
 from edgebench.pilot import ROUND_SAMPLES, Pilot, run_pilot
-from edgebench.prepare import PreparedWorkload
+from edgebench.prepared import PreparedWorkload
 from edgebench.profiles import PROFILES, Counts
 from edgebench.record import Kernel, Profile, Scenario
 from edgebench.spec import RunSpec
@@ -97,5 +97,5 @@ def plan_scenarios(
     for scenario in scenarios:
         kernels = {kernel: lineup.for_scenario(kernel, scenario) for kernel in spec.kernels}
         pilot = run_pilot(prepared, kernels, scenario)
-        planned = forecast(name, scenario, spec.profile, len(prepared.pairs), pilot)
+        planned = forecast(name, scenario, spec.profile, prepared.scored_count, pilot)
         yield PlannedScenario(kernels=kernels, forecast=planned)

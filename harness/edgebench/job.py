@@ -10,11 +10,10 @@ from edgebench.conditions import Watch
 from edgebench.engines import KernelEngine
 from edgebench.loadgen import SystemUnderTest
 from edgebench.openai.engine import ExternalEngine
-from edgebench.prepare import PreparedWorkload
+from edgebench.prepared import PreparedWorkload
 from edgebench.profiles import Counts
 from edgebench.record import Kernel
 from edgebench.roofline import Model
-from edgebench.sut import EngineSut
 from edgebench.system import SystemDescription
 from edgebench.target import Target
 
@@ -47,13 +46,4 @@ class ScenarioJob:
 
 def sut_of(prepared: PreparedWorkload, engine: AnyEngine) -> SystemUnderTest:
     """Put a kernel's engine behind the load generator; an external one stands there already."""
-    if isinstance(engine, ExternalEngine):
-        return engine.sut
-    return EngineSut(
-        name=f"{engine.kernel} ({engine.executed_path})",
-        engine=engine.engine,
-        prompts=prepared.prompts,
-        batch_size=engine.batch_size,
-        max_new_tokens=prepared.workload.task.max_new_tokens,
-        eos_id=prepared.eos_id,
-    )
+    return engine.sut if isinstance(engine, ExternalEngine) else prepared.sut(engine)

@@ -9,7 +9,8 @@ from edgebench.engines import WorkloadEngines
 from edgebench.job import AnyEngine
 from edgebench.openai.discovery import Served
 from edgebench.openai.engine import External, executed_path, open_external
-from edgebench.prepare import PreparedWorkload
+from edgebench.prepare import require_text
+from edgebench.prepared import PreparedWorkload
 from edgebench.profiles import EXTERNAL
 from edgebench.progress import Progress
 from edgebench.record import Kernel, Scenario
@@ -57,7 +58,9 @@ def ask_server(
     with progress.stage(
         f"{prepared.workload.name}: asking {spec.external.address.shown}"
     ) as update:
-        external = open_external(served, prepared, spec.external.concurrency)
+        external = open_external(
+            served, require_text(prepared, "openai"), spec.external.concurrency
+        )
         update(1, 1)
     at_end.callback(external.close)
     progress.note(f"external engine: {executed_path(external.described())}")

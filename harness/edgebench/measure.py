@@ -7,8 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from edgebench import meters
-from edgebench.accuracy import call_nll_rows
-from edgebench.answers import AnswerKey
 from edgebench.bundle import BundleWriter
 from edgebench.condition_log import ConditionLog
 from edgebench.conditions_verdict import judge
@@ -32,7 +30,6 @@ from edgebench.job import AnyEngine, ScenarioJob, sut_of
 from edgebench.meters import powercsv
 from edgebench.openai.engine import ExternalEngine
 from edgebench.plans import accuracy_plan, performance_plan
-from edgebench.prepare import PreparedWorkload
 from edgebench.profiles import IDLE_S, MIN_CEILING_REPEATS
 from edgebench.progress import Progress
 from edgebench.record import (
@@ -49,8 +46,6 @@ from edgebench.scenarios import mode_rows
 from edgebench.target import Target
 from edgebench.timed_weights import WeightsBefore
 from edgebench.units import NS_PER_S
-
-NLL_BATCH = 64
 
 
 @dataclass(slots=True)
@@ -208,32 +203,14 @@ def _fill_ceilings(job: ScenarioJob, writer: BundleWriter) -> None:
 def _score_likelihood(
     job: ScenarioJob, writer: BundleWriter, progress: Progress, label: str
 ) -> None:
-    wanted = job.counts.nll_samples or len(job.prepared.pairs)
+    wanted = job.counts.nll_samples or job.prepared.scored_count
     for kernel, engine in job.engines.items():
         if isinstance(engine, ExternalEngine):
             continue  # a server shows text alone
         if sum(row.kernel == kernel for row in writer.nll) >= wanted:
             continue
         with progress.stage(f"{label} likelihood {kernel}") as update:
-            rows = call_nll_rows(
-                kernel,
-                engine.engine,
-                job.prepared.prompts[:wanted],
-                job.prepared.calls[:wanted],
-                NLL_BATCH,
-                update,
-            )
-            writer.append_nll(list(rows))
-
-
-def answer_key(prepared: PreparedWorkload) -> AnswerKey:
-    """Return the judge of this workload's outputs."""
-    return AnswerKey(
-        decoder=prepared.tokenizer,
-        eos_id=prepared.eos_id,
-        expected=[pair.call for pair in prepared.pairs],
-        is_correct=prepared.workload.is_correct,
-    )
+            writer.append_nll(list(job.prepared.likelihood(engine, wanted, update)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -264,7 +241,7 @@ def _metered(
     if unseen:
         return _Metered(energy=energy)
     rows = mode_rows(writer.samples, engine.kernel, "performance")
-    prompts = [len(prompt) for prompt in job.prepared.prompts]
+    prompts = list(job.prepared.input_tokens)
     return _Metered(
         energy=energy,
         beside=tuple(
@@ -292,8 +269,9 @@ def _derive(
         workload=record.workload.name,
         scenario=record.scenario,
         profile=record.profile,
-        scored_count=len(job.prepared.pairs),
-        prompt_tokens=[len(prompt) for prompt in job.prepared.prompts],
+        scored_count=job.prepared.scored_count,
+        prompt_tokens=job.prepared.input_tokens,
+        kind=job.prepared.workload.kind,
         model=job.model,
         candidate_model=job.candidate_model,
         last_level_cache_bytes=record.host.last_level_cache_bytes,
@@ -312,6 +290,7 @@ def _derive(
             energy=metered[kernel].energy,
             energy_beside=metered[kernel].beside,
             energy_metrics=metered[kernel].metrics,
+            cost=None if isinstance(engine, ExternalEngine) else engine.cost,
             invalid_reasons=judgement.invalid_reasons,
             warnings=(*engine.warnings, *failures, *judgement.warnings),
         )
@@ -323,5 +302,5 @@ def _derive(
         samples=writer.samples,
         nll=writer.nll,
         ceilings=writer.ceilings,
-        is_right=answer_key(job.prepared).is_right,
+        is_right=job.prepared.judge().is_right,
     )

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from edgebench.job import AnyEngine, sut_of
 from edgebench.loadgen import Clock, SystemUnderTest, run_offline, run_single_stream
-from edgebench.prepare import PreparedWorkload
+from edgebench.prepared import PreparedWorkload
 from edgebench.record import Kernel, Scenario
 from edgebench.units import NS_PER_S
 
@@ -47,8 +47,8 @@ def run_pilot(
     """Measure each kernel briefly, in turns over the same samples; raises RunFailed."""
     suts = {kernel: sut_of(prepared, engine) for kernel, engine in engines.items()}
     if scenario == "single-stream":
-        return pilot_of(suts, _one_query(clock), len(prepared.prompts), clock)
-    return pilot_of(suts, _one_round(clock), len(prepared.prompts), clock, is_offline=True)
+        return pilot_of(suts, _one_query(clock), prepared.scored_count, clock)
+    return pilot_of(suts, _one_round(clock), prepared.scored_count, clock, is_offline=True)
 
 
 Step = Callable[[SystemUnderTest, int, int], float]

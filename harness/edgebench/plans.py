@@ -42,7 +42,7 @@ def queries_per_block(job: ScenarioJob, begun: Sequence[int]) -> int:
 
 def performance_plan(job: ScenarioJob, record: Record, rows: Sequence[SampleRow]) -> Plan:
     """Cut the scenario into blocks; every kernel's block holds the same samples."""
-    population, counts = len(job.prepared.pairs), job.counts
+    population, counts = job.prepared.scored_count, job.counts
     in_passes = counts.equal_issue and record.scenario == "single-stream"
     minimum = Minimum(
         queries=counts.min_queries,
@@ -72,7 +72,7 @@ def performance_plan(job: ScenarioJob, record: Record, rows: Sequence[SampleRow]
 
 def accuracy_plan(job: ScenarioJob, record: Record, rows: Sequence[SampleRow]) -> Plan:
     """Every scored sample once, in order, by the same code path as the performance run."""
-    population = len(job.prepared.pairs)
+    population = job.prepared.scored_count
     step = population if record.scenario == "offline" else ACCURACY_BLOCK
     spans = [range(i, min(i + step, population)) for i in range(0, population, step)]
     blocks = numbered_blocks(spans, accuracy_schedule(population))

@@ -1,22 +1,32 @@
-"""Preparing a workload: verified weights, prompts, the quantized model and its ledger."""
+"""Preparing a workload: verified weights, samples, the quantized model and its ledger."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from edgebench import layout
+from edgebench.accuracy import call_nll_rows
+from edgebench.answers import AnswerKey
 from edgebench.errors import AssetError, BenchError, SpecError
+from edgebench.images.graph import graph_sha256 as genome_sha256
+from edgebench.images.graph import read_genome
+from edgebench.images.prepared import PreparedImages, image_chain, open_linears
+from edgebench.loadgen import SystemUnderTest
 from edgebench.open_model import describe, kept_shapes, not_closed, shape_of
+from edgebench.prepared import PreparedWorkload, Update
 from edgebench.profiles import TENSORS_IN_BUNDLE_BYTES
 from edgebench.progress import Progress
-from edgebench.record import Ledger, OpenModel, WorkloadIdentity
+from edgebench.record import Kernel, Ledger, NllRow, OpenModel, WorkloadIdentity
+from edgebench.sut import EngineSut
 from edgebench.transform import TransformChain, apply_transform
 from edgebench.transform.calibration import CalibrationSet
 from edgebench.transform.changed import ChangedModel, Source, changed_once
@@ -34,10 +44,12 @@ from edgebench_workloads.catalog import WORKLOADS, Workload
 from edgebench_workloads.errors import WorkloadAssetError, WorkloadError
 
 if TYPE_CHECKING:
+    from edgebench.engines import CpuEngines, KernelEngine
     from edgebench_workloads.assistant.dataset import Pair
 
 WEIGHTS_FILE = "model.safetensors"
 TOKENIZER_FILE = "tokenizer.json"
+NLL_BATCH = 64
 CONFIG_FILE = "config.json"
 GRAPH_FIELDS = (
     "architectures", "hidden_size", "intermediate_size", "num_hidden_layers",
@@ -46,22 +58,17 @@ GRAPH_FIELDS = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PreparedWorkload:
-    """Everything a scenario needs, with every byte that it came from already verified.
+class PreparedText(PreparedWorkload):
+    """See PreparedWorkload: prompts to answer.
 
     prompts and calls are token ids of the scored set, in order; a call ends with end-of-sequence.
     """
 
-    workload: Workload
-    directory: Path
     tokenizer: Tokenizer
     eos_id: int
     pairs: Sequence[Pair]
     prompts: Sequence[Sequence[int]]
     calls: Sequence[Sequence[int]]
-    quantized: QuantizedModel
-    identity: WorkloadIdentity
-    ledger: Ledger
     changed: ChangedModel | None = None
     """The open track's model, where its steps made one."""
 
@@ -72,12 +79,71 @@ class PreparedWorkload:
 
     @property
     def not_closed(self) -> list[str]:
-        """What disqualifies it from the closed track."""
+        """See PreparedWorkload."""
         if self.changed is None:
             return not_closed(self.ledger, None)
         from edgebench_kernels.engine import read_config
 
         return not_closed(self.ledger, shape_of(read_config(self.directory / CONFIG_FILE)))
+
+    @property
+    def kept_arrays(self) -> Mapping[str, NDArray[np.generic]]:
+        """See PreparedWorkload."""
+        if self.changed is None or self.ledger.open_model is None:
+            return {}
+        arrays = self.changed.arrays()
+        return {name: arrays[name] for name in self.ledger.open_model.kept}
+
+    @property
+    def scored_count(self) -> int:
+        """See PreparedWorkload."""
+        return len(self.pairs)
+
+    @property
+    def input_tokens(self) -> Sequence[int]:
+        """See PreparedWorkload."""
+        return [len(prompt) for prompt in self.prompts]
+
+    def judge(self) -> AnswerKey:
+        """See PreparedWorkload."""
+        return AnswerKey(
+            decoder=self.tokenizer,
+            eos_id=self.eos_id,
+            expected=[pair.call for pair in self.pairs],
+            is_correct=self.workload.is_correct,
+        )
+
+    def cpu_engines(self, kernels: Sequence[Kernel]) -> CpuEngines:
+        """See PreparedWorkload."""
+        from edgebench.engines import CpuEngines
+
+        return CpuEngines(self, kernels)
+
+    def sut(self, engine: KernelEngine) -> SystemUnderTest:
+        """See PreparedWorkload."""
+        return EngineSut(
+            name=f"{engine.kernel} ({engine.executed_path})",
+            engine=engine.decoder,
+            prompts=self.prompts,
+            batch_size=engine.batch_size,
+            max_new_tokens=self.workload.task.max_new_tokens,
+            eos_id=self.eos_id,
+        )
+
+    def likelihood(self, engine: KernelEngine, samples: int, update: Update) -> Iterator[NllRow]:
+        """See PreparedWorkload: of the call, end of sequence included."""
+        prompts, calls = self.prompts[:samples], self.calls[:samples]
+        return call_nll_rows(engine.kernel, engine.decoder, prompts, calls, NLL_BATCH, update)
+
+
+def require_text(prepared: PreparedWorkload, what: str) -> PreparedText:
+    """The same workload, which must be of text; SpecError says that `what` takes no other."""
+    if not isinstance(prepared, PreparedText):
+        name = prepared.workload.name
+        raise SpecError(
+            f"[{what}] expected a workload of text, got {name}, which is of images; choose another"
+        )
+    return prepared
 
 
 def graph_sha256(directory: Path) -> str:
@@ -98,7 +164,7 @@ def prepare(
     progress: Progress,
     quantized: QuantizedModel | None = None,
 ) -> PreparedWorkload:
-    """Verify, generate where needed, tokenize and quantize one workload; None quantizes nothing.
+    """Verify, generate where needed, encode and quantize one workload; None quantizes nothing.
 
     A model that is quantized already is taken as it is; the transform then only names it.
     """
@@ -106,6 +172,8 @@ def prepare(
     try:
         with progress.stage(f"{name}: weights") as update:
             directory = workload.reference_directory(progress=update)
+        if workload.kind == "images":
+            return _prepare_images(workload, directory, transform, progress, quantized)
         pairs = workload.scored()
         calibration = calibration_set(workload, directory)
     except WorkloadError as error:
@@ -122,7 +190,7 @@ def prepare(
         if changed is not None:
             quantized = replace(quantized, steps=(*changed.made.steps, *quantized.steps))
     tokenizer, prompts, calls = encode_pairs(directory, pairs)
-    return PreparedWorkload(
+    return PreparedText(
         workload=workload,
         directory=directory,
         tokenizer=tokenizer,
@@ -132,8 +200,39 @@ def prepare(
         calls=calls,
         quantized=quantized,
         identity=_identity(workload),
-        ledger=_ledger(workload, directory, quantized, changed),
+        ledger=_ledger(
+            workload,
+            graph_sha256(directory if changed is None else changed.directory),
+            quantized,
+            None if changed is None else _open_model(changed, quantized),
+        ),
         changed=changed,
+    )
+
+
+def _prepare_images(
+    workload: Workload,
+    directory: Path,
+    transform: TransformChain | None,
+    progress: Progress,
+    quantized: QuantizedModel | None,
+) -> PreparedImages:
+    scenes, genome = workload.scored_scenes(), read_genome(directory)
+    workload.calibration_scenes()  # its hash goes into the record
+    if transform is None:
+        quantized = QuantizedModel(tensors={}, steps=())
+    elif quantized is None:
+        chain = image_chain(transform)
+        with progress.stage(f"{workload.name}: {transform}") as update:
+            quantized = apply_transform(chain, open_linears(workload, directory), update)
+    return PreparedImages(
+        workload=workload,
+        directory=directory,
+        genome=genome,
+        scenes=scenes,
+        quantized=quantized,
+        identity=_identity(workload),
+        ledger=_ledger(workload, genome_sha256(genome), quantized),
     )
 
 
@@ -213,6 +312,7 @@ def calibration_set(workload: Workload, directory: Path) -> CalibrationSet:
 def _identity(workload: Workload) -> WorkloadIdentity:
     return WorkloadIdentity(
         name=workload.name,
+        kind=workload.kind,
         disclosure=workload.disclosure,
         task_sha256=workload.task_sha256,
         reference_sha256=workload.reference_sha256,
@@ -222,7 +322,7 @@ def _identity(workload: Workload) -> WorkloadIdentity:
 
 
 def _ledger(
-    workload: Workload, directory: Path, quantized: QuantizedModel, changed: ChangedModel | None
+    workload: Workload, graph: str, quantized: QuantizedModel, open_model: OpenModel | None = None
 ) -> Ledger:
     fits = 0 < size_bytes(quantized.tensors) <= TENSORS_IN_BUNDLE_BYTES
     return Ledger(
@@ -231,8 +331,8 @@ def _ledger(
         tensors={name: tensor_sha256(t) for name, t in quantized.tensors.items()},
         tensors_file=layout.TENSORS if fits else None,
         folded=folded_hashes(quantized.folded),
-        graph_sha256=graph_sha256(directory if changed is None else changed.directory),
-        open_model=None if changed is None else _open_model(changed, quantized),
+        graph_sha256=graph,
+        open_model=open_model,
     )
 
 

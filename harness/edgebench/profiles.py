@@ -75,6 +75,7 @@ BYTES_PER_WEIGHT: Mapping[Kernel, tuple[float, float]] = {
     "fp16": (2.0, 4.4),  # ours: stored in fp16; streamed as fp32 where that is faster, and padded
     "open": (2.0, 4.4),  # ours: the open track's model in the same engine, as fp16
 }
+PADDED_TO = (64, 32)  # ours: kernels/csrc/cpu/pack.h lays out 64 rows at a time, 32 inputs
 
 # Power.
 METER_DISAGREEMENT = 0.10  # ours: two meters of the same thing that differ by more are both shown

@@ -31,6 +31,7 @@ Scenario = Literal["single-stream", "offline"]
 Profile = Literal["quick", "standard", "official"]
 Kernel = Literal["fp16", "int4", "open", "external"]
 """open: the open track's model where it stays fp16; where it is quantized it runs as int4."""
+Kind = Literal["text", "images"]
 Mode = Literal["performance", "accuracy"]
 Endpoint = Literal["/v1/completions", "/v1/chat/completions"]
 PromptForm = Literal["token ids", "text"]
@@ -99,6 +100,20 @@ class TimedWeights(StrictModel):
     packed_bytes: Count = Field(description="codes, scales, zero points and padding")
 
 
+class ModelCost(StrictModel):
+    """What a model of images costs on paper, as one kernel holds it."""
+
+    parameters: Count = Field(description="weights and biases, norms folded in")
+    macs: Count = Field(description="multiply-accumulates for one image")
+    model_bytes: Count = Field(
+        description="of all tensors: INT4 with scales and zero points, the others in fp16"
+    )
+    peak_activation_bytes: Count = Field(
+        description="MCUNet's definition (arXiv:2007.10319): the largest sum over the layers of "
+        "input, output and a shortcut kept beside, at one byte each"
+    )
+
+
 class KernelResult(StrictModel):
     """What one kernel reached in one scenario."""
 
@@ -145,12 +160,18 @@ class KernelResult(StrictModel):
     timed_weights: TimedWeights | None = Field(
         default=None, description="null for fp16, on a GPU, and in records of older versions"
     )
+    cost: ModelCost | None = Field(default=None, description="null for a workload of text")
 
 
 class WorkloadIdentity(StrictModel):
     """Which task, which weights, which data: hashes the checker compares with its own."""
 
     name: Name
+    kind: Kind = Field(
+        default="text",
+        description="images: an answer is one class id, so there are no tokens and none of ttft, "
+        "tpot, tokens_per_s and mean_output_tokens; call_nll is of the right class, nats an image",
+    )
     disclosure: Text | None = Field(default=None, description="what is artificial about the model")
     task_sha256: Sha256
     reference_sha256: Sha256 = Field(description="the reference's model.safetensors")

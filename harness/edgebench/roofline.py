@@ -31,7 +31,11 @@ UNKNOWN_BYTES = "external engine: bytes unknown"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
-    """How many weights the reference's linear layers hold."""
+    """How many weights the reference's linear layers hold.
+
+    A convolution reads a weight once for each pixel, so a model of images counts its
+    multiply-accumulates in `body_weights`, one image as one token.
+    """
 
     body_weights: int
     head_weights: int

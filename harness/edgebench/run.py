@@ -30,7 +30,8 @@ from edgebench.measure import measure_scenario
 from edgebench.meters.nvml import first_visible, load_nvml
 from edgebench.openai.discovery import Served
 from edgebench.openai.engine import External, connect
-from edgebench.prepare import PreparedWorkload, harness_error, prepare
+from edgebench.prepare import harness_error, prepare
+from edgebench.prepared import PreparedWorkload
 from edgebench.profiles import PROFILES
 from edgebench.progress import Progress
 from edgebench.record import KernelTuning, Record, Scenario

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol
 
 from edgebench.devices import Backend
-from edgebench.prepare import PreparedWorkload
+from edgebench.prepared import PreparedWorkload
 from edgebench.record import CeilingName, Kernel, KernelTuning
 from edgebench.system import SystemDescription
 

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
-from edgebench.engines import CpuEngines
+from edgebench.engines import WorkloadEngines
 from edgebench.errors import DeviceUnavailable, SpecError
 from edgebench.estimate import memory_shortage
 from edgebench.memory import peak_memory_bytes, reset_peak
-from edgebench.prepare import PreparedWorkload
+from edgebench.prepared import PreparedWorkload
 from edgebench.record import CeilingName, Kernel, KernelTuning
 from edgebench.system import SystemDescription
 
@@ -63,9 +63,9 @@ class CpuTarget:
         """See Target."""
         return memory_shortage(weights_bytes, system)
 
-    def engines(self, prepared: PreparedWorkload, kernels: Sequence[Kernel]) -> CpuEngines:
+    def engines(self, prepared: PreparedWorkload, kernels: Sequence[Kernel]) -> WorkloadEngines:
         """See Target."""
-        return CpuEngines(prepared, kernels)
+        return prepared.cpu_engines(kernels)
 
     def measure_ceiling(self, name: CeilingName, threads: int) -> CeilingSample | None:
         """See Target."""

@@ -11,7 +11,8 @@ from edgebench.engines_cuda import CudaEngines
 from edgebench.errors import DeviceUnavailable, RunFailed
 from edgebench.estimate import memory_shortage
 from edgebench.gpus import Gpu
-from edgebench.prepare import PreparedWorkload
+from edgebench.prepare import require_text
+from edgebench.prepared import PreparedWorkload
 from edgebench.record import CeilingName, Kernel, KernelTuning
 from edgebench.system import SystemDescription
 from edgebench.units import format_bytes
@@ -106,7 +107,7 @@ class CudaTarget:
 
     def engines(self, prepared: PreparedWorkload, kernels: Sequence[Kernel]) -> CudaEngines:
         """See Target."""
-        return CudaEngines(self._launcher, prepared, kernels)
+        return CudaEngines(self._launcher, require_text(prepared, "a GPU"), kernels)
 
     def measure_ceiling(self, name: CeilingName, threads: int) -> CeilingSample | None:
         """See Target."""

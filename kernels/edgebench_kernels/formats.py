@@ -83,6 +83,19 @@ def choose_group(k: int) -> int:
     )
 
 
+def fitting_group(k: int, group: int, *, whole_rows: bool = False) -> int:
+    """`group` where it divides K, else the largest of 128, 64 and 32 that does.
+
+    Where none does: K itself with whole_rows, else ValueError.
+    """
+    if k % group == 0:
+        return group
+    if whole_rows and all(k % fixed for fixed in GROUPS):
+        check_group(k, k, where="fitting_group")
+        return k
+    return choose_group(k)
+
+
 def pack_codes(codes: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """codes uint8 [N, K] in 0..15 -> qweight uint8 [N, K/2]."""
     return codes[:, 0::2] | (codes[:, 1::2] << np.uint8(4))

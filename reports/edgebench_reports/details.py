@@ -12,6 +12,7 @@ from edgebench.record import (
     Energy,
     ExternalServer,
     KernelResult,
+    ModelCost,
     Record,
     kernel_title,
 )
@@ -134,11 +135,21 @@ def _kernel_facts(result: KernelResult) -> Iterator[Fact]:
     yield "batch", str(result.batch_size)
     if result.weight_bytes is not None:
         yield "weights", format_bytes(result.weight_bytes)
+    if result.cost is not None:
+        yield from _cost_facts(result.cost)
     if result.peak_memory_bytes is not None:
         yield "peak memory", format_bytes(result.peak_memory_bytes)
     if result.roofline.reason:
         yield "roofline", result.roofline.reason
     yield "energy", _energy_text(result.energy)
+
+
+def _cost_facts(cost: ModelCost) -> Iterator[Fact]:
+    yield "parameters", format_number(cost.parameters)
+    yield "multiply-accumulates", f"{format_number(cost.macs)} an image"
+    yield "whole model", format_bytes(cost.model_bytes)
+    peak = format_bytes(cost.peak_activation_bytes)
+    yield "peak activations", f"{peak} (MCUNet's definition, one byte each)"
 
 
 def _energy_text(energy: Energy) -> str:

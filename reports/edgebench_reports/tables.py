@@ -189,16 +189,17 @@ HEAD: tuple[Column, ...] = (
            meaning="Upper end of the speedup's 95 % interval."),
     Column(heading="exact match %", is_number=True,
            cell=_number(lambda e: _scaled(e.result.accuracy, 100), _percent, note=_of_reference),
-           meaning="Answers whose parsed JSON equals the right call, of the outputs of the "
-                   "executed path; below it relative to fp16."),
+           meaning="Answers whose parsed JSON equals the right call, or, of images, the share of "
+                   "right classes (top-1), of the outputs of the executed path; below it relative "
+                   "to fp16."),
     Column(heading="of fp16 %", is_number=True, is_shown=False,
            cell=_number(lambda e: _scaled(e.result.accuracy_ratio, 100), _percent),
            meaning="Exact match relative to the fp16 reference of the same run; the closed track "
                    "asks 99 %."),
     Column(heading="call NLL", is_number=True,
            cell=_number(lambda e: e.result.call_nll, lambda v: f"{v:.4f}"),
-           meaning="Nats per token of the right call; lower is better. It sees what exact match "
-                   "cannot."),
+           meaning="Nats per token of the right call, or, of images, of the right class; lower is "
+                   "better. It sees what exact match cannot."),
 )  # fmt: skip
 
 TAIL: tuple[Column, ...] = (

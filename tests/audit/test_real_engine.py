@@ -23,7 +23,7 @@ from tests.audit.doubles import Complete, FirstToken, Machine, machine_of
 if TYPE_CHECKING:
     from edgebench.audit.engine_auditee import EngineAuditee
     from edgebench.engines import CpuEngines, KernelEngine
-    from edgebench.prepare import PreparedWorkload
+    from edgebench.prepare import PreparedText
 
 pytestmark = [pytest.mark.torch, pytest.mark.native]
 
@@ -110,7 +110,7 @@ def cheaper(name: str, weights: np.ndarray) -> np.ndarray:
 class Built:
     """What all tests share: it takes seconds to build."""
 
-    prepared: PreparedWorkload
+    prepared: PreparedText
     engines: CpuEngines
     engine: KernelEngine
     fp16: KernelEngine

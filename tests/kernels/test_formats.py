@@ -9,6 +9,7 @@ from edgebench_kernels.formats import (
     Int4Tensor,
     choose_group,
     dequantize,
+    fitting_group,
     pack_codes,
     unpack_codes,
 )
@@ -74,3 +75,18 @@ def test_choose_group_refuses_what_no_group_divides(k: int) -> None:
 def test_wrong_fields_are_named(change: dict[str, object], text: str) -> None:
     with pytest.raises(ValueError, match=text):
         Int4Tensor(**{**fields(), **change})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("k", "group", "expected"),
+    [(384, 128, 128), (192, 128, 64), (96, 128, 32), (8, 128, 8), (48, 32, 48), (16, 16, 16)],
+)
+def test_whole_rows_are_one_group_where_no_group_divides(k: int, group: int, expected: int) -> None:
+    assert fitting_group(k, group, whole_rows=True) == expected
+
+
+def test_without_whole_rows_what_no_group_divides_is_refused() -> None:
+    with pytest.raises(ValueError, match="multiple of 32, got K=48"):
+        fitting_group(48, 128)
+    with pytest.raises(ValueError, match="K must be even"):
+        fitting_group(27, 128, whole_rows=True)

@@ -9,23 +9,23 @@ from edgebench.loadgen import SampleTiming, run_offline, run_single_stream
 from edgebench.openai.address import parse_url
 from edgebench.openai.discovery import discover
 from edgebench.openai.engine import External, open_external
-from edgebench.prepare import PreparedWorkload, prepare
+from edgebench.prepare import PreparedText, prepare, require_text
 from edgebench.progress import SilentProgress
 
 SINGLE, OFFLINE, CONCURRENCY = 24, 64, 8
 
 
-def prepared_assistant() -> PreparedWorkload:
+def prepared_assistant() -> PreparedText:
     """The workload without any quantized weights."""
-    return prepare("assistant", None, SilentProgress())
+    return require_text(prepare("assistant", None, SilentProgress()), "servers")
 
 
-def external_of(url: str, prepared: PreparedWorkload) -> External:
+def external_of(url: str, prepared: PreparedText) -> External:
     """Find the door of a server, as `bench run --sut openai` does."""
     return open_external(discover(parse_url(url), None), prepared, CONCURRENCY)
 
 
-def right_share(prepared: PreparedWorkload, timings: list[SampleTiming]) -> float:
+def right_share(prepared: PreparedText, timings: list[SampleTiming]) -> float:
     """The fraction of right answers."""
     key = AnswerKey(
         decoder=prepared.tokenizer,
@@ -36,7 +36,7 @@ def right_share(prepared: PreparedWorkload, timings: list[SampleTiming]) -> floa
     return sum(key.is_right(t.sample, t.output_ids) for t in timings) / len(timings)
 
 
-def ask(external: External, prepared: PreparedWorkload) -> None:
+def ask(external: External, prepared: PreparedText) -> None:
     """Ask, and demand answers as good as the reference's, in the order of their events."""
     with closing(external):
         single = external.for_scenario("single-stream")

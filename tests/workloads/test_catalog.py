@@ -38,7 +38,7 @@ def tiny(tmp_path: Path, tiny_directory: Path) -> Workload:
 
 
 def test_every_row_names_itself() -> None:
-    assert list(WORKLOADS) == ["assistant", "assistant@300m", "assistant@1b"]
+    assert list(WORKLOADS) == ["assistant", "assistant@300m", "assistant@1b", "wake"]
     assert all(find(name).name == name for name in WORKLOADS)
     for workload in WORKLOADS.values():
         suffix = "" if workload.variant_name is None else f"@{workload.variant_name}"

@@ -10,16 +10,19 @@ from dataclasses import asdict, dataclass
 from functools import cache as memoized
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from edgebench_workloads.cache import build_once, cache_root
 from edgebench_workloads.errors import UnknownWorkloadError, WorkloadAssetError
-from edgebench_workloads.task import Task, Variant, load_task, task_sha256
+from edgebench_workloads.task import Kind, Task, Variant, load_task, task_sha256
 from edgebench_workloads.weights import Progress, verify
 from edgebench_workloads.widen import WidenPlan, config_bytes, widen_checkpoint, widen_config
 
 if TYPE_CHECKING:
     from edgebench_workloads.assistant.dataset import Pair
+    from edgebench_workloads.wake.scenes import Scene
+
+Sample = TypeVar("Sample")
 
 _ROOT = Path(__file__).parent
 _REINSTALL = "reinstall edgebench"
@@ -43,6 +46,11 @@ class Workload:
     def task(self) -> Task:
         """The parsed `task.toml`; raises TaskFileError."""
         return _task(self.folder / "task.toml")
+
+    @property
+    def kind(self) -> Kind:
+        """What its samples are: text has pairs of strings, images have scenes."""
+        return self.task.kind
 
     @property
     def task_sha256(self) -> str:
@@ -100,6 +108,18 @@ class Workload:
             "calibration", self._dataset.calibration_pairs(), data.calibration_sha256
         )
 
+    def scored_scenes(self) -> list[Scene]:
+        """The scored set of a workload of images, its hash verified."""
+        data = self.task.data
+        return self._verified("scored", self._dataset.scored_pairs(), data.scored_sha256)
+
+    def calibration_scenes(self) -> list[Scene]:
+        """The calibration set of a workload of images, its hash verified."""
+        data = self.task.data
+        return self._verified(
+            "calibration", self._dataset.calibration_pairs(), data.calibration_sha256
+        )
+
     def unseen(self, size: int, seed: int) -> list[Pair] | None:
         """Fresh pairs of the same task, in no shipped set; another seed gives others.
 
@@ -141,7 +161,7 @@ class Workload:
     def _dataset(self) -> Any:
         return import_module(f"edgebench_workloads.{self.base}.dataset")
 
-    def _verified(self, what: str, pairs: list[Pair], expected: str) -> list[Pair]:
+    def _verified(self, what: str, pairs: list[Sample], expected: str) -> list[Sample]:
         found = self._dataset.pairs_sha256(pairs)
         if found != expected:
             raise WorkloadAssetError(
@@ -156,9 +176,11 @@ class Workload:
             ("config.json", hashes.config_sha256, None),
             ("tokenizer.json", hashes.tokenizer_sha256, None),
             ("model.safetensors", hashes.sha256, hashes.size_bytes),
+            ("supernet.safetensors", hashes.supernet_sha256, hashes.supernet_size_bytes),
         )
         for file, sha256, size in files:
-            verify(directory / file, sha256=sha256, size_bytes=size, what_to_do=_REINSTALL)
+            if sha256 is not None:
+                verify(directory / file, sha256=sha256, size_bytes=size, what_to_do=_REINSTALL)
         return directory
 
     def _generate(
@@ -174,9 +196,11 @@ class Workload:
     def _verify_generated(self, small: Path, directory: Path, plan: WidenPlan) -> None:
         config = json.loads((small / "config.json").read_text(encoding="utf-8"))
         expected = hashlib.sha256(config_bytes(widen_config(config, plan.replicas))).hexdigest()
+        tokenizer = self.task.model.tokenizer_sha256
+        assert tokenizer is not None, "only models of text are widened"
         files = (
             ("config.json", expected, None),
-            ("tokenizer.json", self.task.model.tokenizer_sha256, None),
+            ("tokenizer.json", tokenizer, None),
             ("model.safetensors", self.reference_sha256, self.reference_size_bytes),
         )
         hint = f"remove {directory} and it will be generated again"
@@ -188,6 +212,7 @@ WORKLOADS: Mapping[str, Workload] = {
     "assistant": Workload(name="assistant", base="assistant"),
     "assistant@300m": Workload(name="assistant@300m", base="assistant", variant_name="300m"),
     "assistant@1b": Workload(name="assistant@1b", base="assistant", variant_name="1b"),
+    "wake": Workload(name="wake", base="wake"),
 }
 
 _PLAN_FIELDS = {"replicas", "noise", "outlier_factor", "outlier_channels", "seed"}

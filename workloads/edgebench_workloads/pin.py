@@ -84,12 +84,17 @@ def baseline_values(folder: Path) -> Values:
 
 def model_values(directory: Path) -> Values:
     """The hashes of a trained model's directory."""
-    return {
+    values: dict[str, str | int | float] = {
         "size_bytes": (directory / "model.safetensors").stat().st_size,
         "sha256": sha256_of(directory / "model.safetensors"),
         "config_sha256": sha256_of(directory / "config.json"),
-        "tokenizer_sha256": sha256_of(directory / "tokenizer.json"),
     }
+    if (directory / "tokenizer.json").exists():
+        values["tokenizer_sha256"] = sha256_of(directory / "tokenizer.json")
+    if (supernet := directory / "supernet.safetensors").exists():
+        values["supernet_size_bytes"] = supernet.stat().st_size
+        values["supernet_sha256"] = sha256_of(supernet)
+    return values
 
 
 def variant_values(workload: Workload, cache: Path | None) -> Values:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -31,6 +32,10 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 NonNegative = Annotated[float, Field(ge=0.0)]
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
+Metric = Literal["exact_match", "top1"]
+Kind = Literal["text", "images"]
+KINDS: Mapping[Metric, Kind] = {"exact_match": "text", "top1": "images"}
+"""What a workload's samples are, by its metric: prompts to answer, or images to classify."""
 
 
 class StrictModel(BaseModel):
@@ -63,7 +68,11 @@ class ModelHashes(StrictModel):
     size_bytes: Count = Field(description="of model.safetensors")
     sha256: Sha256 = Field(description="of model.safetensors")
     config_sha256: Sha256
-    tokenizer_sha256: Sha256
+    tokenizer_sha256: Sha256 | None = Field(default=None, description="none: a model of images")
+    supernet_size_bytes: Count | None = Field(default=None, description="of supernet.safetensors")
+    supernet_sha256: Sha256 | None = Field(
+        default=None, description="of supernet.safetensors, which the reference is cut from"
+    )
 
 
 class NllWindow(StrictModel):
@@ -119,8 +128,8 @@ class Task(StrictModel):
     schema_version: Literal[1]
     name: Name
     title: Text
-    metric: Literal["exact_match", "top1"]
-    max_new_tokens: Positive
+    metric: Metric
+    max_new_tokens: Positive = Field(description="ids of an answer at most; a class is one")
     license: Text
     source: Text = Field(description="where data and model come from")
     nearest_neighbour_accuracy: Fraction | None = Field(
@@ -130,6 +139,20 @@ class Task(StrictModel):
     data: DataHashes
     model: ModelHashes
     variants: dict[Name, Variant] = {}
+
+    @property
+    def kind(self) -> Kind:
+        """What a sample is."""
+        return KINDS[self.metric]
+
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> Task:
+        if (self.kind == "text") == (self.model.tokenizer_sha256 is None):
+            verb = "needs" if self.kind == "text" else "takes no"
+            raise ValueError(f"metric {self.metric} {verb} model.tokenizer_sha256")
+        if (self.model.supernet_sha256 is None) != (self.model.supernet_size_bytes is None):
+            raise ValueError("supernet_sha256 and supernet_size_bytes come together")
+        return self
 
 
 def load_task(path: Path) -> Task:

@@ -44,7 +44,7 @@ class EngineAuditee:
         """See Auditee: what prefill alone gives."""
         import torch
 
-        engine = self._engine.engine
+        engine = self._engine.decoder
         tokens = []
         for sample in samples:
             prompt = list(library.prompts[sample])
@@ -54,12 +54,12 @@ class EngineAuditee:
     def logits(self, library: Library, samples: Sequence[int]) -> Iterator[LogitsPair]:
         """See Auditee: prefill and decode, as a query runs, against `forward_all`, as NLL reads."""
         for sample in samples:
-            yield _logits(self._engine.engine, library, sample)
+            yield _logits(self._engine.decoder, library, sample)
 
     def _sut(self, engine: KernelEngine, library: Library) -> EngineSut:
         return EngineSut(
             name=self.name,
-            engine=engine.engine,
+            engine=engine.decoder,
             prompts=library.prompts,
             batch_size=engine.batch_size,
             max_new_tokens=library.max_new_tokens,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from edgebench.answers import AnswerKey
 from edgebench.audit.auditee import Library
-from edgebench.prepare import PreparedWorkload, encode_pairs
+from edgebench.prepare import PreparedText, encode_pairs
 
 if TYPE_CHECKING:
     from edgebench_workloads.assistant.dataset import Pair
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 SPARE = 1.2  # fresh questions for each that is needed: those longer than any scored are left out
 
 
-def scored_library(prepared: PreparedWorkload) -> Library:
+def scored_library(prepared: PreparedText) -> Library:
     """The scored set."""
     return _library("scored", prepared, prepared.pairs, prepared.prompts)
 
 
-def unseen_library(prepared: PreparedWorkload, size: int, seed: int) -> Library | None:
+def unseen_library(prepared: PreparedText, size: int, seed: int) -> Library | None:
     """About `size` fresh questions of a seed, none longer than the longest scored one.
 
     Engines hold no more than that. None where the workload cannot make any.
@@ -36,7 +36,7 @@ def unseen_library(prepared: PreparedWorkload, size: int, seed: int) -> Library 
 
 def _library(
     name: str,
-    prepared: PreparedWorkload,
+    prepared: PreparedText,
     pairs: Sequence[Pair],
     prompts: Sequence[Sequence[int]],
 ) -> Library:

@@ -13,7 +13,7 @@ from edgebench import layout
 from edgebench.bundle import Bundle
 from edgebench.checker.tensors import PARTS
 from edgebench.errors import BundleError, RuleViolation, RunFailed
-from edgebench.prepare import PreparedWorkload, harness_error, prepare
+from edgebench.prepare import PreparedText, harness_error, prepare, require_text
 from edgebench.progress import Progress
 from edgebench.record import Kernel, Ledger
 from edgebench.system import SystemDescription, usable_cores
@@ -39,7 +39,7 @@ class Premises:
     """What is audited, and how this machine differs from the one that filed it."""
 
     bundle: Bundle
-    prepared: PreparedWorkload
+    prepared: PreparedText
     differences: tuple[str, ...]
     """What of the system is not the bundle's; empty on the same one."""
     threads: int
@@ -103,7 +103,7 @@ def _require_memory(name: str, target: Target, system: SystemDescription) -> Non
         raise RunFailed(f"[audit] expected memory for {name}: {shortage}")
 
 
-def _prepare(bundle: Bundle, tensors: Path | None, progress: Progress) -> PreparedWorkload:
+def _prepare(bundle: Bundle, tensors: Path | None, progress: Progress) -> PreparedText:
     """Take tensors from the bundle, else --tensors, else the recipe; hold them to the ledger."""
     record, ledger = bundle.record, bundle.ledger
     named = [one.transform for one in record.results if one.kernel in OWN]
@@ -118,7 +118,8 @@ def _prepare(bundle: Bundle, tensors: Path | None, progress: Progress) -> Prepar
             steps=tuple(ledger.steps),
             folded=Folded() if folded is None else read_folded(folded),
         )
-    prepared = prepare(record.workload.name, transform, progress, quantized)
+    made = prepare(record.workload.name, transform, progress, quantized)
+    prepared = require_text(made, "audit")
     _require_open(ledger, prepared.ledger)
     found = {name: tensor_sha256(one) for name, one in prepared.quantized.tensors.items()}
     found_folded = folded_hashes(prepared.quantized.folded)

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from safetensors import safe_open
 
 from edgebench.answers import AnswerKey
+from edgebench.checker.known_images import known_images
 from edgebench.checker.retrace import KnownModel
 from edgebench.checker.subject import KnownWorkload, Shape
 from edgebench.errors import SpecError
@@ -40,6 +41,8 @@ def known_workload(name: str) -> KnownWorkload:
     workload = WORKLOADS[name]
     try:
         directory = workload.reference_directory()
+        if workload.kind == "images":
+            return known_images(workload, directory)
         scored, calibration = workload.scored(), workload.calibration()
     except WorkloadError as err:
         raise harness_error(err) from err

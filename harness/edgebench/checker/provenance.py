@@ -21,6 +21,8 @@ NEEDS_DATA = {n for n, role in TRANSFORMS.items() if role != "change"} - WITHOUT
 def check_identity(subject: Subject) -> Iterator[Finding]:
     """W-01: every hash is this installation's; W-03: so is the graph in the closed track."""
     record, ledger = subject.bundle.record, subject.bundle.ledger
+    if record.workload.kind != subject.workload.kind:
+        yield finding("W-01", f"a workload of {subject.workload.kind}", record.workload.kind)
     for name in HASHES:
         came, expected = getattr(record.workload, name), getattr(subject.workload, name)
         if came != expected:

@@ -12,7 +12,7 @@ from edgebench.record import TransformStep
 from edgebench.transform import PARAMETERS
 from edgebench.transform.constants import DAMPING, SEARCHED
 from edgebench.transform.rtn import DEFAULT_GROUP, GROUPS
-from edgebench_kernels.formats import choose_group
+from edgebench_kernels.formats import fitting_group
 
 Value = int | float | str | bool | None
 
@@ -23,6 +23,7 @@ class Recipe:
 
     group: int
     symmetric: bool
+    whole_rows: bool = False
     samples: int = 0
     smooth: str | None = None
     clip: bool = False
@@ -41,7 +42,7 @@ class Recipe:
 
     def group_of(self, k: int) -> int:
         """The group of rows of K weights."""
-        return self.group if k % self.group == 0 else choose_group(k)
+        return fitting_group(k, self.group, whole_rows=self.whole_rows)
 
 
 def read_recipe(steps: Sequence[TransformStep]) -> Recipe:
@@ -58,6 +59,7 @@ def read_recipe(steps: Sequence[TransformStep]) -> Recipe:
     return Recipe(
         group=cast(int, first.get("group", DEFAULT_GROUP)),
         symmetric=bool(first.get("symmetric", False)),
+        whole_rows=bool(first.get("whole_rows", False)),
         samples=cast(int, first.get("samples", 0)),
         smooth=smooth,
         clip=bool(smoothing.get("clip", False)),

@@ -12,6 +12,7 @@ from edgebench.findings import Finding, finding
 from edgebench.profiles import (
     BYTES_PER_WEIGHT,
     MIN_CEILING_REPEATS,
+    PADDED_TO,
     ROOFLINE_INVALID_PERCENT,
     ROOFLINE_WARN_PERCENT,
 )
@@ -80,20 +81,23 @@ def check_places(subject: Subject) -> Iterator[Finding]:
             yield finding(rule, f"{result.kernel} {name} <= {limit:g}", f"{percent:.1f}")
 
 
+def _padded(count: int, multiple: int) -> int:
+    return -(-count // multiple) * multiple
+
+
 def check_weight_bytes(subject: Subject) -> Iterator[Finding]:
-    """R-05: the streamed bytes are those of the linear layers that ran."""
+    """R-05: the streamed bytes are those of the linear layers that ran, padded where INT4 is."""
     for result in subject.bundle.record.results:
         if result.kernel not in BYTES_PER_WEIGHT:
             continue  # E-01: an external engine's are unknown
         is_reference = result.kernel == REFERENCE
         shapes = subject.workload.shapes if is_reference else subject.candidate_shapes
         weights = sum(n * k for n, k in shapes.values())
+        padded = sum(
+            _padded(n, PADDED_TO[0]) * _padded(k, PADDED_TO[1]) for n, k in shapes.values()
+        )
         low, high = BYTES_PER_WEIGHT[result.kernel]
-        if (
-            result.weight_bytes is None
-            or not low * weights <= result.weight_bytes <= high * weights
-        ):
-            text = (
-                f"{result.kernel} weight_bytes within {low * weights:.0f} to {high * weights:.0f}"
-            )
+        least, most = low * weights, high * (padded if result.kernel == "int4" else weights)
+        if result.weight_bytes is None or not least <= result.weight_bytes <= most:
+            text = f"{result.kernel} weight_bytes within {least:.0f} to {most:.0f}"
             yield finding("R-05", text, result.weight_bytes)

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from edgebench.answers import AnswerKey
+from edgebench.answers import Judge
 from edgebench.bundle import Bundle
 from edgebench.checker.retrace import KnownModel
 from edgebench.conditions_verdict import Judgement, judge
@@ -20,8 +20,10 @@ from edgebench.errors import MeasurementInvalid, SpecError
 from edgebench.open_model import linear_shapes, shape_of
 from edgebench.profiles import EXTERNAL, PROFILES, REFERENCE_ACCURACY, Counts
 from edgebench.progress import Progress, SilentProgress
-from edgebench.record import Kernel, KernelResult, OpenShape, SampleRow
-from edgebench.roofline import model_of
+from edgebench.record import Kernel, KernelResult, Kind, OpenShape, SampleRow
+from edgebench.roofline import Model, model_of
+from edgebench_workloads.wake.costs import total_macs
+from edgebench_workloads.wake.genome import Genome
 
 Shape = tuple[int, int]
 
@@ -57,13 +59,18 @@ class KnownWorkload:
     """Per scored sample; the call's count includes end-of-sequence."""
     calibration_overlap: int
     """How many calibration commands or calls occur in the scored set."""
-    answers: AnswerKey = field(repr=False)
-    eos_id: int
+    answers: Judge = field(repr=False)
+    eos_id: int | None
+    """None where an answer is one class and nothing ends it."""
     vocabulary: int
+    """How many token ids there are, or classes."""
     max_new_tokens: int
     reference: Reference = field(repr=False)
     shapes: Mapping[str, Shape] = field(repr=False)
     """(N, K) of every linear layer of the reference."""
+    kind: Kind = "text"
+    genome: Genome | None = field(default=None, repr=False)
+    """Of a model of images: its graph, from which its cost follows."""
     model: KnownModel | None = field(default=None, repr=False)
     """What runs the reference on the calibration set; None where nothing can."""
 
@@ -71,6 +78,13 @@ class KnownWorkload:
     def scored_count(self) -> int:
         """How many samples the scored set holds."""
         return len(self.prompt_tokens)
+
+    @property
+    def work(self) -> Model:
+        """What the reference multiplies."""
+        if self.genome is None:
+            return model_of(self.shapes)
+        return Model(body_weights=total_macs(self.genome), head_weights=0)
 
     @property
     def pinned_accuracy(self) -> float | None:
@@ -125,6 +139,13 @@ class Subject:
         model = self.bundle.ledger.open_model
         return self.workload.shapes if model is None else linear_shapes(model.shape)
 
+    @property
+    def candidate_work(self) -> Model:
+        """What runs beside the reference multiplies."""
+        if self.bundle.ledger.open_model is None:
+            return self.workload.work
+        return model_of(self.candidate_shapes)
+
     def rows(self, kernel: Kernel, mode: str) -> list[SampleRow]:
         """Return one kernel's rows of one mode, as filed."""
         return [row for row in self.bundle.samples if (row.kernel, row.mode) == (kernel, mode)]
@@ -144,8 +165,9 @@ class Subject:
             profile=record.profile,
             scored_count=self.workload.scored_count,
             prompt_tokens=self.workload.prompt_tokens,
-            model=model_of(self.workload.shapes),
-            candidate_model=model_of(self.candidate_shapes),
+            model=self.workload.work,
+            candidate_model=self.candidate_work,
+            kind=self.workload.kind,
             last_level_cache_bytes=record.host.last_level_cache_bytes,
         )
         try:
@@ -180,4 +202,5 @@ def facts_of(result: KernelResult, judgement: Judgement) -> KernelFacts:
         timed_weights=result.timed_weights,
         invalid_reasons=judgement.invalid_reasons,
         warnings=judgement.warnings,
+        cost=result.cost,
     )

@@ -14,7 +14,7 @@ from edgebench.openai.sut import OpenAiSut
 from edgebench.record import ExternalServer, Kernel, Scenario
 
 if TYPE_CHECKING:
-    from edgebench.prepare import PreparedWorkload
+    from edgebench.prepare import PreparedText
     from edgebench.spec import ExternalRequest
 
 NOTES = (
@@ -110,13 +110,13 @@ def connect(request: ExternalRequest) -> Served:
     return discover(request.address, request.served_model)
 
 
-def open_external(served: Served, prepared: PreparedWorkload, concurrency: int) -> External:
+def open_external(served: Served, prepared: PreparedText, concurrency: int) -> External:
     """Find the door for a workload's prompts; its first answers warm the server up."""
     task = task_of(prepared)
     return External(served=served, door=open_door(served, task), task=task, concurrency=concurrency)
 
 
-def task_of(prepared: PreparedWorkload) -> Task:
+def task_of(prepared: PreparedText) -> Task:
     """Return a workload's prompts in both forms; RunFailed where the text would read otherwise."""
     tokenizer = prepared.tokenizer
 

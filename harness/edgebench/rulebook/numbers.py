@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edgebench import profiles as p
-from edgebench.rulebook.rule import MLPERF, SINGLE_STREAM, Rule
+from edgebench.rulebook.rule import CLOSED, MLPERF, SINGLE_STREAM, Rule
 
 RULES = (
     Rule(
@@ -37,5 +37,17 @@ RULES = (
         what_to_do="run more queries",
         applies_to=SINGLE_STREAM,
         checks=("checker.duration.check_counts",),
+    ),
+    Rule(
+        id="N-04",
+        title="Costs on paper follow from the graph",
+        text="Images: parameters, multiply-accumulates, bytes and peak activations (MCUNet's "
+        "definition) are computed again from the reference's layers and the recipe's groups. Text "
+        "has none.",
+        why="A small number of a large model is worth inventing.",
+        source="arXiv:2007.10319, section 3; workloads/edgebench_workloads/wake/costs.py",
+        what_to_do="do not edit record.json; run again",
+        applies_to=CLOSED,
+        checks=("checker.cost.check_costs",),
     ),
 )

@@ -64,7 +64,7 @@ RULES = (
         title="The call's likelihood follows from its rows",
         text="call_nll = sum(nll) / sum(tokens) over nll.jsonl; both kernels cover the same "
         "samples, each once, with the task's token counts. An external engine shows text alone and "
-        "has none.",
+        "has none. Of images it is the right class's, one row one token.",
         why="Exact match alone cannot see four bits.",
         source="docs/design.md §4",
         what_to_do="do not edit record.json; run again",
@@ -88,7 +88,8 @@ RULES = (
         title="Outputs are whole token sequences",
         text="At most one end-of-sequence, and it is last; every id is in the vocabulary; the "
         "length is within the task's limit; an output that does not end has the full length (an "
-        "external engine's text is encoded again, so it may have fewer tokens).",
+        "external engine's text is encoded again, so it may have fewer tokens). Of images: exactly "
+        "one id, of a class that there is.",
         why="A truncated or padded output falsifies tokens/s.",
         source="MLPerf compliance TEST06",
         what_to_do="run again without changing max_new_tokens",

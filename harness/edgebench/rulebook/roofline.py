@@ -51,7 +51,8 @@ RULES = (
         text="weight_bytes per weight lies between "
         f"{p.BYTES_PER_WEIGHT['int4'][0]:g} and {p.BYTES_PER_WEIGHT['int4'][1]:g} for int4, and "
         f"between {p.BYTES_PER_WEIGHT['fp16'][0]:g} and {p.BYTES_PER_WEIGHT['fp16'][1]:g} for "
-        "fp16.",
+        "fp16. An int4 layer counts as kernels lay it out: rows to a multiple of "
+        f"{p.PADDED_TO[0]}, inputs to one of {p.PADDED_TO[1]}.",
         why="Bytes per token are the roofline's numerator.",
         source="docs/design.md §6",
         what_to_do="run again; do not edit record.json",

@@ -29,7 +29,7 @@ RULES = (
         id="W-03",
         title="Closed: the same graph",
         text="The architecture's hash equals the reference's, and exactly its linear layers are "
-        "quantized, with their shapes.",
+        "quantized, with their shapes; of images, its 1x1 convolutions and its classifier.",
         why="A smaller network is another entry: the open track's.",
         source=f"{MLPERF}, closed division: model equivalent to the reference",
         what_to_do="submit to the open track",

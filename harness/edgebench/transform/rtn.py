@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 from edgebench.errors import SpecError
 from edgebench.record import TransformStep
 from edgebench.transform.quantized import Linears, QuantizedModel, model_sha256
-from edgebench_kernels.formats import choose_group
+from edgebench_kernels.formats import fitting_group
 from edgebench_kernels.quantize import quantize_rtn
 
-PARAMETERS: Mapping[str, type] = {"group": int, "symmetric": bool}
+PARAMETERS: Mapping[str, type] = {"group": int, "symmetric": bool, "whole_rows": bool}
 GROUPS = (32, 64, 128)
 DEFAULT_GROUP = 128  # docs/design.md, section 7: else the largest of 64 and 32 that divides K
 
@@ -21,20 +21,29 @@ def apply(
     progress: Callable[[int, int], None] | None = None,
     group: int = DEFAULT_GROUP,
     symmetric: bool = False,
+    whole_rows: bool = False,
 ) -> QuantizedModel:
-    """Quantize every linear layer; where the group does not divide K, a smaller one is taken."""
+    """Quantize every linear layer; where the group does not divide K, a smaller one is taken.
+
+    Where none does, whole_rows makes each row one group, as narrow convolutions need it.
+    """
     if group not in GROUPS:
         raise SpecError(f"[rtn] expected group to be one of {GROUPS}, got {group}")
     tensors = {}
     for done, name in enumerate(reference.names):
         weight = reference.weight(name)
-        fitting = group if weight.shape[1] % group == 0 else choose_group(weight.shape[1])
+        fitting = fitting_group(weight.shape[1], group, whole_rows=whole_rows)
         tensors[name] = quantize_rtn(weight, fitting, symmetric=symmetric)
         if progress is not None:
             progress(done + 1, len(reference.names))
+    form: dict[str, int | float | str | bool | None] = {
+        "bits": 4, "group": group, "symmetric": symmetric,
+    }  # fmt: skip
+    if whole_rows:
+        form["whole_rows"] = True
     step = TransformStep(
         transform="rtn",
-        parameters={"bits": 4, "group": group, "symmetric": symmetric},
+        parameters=form,
         before_sha256=reference.sha256,
         after_sha256=model_sha256(tensors),
     )

@@ -56,7 +56,7 @@ def measure(maker: Maker, scenario: Scenario) -> Maker:
     """Run the profile's own plan, as `bench run` does, and publish what came of it."""
     maker.record.update(profile="official", stamps=[])
     job = SimpleNamespace(
-        prepared=SimpleNamespace(pairs=range(SCORED)),
+        prepared=SimpleNamespace(scored_count=SCORED),
         counts=PROFILES["official"].counts(maker.workload.name, scenario),
         min_block_s=PROFILES["official"].min_block_s,
         per_query_ns=COST_NS,

@@ -216,6 +216,7 @@ CASES: tuple[Case, ...] = (
     ("W-01", lambda m: m.record["workload"].update(task_sha256="9" * 64), {"W-01", "S-07"}),
     ("W-01", lambda m: m.record["workload"].update(reference_sha256="9" * 64), {"W-01", "S-07"}),
     ("W-01", lambda m: m.record["workload"].update(scored_sha256="9" * 64), {"W-01", "S-07"}),
+    ("W-01", lambda m: m.record["workload"].update(kind="images"), {"W-01", "S-07"}),
     ("W-02", edit_step(calibration_sha256="9" * 64), {"W-02", "S-07"}),
     ("W-02", overlap, {"W-02", "S-07"}),
     ("W-02", edit_step(transform="gptq"), {"W-02", "W-07", "S-07"}),

@@ -25,6 +25,9 @@ from tests.harness.checker.edits import (
     rows,
 )
 
+COST = {"parameters": 1, "macs": 1, "model_bytes": 1, "peak_activation_bytes": 1}
+"""Of a workload of text, which has none."""
+
 
 def two_fp16(maker: Maker) -> None:
     maker.record["results"].append(maker.result("fp16"))
@@ -263,6 +266,7 @@ CASES: tuple[Case, ...] = (
     ("N-01", edit_result("int4", latency_p90_ms=None), {"N-01", "S-07"}),
     ("N-02", edit_result("int4", speedup=5.0), {"N-02", "S-07"}),
     ("N-02", edit_result("int4", speedup_ci95=[4.0, 4.1]), {"N-02", "S-07"}),
+    ("N-04", edit_result("int4", cost=COST), {"N-04", "S-07"}),
     ("N-03", too_few_for_p90, {"N-03", "D-02"}),
     ("D-01", short_standard, {"D-01", "D-02"}),
     ("D-02", fewer_queries, {"D-02"}),

@@ -10,7 +10,6 @@ import pytest
 
 from edgebench_workloads.assistant import lexicon, speech
 from edgebench_workloads.assistant.dataset import Pair, pair, stream
-from edgebench_workloads.assistant.draws import Draws
 from edgebench_workloads.assistant.frames import FRAMES
 from edgebench_workloads.assistant.grammar import (
     draw_request,
@@ -18,6 +17,7 @@ from edgebench_workloads.assistant.grammar import (
     plain_pairs_lower_bound,
     say,
 )
+from edgebench_workloads.draws import Draws
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from importlib import resources
 from itertools import count, islice
 
-from edgebench_workloads.assistant.draws import Draws
 from edgebench_workloads.assistant.grammar import draw_request, encode_call, say
+from edgebench_workloads.draws import Draws
 
 SEED = 2025
 BUCKETS = 64

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from functools import cache
 
 from edgebench_workloads.assistant import lexicon, speech
-from edgebench_workloads.assistant.draws import Draws
 from edgebench_workloads.assistant.frames import FRAMES, Frame
 from edgebench_workloads.assistant.speech import Kind, Value
+from edgebench_workloads.draws import Draws
 
 # Percent of commands that show each phenomenon.
 IN_PLACE, AT_END, CONTRAST, RETRACTED, NEGATED = 11, 6, 5, 4, 4

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from edgebench_workloads.assistant import lexicon
-from edgebench_workloads.assistant.draws import Draws
+from edgebench_workloads.draws import Draws
 
 Value = str | int | float | bool
 

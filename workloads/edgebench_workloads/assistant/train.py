@@ -22,7 +22,6 @@ from transformers import LlamaForCausalLM
 from transformers.utils.logging import disable_progress_bar
 
 from edgebench_workloads.assistant.dataset import held_out, scored_pairs, training_pairs
-from edgebench_workloads.assistant.draws import Draws
 from edgebench_workloads.assistant.llama import (
     collate,
     encode,
@@ -34,6 +33,7 @@ from edgebench_workloads.assistant.llama import (
 )
 from edgebench_workloads.assistant.quality import exact_match_percent
 from edgebench_workloads.assistant.tokenizer import TRAINING_PAIRS, train_tokenizer
+from edgebench_workloads.draws import Draws
 
 WINDOW = 64  # batches sorted by length together
 WARMUP_STEPS = 200

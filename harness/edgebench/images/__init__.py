@@ -1,0 +1,1 @@
+"""Workloads of images: one class per image, by networks of convolutions."""

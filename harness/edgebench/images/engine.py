@@ -1,0 +1,170 @@
+"""A network of convolutions as it executes: its matrix products by some kernel, the rest by torch.
+
+Activations lie channels last, so that the pixels of a 1x1 convolution are the rows of a matrix:
+[B, C, H, W] is [B*H*W, C] without a copy. Answers are f32 logits, whatever the arithmetic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from edgebench_kernels.linear import Int4Linear
+from edgebench_workloads.wake.genome import Genome, Layer, layers
+from edgebench_workloads.wake.images import resized, tensors
+from edgebench_workloads.wake.scenes import Scene
+from edgebench_workloads.wake.subnet import Multiply, convolution, forward
+
+CUT_RATIO = 2  # where an arithmetic has no instructions, torch is many times slower
+
+Weights = Mapping[str, Tensor]
+"""Name -> weight [N, K / groups, k, k] or bias [N]."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageEngine:
+    """A network that is ready to answer."""
+
+    genome: Genome
+    multiply: Multiply
+    dtype: torch.dtype
+    """Of the activations between layers."""
+    weight_bytes: int
+    """Of the matrix products, as they execute."""
+    description: str
+    """What executes, and on which layers."""
+    linears: Mapping[str, Int4Linear] = field(default_factory=dict)
+
+    def logits(self, images: Tensor) -> Tensor:
+        """f32 [B, 1, R, R] -> f32 [B, classes]."""
+        with torch.inference_mode():
+            return forward(self.genome, self.multiply, images.to(self.dtype)).float()
+
+    def classify(self, images: Tensor) -> list[int]:
+        """f32 [B, 1, R, R] -> one class an image.
+
+        Raises FloatingPointError where a logit is not finite.
+        """
+        logits = self.logits(images)
+        if not bool(torch.isfinite(logits).all()):
+            raise FloatingPointError(f"[{self.description}] expected finite logits, got others")
+        found: list[int] = logits.argmax(1).tolist()
+        return found
+
+    def weight_bytes_at(self, batch: int) -> int:
+        """Bytes of the products' weights, read once whatever the batch."""
+        return self.weight_bytes
+
+
+def inputs_of(scenes: Sequence[Scene], resolution: int) -> Tensor:
+    """Scenes as a network of a resolution takes them, f32 [B, 1, R, R]."""
+    parts = [scenes[start : start + 256] for start in range(0, len(scenes), 256)]
+    return torch.cat([resized(tensors(part)[0], resolution) for part in parts])
+
+
+def class_nll(engine: ImageEngine, images: Tensor, classes: Sequence[int]) -> list[float]:
+    """Nats of the right class of each image."""
+    log_probabilities = torch.log_softmax(engine.logits(images).double(), 1)
+    picked = log_probabilities.gather(1, torch.tensor(classes)[:, None])
+    return [max(0.0, -float(one)) for one in picked]
+
+
+def is_product(layer: Layer) -> bool:
+    """Whether a layer is a matrix product."""
+    return layer.kernel == 1 and layer.groups == 1
+
+
+def reference_engine(
+    genome: Genome, weights: Weights, dtype: torch.dtype, *, as_matrices: bool
+) -> ImageEngine:
+    """Every layer in one arithmetic by torch; 1x1 convolutions as matrix products where asked."""
+    own = _laid_out(weights, dtype)
+    convolve = convolution(own)
+    products = [layer for layer in layers(genome) if is_product(layer)]
+    flat = {layer.name: own[f"{layer.name}.weight"].flatten(1) for layer in products}
+
+    def multiply(layer: Layer, x: Tensor) -> Tensor:
+        if layer.name not in flat or not as_matrices:
+            return convolve(layer, x)
+        rows = F.linear(x.permute(0, 2, 3, 1), flat[layer.name], own[f"{layer.name}.bias"])
+        return rows.permute(0, 3, 1, 2)
+
+    how = "as matrix products" if as_matrices else "as convolutions"
+    return ImageEngine(
+        genome=genome,
+        multiply=multiply,
+        dtype=dtype,
+        weight_bytes=sum(one.numel() * one.element_size() for one in flat.values()),
+        description=f"torch {_shown(dtype)}, {len(products)} 1x1 layers {how}",
+    )
+
+
+def int4_engine(
+    genome: Genome,
+    weights: Weights,
+    linears: Mapping[str, Int4Linear],
+    path: str,
+    dtype: torch.dtype,
+    isa: str,
+) -> ImageEngine:
+    """Matrix products by INT4 kernels, in f32 between layers; the rest by torch in `dtype`."""
+    convolve = convolution(_laid_out(weights, dtype))
+    biases = {name: weights[f"{name}.bias"] for name in linears}
+    own = {name: Int4Linear(linear.packed, path) for name, linear in linears.items()}
+
+    def multiply(layer: Layer, x: Tensor) -> Tensor:
+        if layer.name not in own:
+            return convolve(layer, x.to(dtype)).float()
+        rows = own[layer.name](x.permute(0, 2, 3, 1)).add_(biases[layer.name])
+        return torch.as_tensor(rows.permute(0, 3, 1, 2))
+
+    others = len(layers(genome)) - len(own)
+    return ImageEngine(
+        genome=genome,
+        multiply=multiply,
+        dtype=torch.float32,
+        weight_bytes=sum(linear.weight_bytes for linear in own.values()),
+        description=f"{path}/{isa} on {len(own)} 1x1 layers, torch {_shown(dtype)} on {others} "
+        "others (stem, depthwise)",
+        linears=own,
+    )
+
+
+def fastest(
+    engines: Sequence[ImageEngine], images: Tensor, clock: Callable[[], int], rounds: int
+) -> ImageEngine:
+    """The engine with the fastest pass over some images; all take turns, the first round warms.
+
+    One that a later round shows to be CUT_RATIO times slower than the fastest takes no more turns.
+    """
+    best: dict[int, int] = {}
+    alive = list(range(len(engines)))
+    for turn in range(rounds + 1):
+        for place in alive:
+            begin = clock()
+            engines[place].logits(images)
+            took = clock() - begin
+            if turn:
+                best[place] = min(took, best.get(place, took))
+        if best:
+            limit = CUT_RATIO * min(best.values())
+            alive = [place for place in alive if best[place] <= limit]
+    return engines[min(best, key=best.__getitem__)]
+
+
+def _laid_out(weights: Weights, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Weights in an arithmetic, channels last."""
+    return {
+        name: one.to(dtype).contiguous(memory_format=torch.channels_last)
+        if one.dim() == 4
+        else one.to(dtype)
+        for name, one in weights.items()
+    }
+
+
+def _shown(dtype: torch.dtype) -> str:
+    return {torch.float32: "fp32", torch.bfloat16: "bf16"}[dtype]

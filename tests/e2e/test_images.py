@@ -1,0 +1,135 @@
+"""A workload of images from the command line: run, check, leaderboard, and what it refuses.
+
+The model is the smallest subnet, untrained, made here; it answers every image alike, so that
+rounding changes no answer. Nothing here is about how good or how fast it is.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import ROOT, Said, _run
+
+pytestmark = [pytest.mark.e2e, pytest.mark.torch, pytest.mark.native]
+
+TINY = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+sys.path.insert(0, sys.argv.pop(1))
+root = Path(sys.argv.pop(1))
+from edgebench import profiles
+from edgebench_workloads.catalog import WORKLOADS
+from tests.harness.images.tiny_wake import make_tiny, shrink_sets
+shrink_sets()
+profiles.REFERENCE_ACCURACY.pop("wake", None)  # of the trained one
+is_made = (root / "wake" / "model").is_dir()
+WORKLOADS["wake"] = replace(WORKLOADS["wake"], root=root) if is_made else make_tiny(root, bias=99.0)
+from edgebench.cli import main
+main()
+"""
+
+
+def tiny(folder: Path, *arguments: str | Path) -> Said:
+    """Run `bench` with the tiny `wake` of a folder."""
+    command = [sys.executable, "-c", TINY, str(ROOT), str(folder / "root")]
+    return _run(command, arguments, folder, {})
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Said]:
+    """Both scenarios of the tiny `wake`."""
+    folder = tmp_path_factory.mktemp("images")
+    words = ("run", "--track", "closed", "--workload", "wake", "--budget", "30")
+    return folder, tiny(folder, *words, "--format", "json")
+
+
+def test_both_scenarios_are_measured(ran: tuple[Path, Said]) -> None:
+    _, said = ran
+    assert said.code == 0, said.err
+    cells = {(row["scenario"], row["kernel"]): row for row in said.rows}
+    assert len(cells) == 4
+    for (scenario, kernel), row in cells.items():
+        assert row["valid"], row["invalid_reasons"]
+        assert row["accuracy"] == 0.5
+        assert row["call_nll"] > 0
+        assert row["samples_per_s"] > 0
+        assert [row[name] for name in ("ttft_p90_ms", "tpot_p90_ms", "tokens_per_s")] == [None] * 3
+        assert (row["latency_p90_ms"] is None) == (scenario == "offline")
+        assert ("w4a" in row["executed_path"]) == (kernel == "int4")
+        assert "1x1 layers" in row["executed_path"]
+
+
+def test_the_record_says_what_the_model_costs(ran: tuple[Path, Said]) -> None:
+    folder, _ = ran
+    paths = sorted(folder.glob("submissions/closed/*/*/wake/*/*/record.json"))
+    assert len(paths) == 2
+    for path in paths:
+        record = json.loads(path.read_text())
+        assert record["workload"]["kind"] == "images"
+        reference, candidate = (result["cost"] for result in record["results"])
+        assert reference["macs"] == candidate["macs"] > 0
+        assert candidate["model_bytes"] < reference["model_bytes"] == 2 * reference["parameters"]
+
+
+def test_the_bundles_keep_the_rules(ran: tuple[Path, Said]) -> None:
+    folder, _ = ran
+    for bundle in folder.glob("submissions/closed/*/*/wake/*/*"):
+        said = tiny(folder, "check", bundle)
+        assert said.code == 0, said.out
+
+
+def test_an_invented_cost_is_found(ran: tuple[Path, Said]) -> None:
+    from tests.harness.checker.conftest import seal
+
+    folder, _ = ran
+    bundle = next(folder.glob("submissions/closed/*/*/wake/single-stream/*"))
+    before = (bundle / "record.json").read_text()
+    record = json.loads(before)
+    record["results"][1]["cost"]["macs"] //= 2
+    (bundle / "record.json").write_text(json.dumps(record))
+    seal(bundle)
+    try:
+        said = tiny(folder, "check", bundle)
+        assert said.code == 5
+        assert "N-04" in said.out
+    finally:
+        (bundle / "record.json").write_text(before)
+        seal(bundle)
+
+
+def test_the_leaderboard_shows_it(ran: tuple[Path, Said]) -> None:
+    folder, _ = ran
+    said = tiny(folder, "leaderboard", folder / "submissions", "--out", folder / "board")
+    assert said.code == 0, said.err
+    page = "\n".join(path.read_text() for path in folder.glob("board/**/*.html"))
+    assert "multiply-accumulates" in page
+    assert "MCUNet" in page
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "expected"),
+    [
+        (("run", "--workload", "wake", "--transform", "awq"), 2, "expected rtn for a workload"),
+        (("export", "mlperf"), 2, "expected a bundle of a workload of text"),
+        (("audit",), 2, "expected a workload of text"),
+    ],
+)
+def test_what_speaks_of_tokens_refuses(
+    ran: tuple[Path, Said], words: tuple[str, ...], code: int, expected: str
+) -> None:
+    folder, _ = ran
+    bundle = next(folder.glob("submissions/closed/*/*/wake/single-stream/*"))
+    more: tuple[str | Path, ...] = ()
+    if words[0] == "export":
+        more = (bundle, folder / "mlperf")
+    elif words == ("audit",):
+        more = (bundle, "--out", folder / "audit")
+    said = tiny(folder, *words, *more)
+    assert said.code == code, said.err
+    assert expected in said.err
+    assert "Traceback" not in said.err

@@ -1,0 +1,1 @@
+"""Visual wake word: does the wake digit appear in a cluttered image?"""
