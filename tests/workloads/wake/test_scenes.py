@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgebench_workloads.wake.glyphs import FULL_INK, load, render
+from edgebench_workloads.wake.glyphs import FULL_INK, ONE, Hand, load, render
 from edgebench_workloads.wake.scenes import SIDE, SPLITS, WAKE_DIGIT, scene, scenes, scenes_sha256
 
 
@@ -52,3 +52,45 @@ def test_turning_there_and_back_keeps_the_middle() -> None:
     ink = load().ink[5]
     left, right = render(ink, 33, 15), render(ink[:, ::-1], 33, -15)
     assert np.abs(left - right[:, ::-1]).max() <= 256  # a mirror turns the other way
+
+
+def test_a_hand_that_changes_nothing_writes_the_same() -> None:
+    ink = load().ink[7]
+    still = Hand(bends=np.zeros((2, 3, 3), dtype=np.int64))
+    assert np.array_equal(render(ink, 30, 7, still), render(ink, 30, 7))
+
+
+def test_a_bend_moves_one_corner_and_leaves_the_opposite() -> None:
+    ink = load().ink[8]
+    bends = np.zeros((2, 3, 3), dtype=np.int64)
+    bends[0, 0, 0] = ONE
+    bent, plain = render(ink, 32, 0, Hand(bends=bends)), render(ink, 32, 0)
+    assert not np.array_equal(bent[:16, :16], plain[:16, :16])
+    assert np.array_equal(bent[16:, 16:], plain[16:, 16:])
+
+
+def test_a_slant_leans_the_top_and_keeps_the_middle() -> None:
+    column = np.zeros((8, 8), dtype=np.int64)
+    column[:, 3:5] = FULL_INK
+    drawn = render(column, 32, 0, Hand(slant=64))
+    middles = [(row * np.arange(32)).sum() / row.sum() for row in drawn[4:28]]
+    assert np.all(np.diff(middles) <= 0)
+    assert middles[0] - middles[-1] == pytest.approx(24 * 64 / 256, abs=1)
+
+
+def test_pens_are_broader_and_finer() -> None:
+    ink = load().ink[2]
+    amounts = [render(ink, 24, 0, Hand(stroke=stroke)).sum() for stroke in (-128, 0, 128)]
+    assert amounts == sorted(amounts)
+    assert amounts[0] < amounts[1] < amounts[2]
+
+
+def test_only_training_scenes_are_written_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(draws: object) -> Hand:
+        raise AssertionError("another hand")
+
+    monkeypatch.setattr("edgebench_workloads.wake.scenes._hand", refuse)
+    for split in ("validation", "calibration", "scored"):
+        scene(split, 1)
+    with pytest.raises(AssertionError, match="another hand"):
+        scene("training", 1)

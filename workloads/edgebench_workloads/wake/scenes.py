@@ -4,6 +4,8 @@ A scene holds one to three whole digits in four cells, each of another size, ang
 polarity; halves of digits in the cells left over; a slope of light; noise. In every other scene one
 of the digits is the wake digit. How many digits there are says nothing about which: positives and
 negatives draw it alike. Splits share no handwriting: their digits come from disjoint index blocks.
+Those are few writers, so training scenes write every digit otherwise (slanted, stretched, bent,
+with another pen), and the other splits as it was written.
 """
 
 from __future__ import annotations
@@ -17,7 +19,15 @@ import numpy as np
 import numpy.typing as npt
 
 from edgebench_workloads.draws import Draws
-from edgebench_workloads.wake.glyphs import FULL_INK, MAX_DEGREES, Ink, load, render
+from edgebench_workloads.wake.glyphs import (
+    AS_WRITTEN,
+    FULL_INK,
+    MAX_DEGREES,
+    Hand,
+    Ink,
+    load,
+    render,
+)
 
 WAKE_DIGIT = 3
 SIDE = 96
@@ -34,6 +44,12 @@ CONTRASTS = (60, 120)  # grey levels of full ink
 LEVELS = (70, 185)  # grey levels of the ground
 SLOPE = 40  # grey levels from one edge to the other, at most
 NOISE = (4, 14)  # grey levels, at most, either way
+
+VARIED = "training"
+SLANT = 80  # 256ths of the height, at most, either way
+STRETCH = (170, 260)  # 256ths
+STROKE = (-110, 140)  # 256ths of the way to the least and the most ink around
+BEND = 150  # 256ths of a pixel of 8x8, at most, either way
 
 Image = npt.NDArray[np.uint8]
 
@@ -57,9 +73,10 @@ def scene(split: str, number: int) -> Scene:
     for place, cell in enumerate(cells):
         if place < whole:
             ink = digits.wake(draws) if is_wake and place == 0 else digits.other(draws)
-            _draw(canvas, ink, cell, draws)
+            _draw(canvas, ink, cell, draws, is_varied=split == VARIED)
         elif draws.chance(80):
-            _draw(canvas, _half(digits.other(draws), draws), cell, draws)
+            half = _half(digits.other(draws), draws)
+            _draw(canvas, half, cell, draws, is_varied=split == VARIED)
     return Scene(image=np.clip(canvas >> 8, 0, 255).astype(np.uint8), is_wake=is_wake)
 
 
@@ -119,13 +136,26 @@ def _ground(draws: Draws, noise_name: str) -> Ink:
     return canvas + (grain.reshape(SIDE, SIDE).astype(np.int64) - 128) * 2 * _between(NOISE, draws)
 
 
-def _draw(canvas: Ink, ink: Ink, cell: tuple[int, int], draws: Draws) -> None:
+def _draw(canvas: Ink, ink: Ink, cell: tuple[int, int], draws: Draws, *, is_varied: bool) -> None:
     """Draw ink somewhere in its cell, lighter or darker than what is there."""
     size = _between(SIZES, draws)
-    drawn = render(ink, size, _between((-MAX_DEGREES, MAX_DEGREES), draws))
+    degrees = _between((-MAX_DEGREES, MAX_DEGREES), draws)
+    drawn = render(ink, size, degrees, _hand(draws) if is_varied else AS_WRITTEN)
     strength = _between(CONTRASTS, draws) * (1 if draws.chance(50) else -1)
     top, left = (edge + draws.below(CELL - size + 1) for edge in cell)
     canvas[top : top + size, left : left + size] += drawn * strength // FULL_INK
+
+
+def _hand(draws: Draws) -> Hand:
+    """Somebody else's handwriting."""
+    bends = [_between((-BEND, BEND), draws) for _ in range(18)]
+    return Hand(
+        slant=_between((-SLANT, SLANT), draws),
+        wide=_between(STRETCH, draws),
+        tall=_between(STRETCH, draws),
+        stroke=_between(STROKE, draws),
+        bends=np.array(bends, dtype=np.int64).reshape(2, 3, 3) << 8,
+    )
 
 
 def _half(ink: Ink, draws: Draws) -> Ink:
