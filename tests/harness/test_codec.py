@@ -77,7 +77,10 @@ def test_a_model_survives_the_round_trip_bit_by_bit() -> None:
         ({"tokens": 0}, "tokens: input should be greater than or equal to 1, got 0"),
         ({"tokens": "5"}, "tokens: input should be a valid integer, got '5'"),
         ({"tokens": 5.0}, "tokens: input should be a valid integer, got 5.0"),
-        ({"kernel": "int8"}, "kernel: input should be 'fp16', 'int4' or 'external', got 'int8'"),
+        (
+            {"kernel": "int8"},
+            "kernel: input should be 'fp16', 'int4', 'open' or 'external', got 'int8'",
+        ),
         ({"sample": -1, "tokens": 0}, "and 1 more"),
         ({"extra\n\x1b": 1}, r"extra\?\?: extra inputs are not permitted, got 1"),
         ({"kernel": "x" * 500}, r"x\.\.\."),

@@ -188,7 +188,7 @@ KERNELS = {
             *(_wgmma(128, group) for group in (64, 32)),
             *(_raced(16, tiles, 8 // tiles, 4, 4) for tiles in (1, 2)),
             *(_raced(64, tiles, 6, producers, 4) for tiles in (1, 2) for producers in (2, 4)),
-            *(_raced(128, 2, 4, producers, batch) for producers in (0, 4) for batch in (1, 2, 4)),
+            *(_raced(128, 2, 4, *one) for one in ((0, 1), (0, 2), (4, 1), (4, 2), (4, 4))),
             _raced(256, 1, 3, 4, 4),
         ),
     ),
