@@ -1,9 +1,10 @@
-"""Trains the supernet by progressive shrinking on a CPU, from a seed, with checkpoints and resume.
+"""Trains the supernet by progressive shrinking, from a seed, with checkpoints and resume.
 
 The largest subnet learns alone first and then teaches: kernels become elastic, then depths, then
 expansions, each phase on the weights of the one before (Once-for-All, arXiv:1908.09791). Every step
 draws a resolution and, past the first phase, subnets whose soft answers follow the teacher's. The
-run is a pure function of (seed, schedule, batch, threads, machine, library versions).
+run is a pure function of (seed, schedule, batch, device, threads, machine, library versions);
+scenes are drawn ahead by other processes and depend on their number alone.
 """
 
 from __future__ import annotations
@@ -13,13 +14,16 @@ import copy
 import json
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.data import DataLoader
 
 from edgebench_workloads.draws import Draws
 from edgebench_workloads.wake.genome import (
@@ -81,6 +85,9 @@ class Settings:
     steps: int = 12_000
     batch: int = 64
     threads: int = 2
+    workers: int = 1
+    """Processes that draw scenes ahead; 0 draws them between the steps."""
+    device: str = "cpu"
     every_steps: int = 200
     resume: bool = False
     stop_after: int | None = None
@@ -135,7 +142,7 @@ def drawn_genomes(phase: Phase, draws: Draws) -> list[Genome]:
 def start_run(settings: Settings) -> Run:
     """A fresh supernet and optimizer; weight decay on kernels alone."""
     torch.manual_seed(settings.seed)
-    net = Supernet().to(memory_format=torch.channels_last)
+    net = Supernet().to(settings.device, memory_format=torch.channels_last)
     decayed = [p for p in net.parameters() if p.dim() == 4]
     plain = [p for p in net.parameters() if p.dim() != 4]
     optimizer = torch.optim.AdamW(
@@ -153,7 +160,7 @@ def restore(run: Run, settings: Settings) -> Run:
         raise FileNotFoundError(
             f"[wake/train] --resume needs {path}, which is not there; start without it"
         )
-    state = torch.load(path, weights_only=True)
+    state = torch.load(path, weights_only=True, map_location=settings.device)
     run.net.load_state_dict(state["net"])
     run.optimizer.load_state_dict(state["optimizer"])
     run.step, run.seconds, run.curve = state["step"], state["seconds"], state["curve"]
@@ -178,7 +185,34 @@ def checkpoint(run: Run, settings: Settings) -> None:
     (settings.out / "learning_curve.json").write_text(json.dumps(run.curve, indent=1) + "\n")
 
 
-def train_step(run: Run, settings: Settings) -> float:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batches:
+    """The scenes of every step, as a data set whose items are whole batches."""
+
+    steps: range
+    batch: int
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __getitem__(self, place: int) -> tuple[Tensor, Tensor]:
+        first = self.steps[place] * self.batch
+        return tensors(list(scenes("training", self.batch, first)))
+
+
+def batches(run: Run, settings: Settings, end: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Images and answers of every step still to do, in order."""
+    loader = DataLoader(
+        Batches(steps=range(run.step, end), batch=settings.batch),
+        batch_size=None,
+        num_workers=settings.workers,
+    )
+    for images, answers in loader:
+        images = images.to(settings.device, memory_format=torch.channels_last)
+        yield images, answers.to(settings.device)
+
+
+def train_step(run: Run, settings: Settings, images: Tensor, answers: Tensor) -> float:
     """One AdamW step; the loss in nats an image, averaged over its subnets."""
     phase, within, _ = phase_at(run.step, settings.steps)
     if within == 0 and phase is not PHASES[0]:
@@ -186,13 +220,12 @@ def train_step(run: Run, settings: Settings) -> float:
     for group in run.optimizer.param_groups:
         group["lr"] = learning_rate(run.step, settings.steps)
     draws = Draws(f"edgebench-wake/{settings.seed}/step/{run.step}")
-    images, answers = tensors(list(scenes("training", settings.batch, run.step * settings.batch)))
-    images = images.contiguous(memory_format=torch.channels_last)
+    soft = taught(run, images)
     run.optimizer.zero_grad(set_to_none=True)
     total = 0.0
     for genome in drawn_genomes(phase, draws):
         small = resized(images, genome.resolution)
-        loss = loss_of(run, run.net(small, genome), images, answers) / phase.subnets
+        loss = loss_of(run.net(small, genome), answers, soft) / phase.subnets
         loss.backward()
         total += float(loss.detach())
     torch.nn.utils.clip_grad_norm_(run.net.parameters(), 5.0)
@@ -210,16 +243,21 @@ def enter(phase: Phase, run: Run) -> None:
         run.optimizer.state.clear()  # its moments stand in the old order
 
 
-def loss_of(run: Run, logits: Tensor, images: Tensor, answers: Tensor) -> Tensor:
-    """Cross-entropy with the answers, and in equal parts with the teacher's where there is one."""
-    hard = F.cross_entropy(logits, answers, label_smoothing=SMOOTHING)
+def taught(run: Run, images: Tensor) -> Tensor | None:
+    """The teacher's answers [B, 2] to the images at full size; None before there is one."""
     if run.teacher is None:
-        return hard
+        return None
     with torch.no_grad():
-        soft = run.teacher(images, LARGEST).softmax(1)
-    return 0.5 * hard + 0.5 * F.cross_entropy(logits, soft)
+        return run.teacher(images, LARGEST).softmax(1)
 
 
+def loss_of(logits: Tensor, answers: Tensor, soft: Tensor | None) -> Tensor:
+    """Cross-entropy with the answers, and in equal parts with the teacher's where there are any."""
+    hard = F.cross_entropy(logits, answers, label_smoothing=SMOOTHING)
+    return hard if soft is None else 0.5 * hard + 0.5 * F.cross_entropy(logits, soft)
+
+
+@cache
 def calibration_images(resolution: int, *, split: str = "training") -> list[Tensor]:
     """The batches whose statistics a subnet's norms take."""
     found = []
@@ -231,7 +269,8 @@ def calibration_images(resolution: int, *, split: str = "training") -> list[Tens
 
 def top1_percent(net: Supernet, genome: Genome, images: Tensor, answers: Tensor) -> float:
     """Top-1 of one subnet, its norms calibrated."""
-    calibrate(net, genome, calibration_images(genome.resolution))
+    chosen = calibration_images(genome.resolution)
+    calibrate(net, genome, [batch.to(images.device) for batch in chosen])
     right = 0
     with torch.inference_mode():
         for part, own in zip(images.split(250), answers.split(250), strict=True):
@@ -263,13 +302,14 @@ def train(settings: Settings) -> Run:
     """Train to the last step (or stop_after) and leave a checkpoint."""
     torch.set_num_threads(settings.threads)
     settings.out.mkdir(parents=True, exist_ok=True)
-    validation = tensors(list(scenes("validation", VALIDATION_COUNT)))
+    images, answers = tensors(list(scenes("validation", VALIDATION_COUNT)))
+    validation = images.to(settings.device), answers.to(settings.device)
     run = start_run(settings)
     end = min(settings.steps, settings.stop_after or settings.steps)
     losses: list[float] = []
     began = time.monotonic() - run.seconds
-    while run.step < end:
-        losses.append(train_step(run, settings))
+    for batch in batches(run, settings, end):
+        losses.append(train_step(run, settings, *batch))
         run.seconds = time.monotonic() - began
         if run.step % settings.every_steps == 0 or run.step == end:
             report(run, losses, validation, settings)
@@ -287,6 +327,8 @@ def parse_settings(argv: list[str] | None = None) -> Settings:
     parser.add_argument("--steps", type=int, default=usual.steps)
     parser.add_argument("--batch", type=int, default=usual.batch)
     parser.add_argument("--threads", type=int, default=usual.threads)
+    parser.add_argument("--workers", type=int, default=usual.workers)
+    parser.add_argument("--device", default=usual.device, help="cpu or cuda")
     parser.add_argument("--every-steps", type=int, default=usual.every_steps)
     parser.add_argument("--stop-after", type=int)
     parser.add_argument("--resume", action="store_true")
