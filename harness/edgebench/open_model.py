@@ -197,6 +197,12 @@ def not_closed(ledger: Ledger, reference: OpenShape | None) -> list[str]:
         for step in ledger.steps
         if step.transform not in CLOSED_TRANSFORMS
     ]
+    if (subnet := ledger.open_subnet) is not None:
+        depths = "-".join(map(str, subnet.genome.depths))
+        reasons.append(
+            f"W-03: a subnet of the supernet, not the reference: {depths} blocks at resolution "
+            f"{subnet.genome.resolution}, {subnet.dense_macs_per_image} multiply-accumulates"
+        )
     model = ledger.open_model
     if model is None:
         return reasons

@@ -19,13 +19,20 @@ from edgebench.answers import AnswerKey
 from edgebench.errors import AssetError, BenchError, SpecError
 from edgebench.images.graph import graph_sha256 as genome_sha256
 from edgebench.images.graph import read_genome
-from edgebench.images.prepared import PreparedImages, image_chain, open_linears
+from edgebench.images.prepared import (
+    PreparedImages,
+    image_chain,
+    image_search,
+    linears_of,
+    open_linears,
+)
 from edgebench.loadgen import SystemUnderTest
 from edgebench.open_model import describe, kept_shapes, not_closed, shape_of
+from edgebench.open_subnet import describe_subnet
 from edgebench.prepared import PreparedWorkload, Update
 from edgebench.profiles import TENSORS_IN_BUNDLE_BYTES
 from edgebench.progress import Progress
-from edgebench.record import Kernel, Ledger, NllRow, OpenModel, WorkloadIdentity
+from edgebench.record import Kernel, Ledger, NllRow, OpenModel, OpenSubnet, WorkloadIdentity
 from edgebench.sut import EngineSut
 from edgebench.transform import TransformChain, apply_transform
 from edgebench.transform.calibration import CalibrationSet
@@ -45,6 +52,7 @@ from edgebench_workloads.errors import WorkloadAssetError, WorkloadError
 
 if TYPE_CHECKING:
     from edgebench.engines import CpuEngines, KernelEngine
+    from edgebench.transform.nas_found import FoundSubnet
     from edgebench_workloads.assistant.dataset import Pair
 
 WEIGHTS_FILE = "model.safetensors"
@@ -217,22 +225,60 @@ def _prepare_images(
     progress: Progress,
     quantized: QuantizedModel | None,
 ) -> PreparedImages:
+    rounding = None if transform is None or transform.rounding is None else transform.rounding
+    chain = None if rounding is None else image_chain(rounding)  # refused before any work
+    found = None if transform is None else _searched(workload, directory, transform, progress)
     scenes, genome = workload.scored_scenes(), read_genome(directory)
     workload.calibration_scenes()  # its hash goes into the record
-    if transform is None:
+    linears = open_linears(workload, directory)
+    if found is not None:
+        linears = linears_of(found.directory, found.found.step.after_sha256)
+    if transform is None or quantized is None:
         quantized = QuantizedModel(tensors={}, steps=())
-    elif quantized is None:
-        chain = image_chain(transform)
-        with progress.stage(f"{workload.name}: {transform}") as update:
-            quantized = apply_transform(chain, open_linears(workload, directory), update)
+        if chain is not None:
+            with progress.stage(f"{workload.name}: {rounding}") as update:
+                quantized = apply_transform(chain, linears, update)
+        if found is not None:
+            quantized = replace(quantized, steps=(found.found.step, *quantized.steps))
+    own = genome if found is None else read_genome(found.directory)
     return PreparedImages(
         workload=workload,
         directory=directory,
         genome=genome,
         scenes=scenes,
+        found=found,
         quantized=quantized,
         identity=_identity(workload),
-        ledger=_ledger(workload, genome_sha256(genome), quantized),
+        ledger=_ledger(
+            workload,
+            genome_sha256(own),
+            quantized,
+            open_subnet=None if found is None else _open_subnet(workload, found, quantized),
+        ),
+    )
+
+
+def _searched(
+    workload: Workload, directory: Path, transform: TransformChain, progress: Progress
+) -> FoundSubnet | None:
+    if image_search(transform) is None:
+        return None
+    from edgebench.images.searched import searched, summary
+
+    with progress.stage(f"{workload.name}: {transform.steps[0]}") as update:
+        found = searched(workload, directory, transform, update)
+    if found is not None:
+        progress.note(summary(found))
+    return found
+
+
+def _open_subnet(workload: Workload, found: FoundSubnet, quantized: QuantizedModel) -> OpenSubnet:
+    return describe_subnet(
+        read_genome(found.directory),
+        quantized.tensors.items(),
+        found.arrays(),
+        supernet_sha256=str(workload.task.model.supernet_sha256),
+        search=found.found.search,
     )
 
 
@@ -322,7 +368,11 @@ def _identity(workload: Workload) -> WorkloadIdentity:
 
 
 def _ledger(
-    workload: Workload, graph: str, quantized: QuantizedModel, open_model: OpenModel | None = None
+    workload: Workload,
+    graph: str,
+    quantized: QuantizedModel,
+    open_model: OpenModel | None = None,
+    open_subnet: OpenSubnet | None = None,
 ) -> Ledger:
     fits = 0 < size_bytes(quantized.tensors) <= TENSORS_IN_BUNDLE_BYTES
     return Ledger(
@@ -333,6 +383,7 @@ def _ledger(
         folded=folded_hashes(quantized.folded),
         graph_sha256=graph,
         open_model=open_model,
+        open_subnet=open_subnet,
     )
 
 

@@ -25,6 +25,8 @@ from edgebench.strict import NonNegative as NonNegative
 from edgebench.strict import Sha256 as Sha256
 from edgebench.strict import StrictModel as StrictModel
 from edgebench.strict import Text as Text
+from edgebench.subnet_record import OpenSubnet as OpenSubnet
+from edgebench.tensor_facts import TensorFacts as TensorFacts
 
 Track = Literal["closed", "open"]
 Scenario = Literal["single-stream", "offline"]
@@ -299,21 +301,6 @@ class OpenShape(StrictModel):
     is_tied: bool = Field(description="lm_head reads the embedding's weight")
 
 
-class TensorFacts(StrictModel):
-    """One tensor of the open track's model, as its values say."""
-
-    weights: Count
-    nonzero: Count
-    pattern: Literal["dense", "unstructured", "2:4", "4:8"] = Field(
-        description="detected in the zeros of the stored values, never declared"
-    )
-    stored_bytes: Count = Field(description="codes, scales and zero points, or fp16 values")
-    entropy_bytes: NonNegative = Field(
-        description="weights times the empirical entropy of their codes (INT4) or of their 16-bit "
-        "values (fp16), and scales and zero points as stored: what coding single symbols can reach"
-    )
-
-
 class Training(StrictModel):
     """What one fine-tune cost, and where its targets came from."""
 
@@ -364,6 +351,9 @@ class Ledger(StrictModel):
     graph_sha256: Sha256 = Field(description="of the architecture: config fields and tensor shapes")
     open_model: OpenModel | None = Field(
         default=None, description="given exactly where a step changed the model: open track only"
+    )
+    open_subnet: OpenSubnet | None = Field(
+        default=None, description="given exactly where nas searched a model of images"
     )
 
 

@@ -14,6 +14,7 @@ from edgebench.openai.address import Address, parse_url
 from edgebench.profiles import EXTERNAL_TRANSFORM
 from edgebench.record import Kernel, Profile, Scenario, Track
 from edgebench.transform import TransformChain, check_calibration, parse_transform
+from edgebench.transform.nas import NAME as NAS
 from edgebench_workloads.catalog import WORKLOADS
 
 SCENARIO_ALIASES: Mapping[str, Scenario] = {
@@ -192,6 +193,7 @@ def parse_run(options: RunOptions) -> RunSpec:
         require_power=options.require_power,
     )
     _check_track(spec)
+    _check_kinds(spec)
     if spec.own_model is not None:
         is_given = spec.own_model.calibration is not None
         check_calibration("run", spec.transform, is_given=is_given)
@@ -349,3 +351,15 @@ def _check_track(spec: RunSpec) -> None:
                 "widened model is redundant by construction, so it runs in the closed track only; "
                 "use --workload assistant"
             )
+
+
+def _check_kinds(spec: RunSpec) -> None:
+    """Refuse, before any work, a search of workloads that have no supernet: SpecError."""
+    if NAS not in spec.transform.names:
+        return
+    without = [name for name in spec.workloads if name == LLM or WORKLOADS[name].kind != "images"]
+    if without:
+        raise SpecError(
+            f"[nas] expected workloads with a supernet, got {', '.join(without)}; use --workload "
+            "wake"
+        )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
+
+import numpy as np
+from numpy.typing import NDArray
 
 from edgebench.answers import ClassKey
 from edgebench.errors import SpecError
@@ -17,6 +20,8 @@ from edgebench.prepared import PreparedWorkload, Update
 from edgebench.record import Kernel, ModelCost, NllRow
 from edgebench.transform import TransformChain, TransformSpec
 from edgebench.transform.convolutions import ConvolutionLinears
+from edgebench.transform.nas import NAME as NAS
+from edgebench.transform.nas import NasRequest, read_nas
 from edgebench_workloads.catalog import Workload
 from edgebench_workloads.wake.costs import products
 from edgebench_workloads.wake.genome import Genome
@@ -25,6 +30,7 @@ from edgebench_workloads.wake.scenes import Scene
 if TYPE_CHECKING:
     from edgebench.engines import KernelEngine, WorkloadEngines
     from edgebench.images.engine import ImageEngine
+    from edgebench.transform.nas_found import FoundSubnet
 
 NLL_BATCH = 64
 
@@ -34,7 +40,25 @@ class PreparedImages(PreparedWorkload):
     """See PreparedWorkload: images and their classes, in the scored set's order."""
 
     genome: Genome
+    """The reference's."""
     scenes: Sequence[Scene]
+    found: FoundSubnet | None = None
+    """The open track's subnet, where a search found one."""
+
+    @property
+    def candidate_directory(self) -> Path:
+        """The subnet that runs beside the reference, or is quantized to."""
+        return self.directory if self.found is None else self.found.directory
+
+    @property
+    def candidate_genome(self) -> Genome:
+        """Its genome."""
+        return self.genome if self.found is None else read_genome(self.found.directory)
+
+    @property
+    def kept_arrays(self) -> Mapping[str, NDArray[np.generic]]:
+        """See PreparedWorkload: the whole subnet, which the supernet gives again."""
+        return {} if self.found is None else self.found.arrays()
 
     @property
     def scored_count(self) -> int:
@@ -54,7 +78,8 @@ class PreparedImages(PreparedWorkload):
     def cost(self, kernel: Kernel) -> ModelCost:
         """What the model costs on paper, as a kernel holds it."""
         tensors = self.quantized.tensors if kernel == "int4" else {}
-        return cost_of(self.genome, {name: tensor.group for name, tensor in tensors.items()})
+        genome = self.genome if kernel == "fp16" else self.candidate_genome
+        return cost_of(genome, {name: tensor.group for name, tensor in tensors.items()})
 
     def judge(self) -> ClassKey:
         """See PreparedWorkload."""
@@ -70,10 +95,11 @@ class PreparedImages(PreparedWorkload):
         """See PreparedWorkload."""
         from edgebench.images.engine import inputs_of
 
+        own = cast("ImageEngine", engine.engine)
         return ImageSut(
             name=f"{engine.kernel} ({engine.executed_path})",
-            engine=cast("ImageEngine", engine.engine),
-            images=inputs_of(self.scenes, self.genome.resolution),
+            engine=own,
+            images=inputs_of(self.scenes, own.genome.resolution),
             batch_size=engine.batch_size,
         )
 
@@ -81,8 +107,8 @@ class PreparedImages(PreparedWorkload):
         """See PreparedWorkload: of the right class, in nats an image."""
         from edgebench.images.engine import class_nll, inputs_of
 
-        images = inputs_of(self.scenes, self.genome.resolution)
         classes, own = self.classes, cast("ImageEngine", engine.engine)
+        images = inputs_of(self.scenes, own.genome.resolution)
         for start in range(0, samples, NLL_BATCH):
             batch = range(start, min(start + NLL_BATCH, samples))
             nats = class_nll(own, images[batch.start : batch.stop], [classes[i] for i in batch])
@@ -93,15 +119,20 @@ class PreparedImages(PreparedWorkload):
 
 def open_linears(workload: Workload, directory: Path) -> ConvolutionLinears:
     """What transforms quantize of a reference whose hash is verified: its matrix products."""
+    return linears_of(directory, workload.reference_sha256)
+
+
+def linears_of(directory: Path, sha256: str) -> ConvolutionLinears:
+    """The matrix products of a subnet whose hash is verified."""
     return ConvolutionLinears(
         path=directory / "model.safetensors",
-        sha256=workload.reference_sha256,
+        sha256=sha256,
         names=tuple(sorted(layer.name for layer in products(read_genome(directory)))),
     )
 
 
 def image_chain(chain: TransformChain) -> TransformChain:
-    """The chain as it is applied to convolutions; SpecError for one that knows only text models."""
+    """The chain that quantizes, as it is applied to convolutions; SpecError for those of text."""
     if chain.names != ("rtn",):
         raise SpecError(
             f"[transform] expected rtn for a workload of images, got {chain}: the others learn "
@@ -109,3 +140,17 @@ def image_chain(chain: TransformChain) -> TransformChain:
         )
     parameters = {**chain.steps[0].parameters, "whole_rows": True}
     return TransformChain(steps=(TransformSpec(name="rtn", parameters=parameters),))
+
+
+def image_search(chain: TransformChain) -> NasRequest | None:
+    """What a chain searches for; None where it does not. SpecError for steps that change text."""
+    if not chain.changes:
+        return None
+    names = [step.name for step in chain.changes]
+    if names != [NAS]:
+        raise SpecError(
+            f"[transform] expected nas, rtn or nas+rtn for a workload of images, got {chain}: "
+            f"{' and '.join(name for name in names if name != NAS) or 'nas'} "
+            f"{'comes once' if set(names) == {NAS} else 'changes models of text'}"
+        )
+    return read_nas(chain.steps[0].parameters)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from edgebench.errors import SpecError, unknown_name
-from edgebench.transform import finetuning, pruning, rtn
+from edgebench.transform import finetuning, nas, pruning, rtn
 
 if TYPE_CHECKING:
     from edgebench.transform.calibration import CalibrationSet
@@ -27,6 +27,7 @@ TRANSFORMS: Mapping[str, Role] = {
     "smoothquant": "smooth",
     "prune": "change",
     "finetune": "change",
+    "nas": "change",
 }
 PARAMETERS: Mapping[str, Mapping[str, type]] = {
     "rtn": rtn.PARAMETERS,
@@ -37,6 +38,7 @@ PARAMETERS: Mapping[str, Mapping[str, type]] = {
     "smoothquant": {"group": int, "symmetric": bool, "samples": int, "alpha": float},
     "prune": pruning.PARAMETERS,
     "finetune": finetuning.PARAMETERS,
+    "nas": nas.PARAMETERS,
 }  # fmt: skip
 SUMMARIES: Mapping[str, str] = {
     "rtn": "round to nearest: each group of weights gets its own 4-bit grid; needs no data",
@@ -45,6 +47,7 @@ SUMMARIES: Mapping[str, str] = {
     "smoothquant": "move activation outliers into the weights, for 8-bit activations (w4a8)",
     "prune": "open track: remove weights (0.5, 2:4, 4:8), heads, FFN units or layers",
     "finetune": "open track: recover on the training set, towards the reference's logits",
+    "nas": "open track, wake: search the supernet for a subnet within latency, memory or macs",
 }
 WORD = re.compile(r"[a-z0-9.:-]{1,20}")
 """A parameter that is a word or a pattern."""
@@ -171,6 +174,7 @@ def _check_changes(chain: TransformChain) -> None:
 CHANGES: Mapping[str, Callable[[Mapping[str, Parameter]], object]] = {
     "prune": pruning.read_prune,
     "finetune": finetuning.read_finetune,
+    "nas": nas.read_nas,
 }
 """The steps that change the model, each with what reads its parameters."""
 

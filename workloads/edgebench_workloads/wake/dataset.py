@@ -16,6 +16,9 @@ from edgebench_workloads.wake.scenes import (
     scenes_sha256,
 )
 
+CALIBRATION_BATCHES, CALIBRATION_BATCH = 8, 64
+"""Of training scenes, the first: a subnet's norms take their statistics."""
+
 
 @cache
 def _split(split: str, count: int) -> tuple[Scene, ...]:

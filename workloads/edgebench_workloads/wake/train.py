@@ -26,6 +26,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from edgebench_workloads.draws import Draws
+from edgebench_workloads.wake.dataset import CALIBRATION_BATCH, CALIBRATION_BATCHES
 from edgebench_workloads.wake.genome import (
     DEPTHS,
     EXPANSIONS,
@@ -41,7 +42,6 @@ from edgebench_workloads.wake.scenes import scenes
 from edgebench_workloads.wake.supernet import Supernet, calibrate, release
 
 VALIDATION_COUNT = 1000
-CALIBRATION_BATCHES, CALIBRATION_BATCH = 8, 64
 WARMUP_STEPS = 200
 SMOOTHING = 0.05
 

@@ -1,0 +1,90 @@
+"""The engines that a model of images may run in: each arithmetic of the reference, or of INT4."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from edgebench.images.engine import ImageEngine, int4_engine, reference_engine
+from edgebench.roofline import Arithmetic
+from edgebench.transform import TransformChain, apply_transform
+from edgebench_kernels import native
+from edgebench_kernels.formats import Int4Tensor
+from edgebench_kernels.linear import Int4Linear
+from edgebench_workloads.wake.costs import products
+from edgebench_workloads.wake.genome import Genome
+
+if TYPE_CHECKING:
+    from edgebench_kernels.engine import LlamaConfig
+
+DTYPES: Mapping[torch.dtype, Arithmetic] = {torch.float32: "fp32", torch.bfloat16: "bf16"}
+PATHS = ("w4a16", "w4a8")
+
+Weights = Mapping[str, Tensor]
+Choices = Callable[[Genome, Weights], Sequence[ImageEngine]]
+
+
+def reference_choices(genome: Genome, weights: Weights) -> list[ImageEngine]:
+    """fp32 and bf16, 1x1 convolutions as matrices or as convolutions."""
+    return [
+        reference_engine(genome, weights, dtype, as_matrices=as_matrices)
+        for dtype in DTYPES
+        for as_matrices in (True, False)
+    ]
+
+
+def int4_choices(
+    genome: Genome, weights: Weights, tensors: Mapping[str, Int4Tensor]
+) -> list[ImageEngine]:
+    """Both INT4 paths, the other layers in fp32 or bf16."""
+    linears = {name: Int4Linear.from_tensor(tensor) for name, tensor in tensors.items()}
+    return [
+        int4_engine(genome, weights, linears, path, dtype, native.isa())
+        for path in PATHS
+        for dtype in DTYPES
+    ]
+
+
+def choices_after(rounding: TransformChain | None) -> Choices:
+    """How a subnet runs behind a chain: INT4 by its quantizer, or as the reference does."""
+    if rounding is None:
+        return reference_choices
+
+    def choices(genome: Genome, weights: Weights) -> list[ImageEngine]:
+        linears = _Products(genome, weights)
+        return int4_choices(genome, weights, apply_transform(rounding, linears).tensors)
+
+    return choices
+
+
+@dataclass(frozen=True, slots=True)
+class _Products:
+    """See quantized.Linears: the products of weights in memory, for a quantizer without data."""
+
+    genome: Genome
+    weights: Weights
+    sha256: str = "0" * 64  # no ledger sees it
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(sorted(layer.name for layer in products(self.genome)))
+
+    @property
+    def tensor_names(self) -> tuple[str, ...]:
+        return tuple(self.weights)
+
+    def config(self) -> LlamaConfig:
+        raise NotImplementedError("a subnet is no Llama")
+
+    def tensor(self, name: str) -> Tensor:
+        return self.weights[name]
+
+    def weight(self, name: str) -> npt.NDArray[np.float16]:
+        found: npt.NDArray[np.float16] = self.weights[f"{name}.weight"].flatten(1).half().numpy()
+        return found
