@@ -62,6 +62,7 @@ MAX_DESCRIPTION_SHARE = 0.01  # inference_rules.adoc: "much much smaller"; 1 % i
 DESCRIPTION_FLOOR_BYTES = 8192  # ours: a recipe of some lines beside a model of some kilobytes
 MAX_CODE = 15  # docs/design.md §7: unsigned 4 bits
 CLOSED_TRANSFORMS = frozenset({"rtn", "awq", "gptq", "smoothquant"})  # post-training quantizers
+SUBNET_TOLERANCE = 5e-4  # ours: of a tensor's largest; sums in another order give 6e-6
 CLOSED_BITS = 4  # the kernel is called int4
 TENSORS_IN_BUNDLE_BYTES = 16 << 20  # docs/design.md §5: up to 16 MB of tensors are in the bundle
 

@@ -10,6 +10,7 @@ from edgebench.derive import REFERENCE
 from edgebench.errors import BundleError
 from edgebench.findings import Finding, finding
 from edgebench.images.cost import cost_of
+from edgebench.transform.nas import NAME as NAS
 
 
 def check_costs(subject: Subject) -> Iterator[Finding]:
@@ -22,14 +23,16 @@ def check_costs(subject: Subject) -> Iterator[Finding]:
                 groups = {} if result.kernel == REFERENCE else _groups(subject)
             except BundleError:
                 return  # W-07 says so
-            expected = cost_of(genome, groups)
+            own = None if result.kernel == REFERENCE else subject.searched_genome
+            expected = cost_of(own or genome, groups)
         if result.cost != expected:
             yield finding("N-04", f"{result.kernel} cost = {expected}", result.cost)
 
 
 def _groups(subject: Subject) -> dict[str, int]:
     """The group of every quantized layer, by the ledger's recipe."""
-    steps, shapes = subject.bundle.ledger.steps, subject.workload.shapes
+    shapes = subject.candidate_shapes
+    steps = [step for step in subject.bundle.ledger.steps if step.transform != NAS]
     if not steps:
         return {}
     try:

@@ -7,7 +7,7 @@ from pathlib import Path
 from edgebench.answers import ClassKey
 from edgebench.checker.subject import KnownWorkload
 from edgebench.images.graph import graph_sha256, read_genome
-from edgebench.images.prepared import open_linears
+from edgebench.images.prepared import SUPERNET, open_linears
 from edgebench_workloads.catalog import Workload
 from edgebench_workloads.wake.costs import products
 from edgebench_workloads.wake.genome import CLASSES
@@ -37,4 +37,6 @@ def known_images(workload: Workload, directory: Path) -> KnownWorkload:
         reference=open_linears(workload, directory),
         shapes={layer.name: (layer.outputs, layer.inputs) for layer in products(genome)},
         genome=genome,
+        supernet=directory / SUPERNET,
+        supernet_sha256=workload.task.model.supernet_sha256,
     )

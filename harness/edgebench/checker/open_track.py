@@ -237,6 +237,7 @@ def check_not_closed(subject: Subject) -> Iterator[Finding]:
         came = "; ".join(record.not_closed) or "none"
         yield finding("O-05", "; ".join(expected) or "nothing that bars it from closed", came)
     if record.track == "closed":
-        has_open = ledger.open_model is not None or subject.bundle.open_path is not None
+        has_open = ledger.open_model is not None or ledger.open_subnet is not None
+        has_open = has_open or subject.bundle.open_path is not None
         if has_open or "open" in subject.kernels:
             yield finding("O-05", "no open model in the closed track", "one")

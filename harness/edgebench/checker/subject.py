@@ -18,11 +18,12 @@ from edgebench.conditions_verdict import Judgement, judge
 from edgebench.derive import REFERENCE, CaseFacts, KernelFacts, derive_results
 from edgebench.errors import MeasurementInvalid, SpecError
 from edgebench.open_model import linear_shapes, shape_of
+from edgebench.open_subnet import genome_of
 from edgebench.profiles import EXTERNAL, PROFILES, REFERENCE_ACCURACY, Counts
 from edgebench.progress import Progress, SilentProgress
 from edgebench.record import Kernel, KernelResult, Kind, OpenShape, SampleRow
 from edgebench.roofline import Model, model_of
-from edgebench_workloads.wake.costs import total_macs
+from edgebench_workloads.wake.costs import products, total_macs
 from edgebench_workloads.wake.genome import Genome
 
 Shape = tuple[int, int]
@@ -71,6 +72,9 @@ class KnownWorkload:
     kind: Kind = "text"
     genome: Genome | None = field(default=None, repr=False)
     """Of a model of images: its graph, from which its cost follows."""
+    supernet: Path | None = field(default=None, repr=False)
+    """The file that subnets are cut from."""
+    supernet_sha256: str | None = None
     model: KnownModel | None = field(default=None, repr=False)
     """What runs the reference on the calibration set; None where nothing can."""
 
@@ -134,14 +138,27 @@ class Subject:
             return None
 
     @property
+    def searched_genome(self) -> Genome | None:
+        """Of the open track's subnet; None where there is none, or none that its genes name."""
+        subnet = self.bundle.ledger.open_subnet
+        try:
+            return None if subnet is None else genome_of(subnet.genome)
+        except ValueError:  # O-06 says so
+            return None
+
+    @property
     def candidate_shapes(self) -> Mapping[str, Shape]:
         """(N, K) of the linear layers that run beside the reference's."""
-        model = self.bundle.ledger.open_model
+        model, genome = self.bundle.ledger.open_model, self.searched_genome
+        if genome is not None:
+            return {layer.name: (layer.outputs, layer.inputs) for layer in products(genome)}
         return self.workload.shapes if model is None else linear_shapes(model.shape)
 
     @property
     def candidate_work(self) -> Model:
         """What runs beside the reference multiplies."""
+        if self.searched_genome is not None:
+            return Model(body_weights=total_macs(self.searched_genome), head_weights=0)
         if self.bundle.ledger.open_model is None:
             return self.workload.work
         return model_of(self.candidate_shapes)

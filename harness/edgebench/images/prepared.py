@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from edgebench.transform.nas_found import FoundSubnet
 
 NLL_BATCH = 64
+SUPERNET = "supernet.safetensors"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

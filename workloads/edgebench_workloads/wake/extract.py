@@ -6,7 +6,7 @@ subnet needs neither torch nor the code that made it. Arrays are float32 [B, H, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
