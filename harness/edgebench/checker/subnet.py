@@ -21,7 +21,7 @@ from edgebench.record import OpenSubnet, TransformStep
 from edgebench.transform import TransformChain, TransformSpec, apply_transform
 from edgebench.transform.nas import NAME, NasRequest, read_nas
 from edgebench.transform.nas_table import predicted_ns
-from edgebench.transform.quantized import array_sha256
+from edgebench.transform.quantized import BIAS, array_sha256
 from edgebench_kernels.formats import Int4Tensor, tensor_sha256
 from edgebench_workloads.wake.costs import peak_activations, products, total_macs
 from edgebench_workloads.wake.extract import extract
@@ -94,7 +94,9 @@ def _extracted(subject: Subject, genome: Genome, kept: Mapping[str, Fp16]) -> Fa
         again = extract(subject.workload.supernet, genome, update)
     for name, own in again.items():
         filed = kept[name].astype(np.float32)
-        slack = np.abs(own) / 2**11 + SUBNET_TOLERANCE * np.abs(own).max()
+        # Behind a norm a channel is about 1 wide, which is what a bias shifts, however small it is.
+        largest = max(np.abs(own).max(), 1.0 if name.endswith(BIAS) else 0.0)
+        slack = np.abs(own) / 2**11 + SUBNET_TOLERANCE * largest
         if not np.isfinite(filed).all() or (np.abs(filed - own) > slack).any():
             worst = float(np.nanmax(np.abs(filed - own)))
             yield f"{name} as the supernet gives it", f"up to {worst:.3g} beside it"

@@ -35,7 +35,7 @@ class CpuImageEngines:
         self._prepared = prepared
         self._reference = read(prepared.directory)
         self._candidate = read(prepared.candidate_directory)
-        self.model: Model = _work(self._reference[0])
+        self.model = _work(self._reference[0])
         self.candidate_model = _work(self._candidate[0])
         self._choices = {kernel: self._choices_of(kernel) for kernel in kernels}
 

@@ -67,10 +67,10 @@ RULES = (
         id="O-06",
         title="Open: a subnet is the supernet's",
         text="A nas step files the whole subnet in fp16. Its genome lies in the space; cut from "
-        "the shipped supernet again, its norms calibrated by numpy, every tensor is the filed one to "
-        f"fp16 and {p.SUBNET_TOLERANCE:g} of its largest value; INT4 tensors are rtn's of those, "
-        "bit for bit. Counts follow from the tensors, the predicted latency is the table's sum and "
-        "keeps the limit, as peak memory and multiply-adds do.",
+        "the shipped supernet again, norms calibrated by numpy, every tensor is the filed one to "
+        f"fp16 and {p.SUBNET_TOLERANCE:g} of its largest value (of a bias: of 1); INT4 tensors are "
+        "rtn's of those, bit for bit. Counts follow from the tensors; the predicted latency is the "
+        "table's sum; it, peak memory or multiply-adds keep the limit that the step names.",
         why="A model that was trained on is another entry than one that was found.",
         source="ours: docs/open-track.md; Once-for-All (arXiv:1908.09791)",
         what_to_do="run again, and leave the bundle as bench run wrote it",

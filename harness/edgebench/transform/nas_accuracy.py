@@ -33,9 +33,9 @@ Weights = Mapping[str, Tensor]
 class Evaluator:
     """Judges subnets of one supernet; scenes are composed once."""
 
-    def __init__(self, supernet: Path, *, count: int = SCENES, rough: int = ROUGH_SCENES) -> None:
+    def __init__(self, supernet: Path) -> None:
         self._path = supernet
-        self.count, self.rough_count = count, min(rough, count)
+        self.count, self.rough_count = SCENES, ROUGH_SCENES
         self._resized: dict[int, Tensor] = {}
 
     @property

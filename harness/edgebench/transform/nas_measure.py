@@ -1,8 +1,8 @@
 """Measuring the latency table: every choice inside a network, in the engine that a run measures.
 
 There are as many networks as resolution, kernel and expansion have choices together, each of all
-blocks alike; they take turns. A clock is read where each block begins, so that caches are as a
-network leaves them and the parts of a pass add up to it. One image at a time.
+blocks alike; they take turns of a few passes. A clock is read where each block begins, so that
+caches are as a network leaves them and the parts of a pass add up to it. One image at a time.
 """
 
 from __future__ import annotations
@@ -34,8 +34,9 @@ Choices = Callable[[Genome, Weights], Sequence[ImageEngine]]
 """A subnet's engines, one for each arithmetic that it may run in."""
 Clock = Callable[[], int]
 
-PASSES = 40  # of each network in the table; the median counts
-WARM_UP = 3  # that do not count
+ROUNDS = 10  # of all networks in the table, in turns
+BURST = 4  # passes of a network in its turn; the median of all rounds' counts
+WARM_UP = 2  # passes before a burst: a run repeats one network, whose weights stay in the cache
 RACE_ROUNDS = 8
 WINNER_PASSES = 200
 FIRST, LAST = ".expand", "head"
@@ -54,22 +55,33 @@ def measure_table(
     choices: Choices,
     images: Callable[[int], Tensor],
     clock: Clock = time.perf_counter_ns,
-    passes: int = PASSES,
+    rounds: int | None = None,
 ) -> LatencyTable:
     """Measure every (block, resolution, choice); images gives f32 [B, 1, R, R] of a resolution."""
-    fixed, blocks, paths = {}, {}, {}
+    rounds = ROUNDS if rounds is None else rounds
+    paths, engines = {}, []
     for resolution in RESOLUTIONS:
-        shown = images(resolution)
         middle = _uniform(resolution, KERNELS[1], EXPANSIONS[1])
-        path = fastest(_random(choices, middle), shown[:1], clock, RACE_ROUNDS).description
-        genomes = [_uniform(resolution, k, e) for k in KERNELS for e in EXPANSIONS]
-        parts = _passes([_named(choices, genome, path) for genome in genomes], shown, clock, passes)
+        racing = _random(choices, middle)
+        path = fastest(racing, images(resolution)[:1], clock, RACE_ROUNDS).description
         paths[str(resolution)] = path
-        fixed[str(resolution)] = round(statistics.median(each[-1] for each in parts))
-        for genome, each in zip(genomes, parts, strict=True):
-            for block, took in zip(genome.blocks(), each, strict=False):
-                blocks[key_of(resolution, *block)] = round(took)
-    return LatencyTable(fixed_ns=fixed, block_ns=blocks, executed_paths=paths, passes=passes)
+        place = [one.description for one in racing].index(path)
+        uniform = [_uniform(resolution, k, e) for k in KERNELS for e in EXPANSIONS]
+        engines += [_random(choices, genome)[place] for genome in uniform]
+    parts = _parts(engines, images, clock, rounds)
+    fixed: dict[int, list[float]] = {resolution: [] for resolution in RESOLUTIONS}
+    blocks: dict[str, int] = {}
+    for engine, own in zip(engines, parts, strict=True):
+        resolution = engine.genome.resolution
+        fixed[resolution].append(own[-1])
+        for block, took in zip(engine.genome.blocks(), own[:-1], strict=True):
+            blocks[key_of(resolution, *block)] = round(took)
+    return LatencyTable(
+        fixed_ns={str(name): round(statistics.median(own)) for name, own in fixed.items()},
+        block_ns=blocks,
+        executed_paths=paths,
+        passes=rounds * BURST,
+    )
 
 
 def measure_subnet(
@@ -100,27 +112,25 @@ def _random(choices: Choices, genome: Genome) -> Sequence[ImageEngine]:
     return choices(genome, weights)
 
 
-def _named(choices: Choices, genome: Genome, path: str) -> ImageEngine:
-    return next(one for one in _random(choices, genome) if one.description == path)
-
-
-def _passes(
-    engines: Sequence[ImageEngine], images: Tensor, clock: Clock, passes: int
+def _parts(
+    engines: Sequence[ImageEngine], images: Callable[[int], Tensor], clock: Clock, rounds: int
 ) -> list[list[float]]:
     """Of each engine the median ns of every block, in order, and last of all the rest."""
     marks: list[int] = []
     marked = [replace(one, multiply=_marking(one, marks, clock)) for one in engines]
     taken: list[list[list[int]]] = [[] for _ in engines]
-    for turn in range(WARM_UP + passes):
-        image = images[turn % len(images)][None]
+    for turn in range(rounds):
         for place, engine in enumerate(marked):
-            marks.clear()
-            begin = clock()
-            engine.classify(image)
-            whole = clock() - begin
-            parts = [end - start for start, end in pairwise(marks)]
-            if turn >= WARM_UP:
-                taken[place].append([*parts, whole - sum(parts)])
+            shown = images(engine.genome.resolution)
+            for step in range(WARM_UP + BURST):
+                image = shown[(turn * BURST + step) % len(shown)][None]
+                marks.clear()
+                begin = clock()
+                engine.classify(image)
+                whole = clock() - begin
+                parts = [end - start for start, end in pairwise(marks)]
+                if step >= WARM_UP:
+                    taken[place].append([*parts, whole - sum(parts)])
     return [[statistics.median(part) for part in zip(*own, strict=True)] for own in taken]
 
 

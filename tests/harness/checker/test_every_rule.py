@@ -29,9 +29,15 @@ def test_every_rule_is_applied() -> None:
 
 def test_every_rule_is_broken() -> None:
     from tests.harness.checker import test_open_track, test_retraced  # need torch, or skip
+    from tests.harness.images import test_nas
 
     cases = (*test_rules_measured.CASES, *test_rules_answered.CASES, *test_hostile.HOSTILE)
-    own = (test_retraced.CASES, test_open_track.CASES, test_open_track.TRAINED_CASES)
+    own = (
+        test_retraced.CASES,
+        test_open_track.CASES,
+        test_open_track.TRAINED_CASES,
+        test_nas.CASES,
+    )
     broken = {case[0] for some in (cases, *own) for case in some}
     assert broken == set(RULES)
 

@@ -8,13 +8,14 @@ import torch
 from torch import Tensor
 
 from edgebench.engines import Weights
+from edgebench.images.choices import DTYPES, PATHS
 from edgebench.images.engine import (
     ImageEngine,
     fastest,
     inputs_of,
     reference_engine,
 )
-from edgebench.images.engines import DTYPES, PATHS, CpuImageEngines
+from edgebench.images.engines import CpuImageEngines
 from edgebench.images.prepared import PreparedImages
 from edgebench.loadgen import run_offline, run_single_stream
 from edgebench.record import Kernel
@@ -70,7 +71,7 @@ def test_int4_is_the_network_of_its_codes(
     prepared: PreparedImages, engines: CpuImageEngines, images: Tensor
 ) -> None:
     expected = exact(quantized_weights(prepared), images)
-    choices = engines._int4
+    choices = {one.description: one for one in engines._choices["int4"]}
     assert len(choices) == len(PATHS) * len(DTYPES)
     for name, engine in choices.items():
         # w4a16 in fp32: the kernel's 5e-5 a layer; int8 or bf16 activations: about 1e-2 each.

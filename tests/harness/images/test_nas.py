@@ -1,0 +1,350 @@
+"""A whole `nas` step on the tiny `wake`: search, table, cache, ledger, what the checker sees."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from safetensors.numpy import save_file
+
+from edgebench.bundle import Bundle
+from edgebench.checker import KnownWorkload
+from edgebench.checker.known import known_workload
+from edgebench.checker.subject import Subject
+from edgebench.checker.subnet import check_subnet
+from edgebench.errors import SpecError
+from edgebench.findings import Finding
+from edgebench.images.choices import choices_after, reference_choices
+from edgebench.images.engines import CpuImageEngines
+from edgebench.images.prepared import PreparedImages, image_search
+from edgebench.prepare import prepare
+from edgebench.progress import SilentProgress
+from edgebench.record import Ledger
+from edgebench.transform import nas_accuracy, nas_found, nas_measure, parse_transform
+from edgebench.transform.nas_accuracy import Evaluator
+from edgebench.transform.nas_measure import measure_subnet, measure_table
+from edgebench.transform.nas_table import key_of, predicted_ns
+from edgebench.transform.quantized import tensors_bytes
+from edgebench_workloads.cache import CACHE_VARIABLE
+from edgebench_workloads.catalog import Workload
+from edgebench_workloads.wake import dataset, extract, train
+from edgebench_workloads.wake.costs import peak_activations, total_macs
+from edgebench_workloads.wake.export import cut_reference, read_supernet
+from edgebench_workloads.wake.genome import (
+    EXPANSIONS,
+    KERNELS,
+    LARGEST,
+    RESOLUTIONS,
+    SMALLEST,
+    Genome,
+    make_genome,
+)
+
+pytestmark = [pytest.mark.torch, pytest.mark.native]
+
+STEP = "nas:macs=4m,samples=20,generations=2"
+OTHER = make_genome(min, resolutions=[80], kernels=[5], expansions=[4])
+
+
+@pytest.fixture(scope="module")
+def quick(tiny_wake: Workload, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Few scenes, one calibration batch, a short table, a cache of its own."""
+    cache = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(CACHE_VARIABLE, str(cache))
+        for module in (train, dataset, extract):
+            patch.setattr(module, "CALIBRATION_BATCHES", 1)
+        train.calibration_images.cache_clear()
+        patch.setattr(nas_measure, "WINNER_PASSES", 4)
+        patch.setattr(nas_found, "FINALISTS", 2)
+        patch.setattr(nas_measure, "ROUNDS", 1)
+        patch.setattr(nas_accuracy, "SCENES", 40)
+        patch.setattr(nas_accuracy, "ROUGH_SCENES", 20)
+        yield cache
+    train.calibration_images.cache_clear()
+
+
+def made(chain: str) -> PreparedImages:
+    found = prepare("wake", parse_transform(chain), SilentProgress())
+    assert isinstance(found, PreparedImages)
+    return found
+
+
+@pytest.fixture(scope="module")
+def searched(quick: Path) -> PreparedImages:
+    return made(STEP)
+
+
+@pytest.fixture(scope="module")
+def rounded(quick: Path) -> PreparedImages:
+    return made(f"{STEP}+rtn")
+
+
+def test_the_ledger_says_what_was_found(searched: PreparedImages) -> None:
+    subnet = searched.ledger.open_subnet
+    assert subnet is not None
+    assert searched.found is not None
+    genome, search = searched.candidate_genome, subnet.search
+    assert genome != searched.genome or genome == SMALLEST
+    assert total_macs(genome) <= 4_000_000
+    assert subnet.dense_macs_per_image == total_macs(genome)
+    assert subnet.peak_activation_bytes == peak_activations(genome)
+    assert subnet.bits_per_weight == 16
+    assert search.predicted_latency_ns == predicted_ns(search.table, genome)
+    assert search.measured_latency_ns > 0
+    error = search.predicted_latency_ns / search.measured_latency_ns - 1
+    assert search.latency_error == pytest.approx(error)
+    assert search.split == "validation scenes 0 to 39"
+    assert len(search.table.block_ns) == 3 * 12 * 9
+    assert all(took > 0 for took in search.table.block_ns.values())
+    assert searched.not_closed[0].startswith("W-07: nas:")
+    assert searched.not_closed[1].startswith("W-03: a subnet of the supernet")
+
+
+def test_the_subnet_runs_beside_the_reference(searched: PreparedImages) -> None:
+    engines = CpuImageEngines(searched, ("fp16", "open"))
+    assert engines.candidate_model.operations_per_token == 2 * total_macs(searched.candidate_genome)
+    both = [engines.for_scenario(kernel, "single-stream") for kernel in ("fp16", "open")]  # type: ignore[arg-type]
+    genomes: list[Any] = [one.engine.genome for one in both]
+    assert genomes == [searched.genome, searched.candidate_genome]
+    assert both[1].cost == searched.cost("open")
+    assert both[1].arithmetic in ("fp32", "bf16")
+
+
+def test_found_once_is_not_searched_again(
+    searched: PreparedImages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> float:
+        raise AssertionError("a kept subnet needs no evaluation")
+
+    monkeypatch.setattr(Evaluator, "rough", fail)
+    again = made(STEP)
+    assert again.ledger == searched.ledger
+
+
+@pytest.mark.parametrize("where", ["evaluations", "generations", "finalists"])
+def test_an_interrupted_search_goes_on(
+    searched: PreparedImages,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    where: str,
+) -> None:
+    """Cut short in each stage; the table that was measured first stays, so all else is equal."""
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
+    table = searched.ledger.open_subnet.search.table  # type: ignore[union-attr]
+    tables = []
+
+    def given(*_: object) -> object:
+        tables.append(1)
+        return table
+
+    monkeypatch.setattr(nas_measure, "measure_table", given)
+    with monkeypatch.context() as patch:
+        count = [0]
+
+        def broken(inner: Any, after: int) -> Any:
+            def call(*args: Any, **more: Any) -> Any:
+                count[0] += 1
+                if count[0] > after:
+                    raise KeyboardInterrupt
+                return inner(*args, **more)
+
+            return call
+
+        if where == "evaluations":
+            patch.setattr(Evaluator, "rough", broken(Evaluator.rough, 7))
+        elif where == "finalists":
+            patch.setattr(Evaluator, "exact", broken(Evaluator.exact, 1))
+        else:
+            from edgebench.transform import nas_search
+
+            patch.setattr(nas_search, "_next", broken(nas_search._next, 1))
+        with pytest.raises(KeyboardInterrupt):
+            made(STEP)
+    rough = []
+    whole = Evaluator.rough
+    monkeypatch.setattr(Evaluator, "rough", lambda self, g: rough.append(g) or whole(self, g))
+    again = made(STEP)
+    assert len(rough) == (20 - 7 if where == "evaluations" else 0)
+    assert tables == [1]
+    assert again.candidate_genome == searched.candidate_genome
+    assert again.found is not None
+    assert again.found.found.step == searched.found.found.step  # type: ignore[union-attr]
+    assert not list(tmp_path.glob("nas/*.search"))
+
+
+def test_a_latency_that_no_subnet_reaches_is_refused_before_evaluations(
+    searched: PreparedImages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Evaluator, "rough", lambda *_: pytest.fail("evaluated"))
+    said = r"latency of at least \d+us, the smallest that a subnet reaches on this device, got 1us"
+    with pytest.raises(SpecError, match=said):
+        made("nas:latency=1us,samples=20")
+
+
+@pytest.mark.parametrize("text", ["prune:magnitude=0.5", "nas:macs=4m+prune:magnitude=0.5"])
+def test_steps_of_text_are_refused(text: str) -> None:
+    with pytest.raises(SpecError, match="prune changes models of text"):
+        image_search(parse_transform(text))
+
+
+def test_awq_is_refused_before_the_search(quick: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Evaluator, "rough", lambda *_: pytest.fail("evaluated"))
+    with pytest.raises(SpecError, match="expected rtn for a workload of images, got awq"):
+        made(f"{STEP},seed=9+awq")
+
+
+def test_the_table_adds_up_what_the_clock_says(quick: Path, searched: PreparedImages) -> None:
+    """With a clock that ticks once a reading every part is one tick, and the rest another."""
+    ticks = iter(range(10**9))
+    images = {r: torch.zeros(2, 1, r, r) for r in RESOLUTIONS}
+    table = measure_table(
+        lambda g, w: reference_choices(g, w)[:1], images.__getitem__, lambda: next(ticks), 2
+    )
+    assert set(table.block_ns.values()) == {1}
+    # Begin, 13 marks, end: 14 intervals, of which 12 are blocks.
+    assert set(table.fixed_ns.values()) == {2}
+    assert key_of(96, 2, 3, KERNELS[-1], EXPANSIONS[-1]) in table.block_ns
+    assert predicted_ns(table, LARGEST) == 14
+    assert predicted_ns(table, SMALLEST) == 8
+    assert table.passes == 2 * nas_measure.BURST
+
+
+def test_a_subnet_is_timed_in_the_engine_that_wins(searched: PreparedImages) -> None:
+    weights = {n: torch.from_numpy(a).float() for n, a in searched.kept_arrays.items()}
+    engines = choices_after(None)(searched.candidate_genome, weights)
+    resolution = searched.candidate_genome.resolution
+    timed = measure_subnet(engines, torch.zeros(2, 1, resolution, resolution))
+    assert timed.latency_ns > 0
+    assert timed.path in {one.description for one in engines}
+
+
+@pytest.mark.parametrize("genome", [SMALLEST, OTHER], ids=["smallest", "other"])
+def test_numpy_cuts_what_torch_cuts(quick: Path, tiny_wake: Workload, genome: Genome) -> None:
+    path = tiny_wake.folder / "model" / "supernet.safetensors"
+    expected = cut_reference(read_supernet(path), genome)
+    came = extract.extract(path, genome)
+    assert came.keys() == expected.keys()
+    for name, own in came.items():
+        # Sums of some thousand products in f32, in another order, some 20 layers deep; a bias
+        # shifts channels that are about 1 wide.
+        largest = max(np.abs(own).max(), 1.0 if name.endswith("bias") else 0.0)
+        assert np.abs(own - expected[name].numpy()).max() <= 1e-4 * largest, name
+
+
+# ------------------------------------------------------------------------------------ the checker
+
+
+def subject(prepared: PreparedImages, folder: Path, **changes: Any) -> Subject:
+    """A bundle as far as O-06 looks at it."""
+    ledger = prepared.ledger
+    arrays: dict[str, NDArray[Any]] = dict(changes.pop("arrays", prepared.kept_arrays))
+    save_file(arrays, folder / "open.safetensors")
+    tensors = None
+    if ledger.tensors:
+        tensors = folder / "int4.safetensors"
+        tensors.write_bytes(tensors_bytes(changes.pop("tensors", prepared.quantized.tensors)))
+    data = ledger.model_dump()
+    for path, value in changes.items():
+        at: Any = data
+        *parents, last = path.split("__")
+        for name in parents:
+            at = at[int(name) if name.isdecimal() else name]
+        at[last] = value
+    bundle = SimpleNamespace(
+        ledger=Ledger.model_validate(data),
+        open_path=folder / "open.safetensors",
+        tensors_path=tensors,
+    )
+    known: KnownWorkload = known_workload("wake")
+    return Subject(bundle=bundle, workload=known)  # type: ignore[arg-type]
+
+
+def findings(prepared: PreparedImages, folder: Path, **changes: Any) -> list[Finding]:
+    return list(check_subnet(subject(prepared, folder, **changes)))
+
+
+def test_an_honest_subnet_passes(
+    searched: PreparedImages, rounded: PreparedImages, tmp_path: Path
+) -> None:
+    assert findings(searched, tmp_path) == []
+    assert findings(rounded, tmp_path) == []
+    assert rounded.ledger.open_subnet is not None
+    assert rounded.ledger.open_subnet.bits_per_weight < 16
+    looked = subject(rounded, tmp_path)
+    assert looked.searched_genome == rounded.candidate_genome
+    assert looked.candidate_shapes.keys() == rounded.quantized.tensors.keys()
+    assert looked.candidate_work.operations_per_token == 2 * rounded.cost("int4").macs
+
+
+@pytest.mark.parametrize("planted", ["stages.1.0.depthwise.weight", "head.bias"])
+def test_a_planted_change_is_found(searched: PreparedImages, tmp_path: Path, planted: str) -> None:
+    """One weight, trained a little: the hashes are the change's own, so only the cut can tell."""
+    from edgebench.transform.quantized import array_sha256
+
+    arrays = {name: array.copy() for name, array in searched.kept_arrays.items()}
+    flat = arrays[planted].reshape(-1)
+    flat[0] += np.float16(0.01 * max(np.abs(flat).max(), planted.endswith("bias")))
+    found = findings(
+        searched,
+        tmp_path,
+        arrays=arrays,
+        open_subnet__kept={name: array_sha256(one) for name, one in arrays.items()},
+    )
+    assert any(f"{planted} as the supernet gives it" in one.expected for one in found)
+
+
+def test_another_code_than_rtns_is_found(rounded: PreparedImages, tmp_path: Path) -> None:
+    tensors = dict(rounded.quantized.tensors)
+    changed = tensors["head"].qweight.copy()
+    changed[0, 0] ^= 1
+    tensors["head"] = replace(tensors["head"], qweight=changed)
+    (found, *_) = findings(rounded, tmp_path, tensors=tensors)
+    assert "head as rtn rounds it" in found.expected
+
+
+CASES = [
+    ("O-06", {"open_subnet__supernet_sha256": "0" * 64}, "the supernet"),
+    ("O-06", {"open_subnet__genome__resolution": 65}, "a subnet that can be read"),
+    ("O-06", {"graph_sha256": "0" * 64}, "the graph"),
+    ("O-06", {"open_subnet__dense_macs_per_image": 1}, "dense_macs_per_image"),
+    ("O-06", {"open_subnet__peak_activation_bytes": 1}, "peak_activation_bytes"),
+    ("O-06", {"open_subnet__search__seed": 5}, "the search that the step asks for"),
+    ("O-06", {"open_subnet__search__predicted_latency_ns": 1}, "the table's sum"),
+    ("O-06", {"open_subnet__search__latency_error": 0.001234}, "latency_error"),
+    ("O-06", {"open_subnet__search__table__block_ns": {}}, "a latency table of every choice"),
+    ("O-06", {"open_subnet": None}, "an open_subnet in the ledger"),
+]
+
+
+@pytest.mark.parametrize(("rule", "changes", "said"), CASES, ids=[case[2] for case in CASES])
+def test_an_edited_ledger_is_found(
+    searched: PreparedImages, tmp_path: Path, rule: str, changes: dict[str, Any], said: str
+) -> None:
+    found = findings(searched, tmp_path, **changes)
+    assert {one.rule_id for one in found} == {rule}
+    assert any(said in one.expected for one in found), found
+
+
+def test_a_limit_that_is_not_kept_is_found(searched: PreparedImages, tmp_path: Path) -> None:
+    found = findings(
+        searched,
+        tmp_path,
+        steps__0__parameters={"macs": "2700k", "samples": 20, "generations": 2, "seed": 0},
+        open_subnet__search__limit=2_700_000,
+    )
+    if total_macs(searched.candidate_genome) > 2_700_000:
+        assert any("macs of at most 2700000" in one.expected for one in found)
+    else:
+        assert found == []
+
+
+def test_the_bundle_type_is_what_the_checker_reads() -> None:
+    assert {"ledger", "open_path", "tensors_path"} <= set(Bundle.__dataclass_fields__)
