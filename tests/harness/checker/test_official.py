@@ -103,6 +103,23 @@ def test_offline_runs_600_s_a_kernel_in_whole_rounds(offline: Maker) -> None:
     assert broken(offline) == set()
 
 
+def test_a_fast_machine_fills_a_round_with_several_passes(
+    offline: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for kernel, cost_ns in {"fp16": 18 * MS, "int4": 5 * MS}.items():
+        monkeypatch.setitem(COST_NS, kernel, cost_ns)  # type: ignore[arg-type]
+    measure(offline, "offline")
+    rounds = {row["block"] for row in issued(offline, "int4")}
+    # 64 samples take int4 0.32 s: 8 passes are 2.56 s, and planned for a pilot 1.25 times too slow.
+    assert len(issued(offline, "int4")) == len(rounds) * 8 * SCORED
+    assert broken(offline) == set()
+    first = issued(offline, "int4")[0]
+    other = next(row for row in issued(offline, "int4") if row["sample"] != first["sample"])
+    other["sample"] = first["sample"]  # nine times in a round of eight passes
+    offline.derive()
+    assert "D-07" in broken(offline)
+
+
 def test_a_kernel_that_ends_inside_a_pass_is_refused(maker: Maker) -> None:
     measure(maker, "single-stream")
     last = issued(maker, "int4")[-1]
