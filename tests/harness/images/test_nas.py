@@ -24,6 +24,7 @@ from edgebench.findings import Finding
 from edgebench.images.choices import choices_after, reference_choices
 from edgebench.images.engines import CpuImageEngines
 from edgebench.images.prepared import PreparedImages, image_search
+from edgebench.open_subnet import describe_subnet
 from edgebench.prepare import prepare
 from edgebench.progress import SilentProgress
 from edgebench.record import Ledger
@@ -60,7 +61,8 @@ def quick(tiny_wake: Workload, tmp_path_factory: pytest.TempPathFactory) -> Iter
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(CACHE_VARIABLE, str(cache))
         for module in (train, dataset, extract):
-            patch.setattr(module, "CALIBRATION_BATCHES", 1)
+            patch.setattr(module, "CALIBRATION_BATCHES", 2)
+            patch.setattr(module, "CALIBRATION_BATCH", 4)
         train.calibration_images.cache_clear()
         patch.setattr(nas_measure, "WINNER_PASSES", 4)
         patch.setattr(nas_found, "FINALISTS", 2)
@@ -286,9 +288,9 @@ def test_an_honest_subnet_passes(
 
 @pytest.mark.parametrize("planted", ["stages.1.0.depthwise.weight", "head.bias"])
 def test_a_planted_change_is_found(searched: PreparedImages, tmp_path: Path, planted: str) -> None:
-    """One weight, trained a little: the hashes are the change's own, so only the cut can tell."""
-    from edgebench.transform.quantized import array_sha256
-
+    """One weight, trained a little: the ledger is the change's own, so only the cut can tell."""
+    subnet = searched.ledger.open_subnet
+    assert subnet is not None
     arrays = {name: array.copy() for name, array in searched.kept_arrays.items()}
     flat = arrays[planted].reshape(-1)
     flat[0] += np.float16(0.01 * max(np.abs(flat).max(), planted.endswith("bias")))
@@ -296,7 +298,13 @@ def test_a_planted_change_is_found(searched: PreparedImages, tmp_path: Path, pla
         searched,
         tmp_path,
         arrays=arrays,
-        open_subnet__kept={name: array_sha256(one) for name, one in arrays.items()},
+        open_subnet=describe_subnet(
+            searched.candidate_genome,
+            [],
+            arrays,
+            supernet_sha256=subnet.supernet_sha256,
+            search=subnet.search,
+        ).model_dump(),
     )
     assert any(f"{planted} as the supernet gives it" in one.expected for one in found)
 
