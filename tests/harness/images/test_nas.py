@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -50,6 +53,7 @@ from edgebench_workloads.wake.genome import (
 
 pytestmark = [pytest.mark.torch, pytest.mark.native]
 
+ROOT = Path(__file__).parents[3]
 STEP = "nas:macs=4m,samples=20,generations=2"
 OTHER = make_genome(min, resolutions=[80], kernels=[5], expansions=[4])
 
@@ -239,6 +243,38 @@ def test_numpy_cuts_what_torch_cuts(quick: Path, tiny_wake: Workload, genome: Ge
         # shifts channels that are about 1 wide.
         largest = max(np.abs(own).max(), 1.0 if name.endswith("bias") else 0.0)
         assert np.abs(own - expected[name].numpy()).max() <= 1e-4 * largest, name
+
+
+def test_the_sweep_sets_found_beside_uniform_subnets(
+    quick: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = spec_from_file_location("nas_sweep", ROOT / "docs" / "nas_sweep.py")
+    assert spec is not None
+    assert spec.loader is not None
+    sweep = module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "nas_sweep", sweep)
+    spec.loader.exec_module(sweep)
+    monkeypatch.setattr(sweep, "JUDGED", range(40, 50))
+    monkeypatch.setattr(sweep, "TURNS", 1)
+    monkeypatch.setattr(sweep, "RESOLUTIONS", (64,))
+    monkeypatch.setattr(sweep, "EXPANSIONS", (3,))
+    words = ["nas_sweep", "--out", str(tmp_path), "--points", "2", "--samples", "20"]
+    monkeypatch.setattr(sys, "argv", [*words, "--threads", str(torch.get_num_threads())])
+    assert sweep.main() == 0
+    result = json.loads((tmp_path / "sweep.json").read_text())
+    kinds = [point["kind"] for point in result["points"]]
+    assert kinds.count("uniform") == 3
+    assert kinds.count("nas") in (1, 2)
+    assert all(point["latency_ns"] > 0 for point in result["points"])
+    assert 0 <= result["uniform_beaten"] <= 3
+    assert (tmp_path / "sweep.svg").read_text().startswith("<svg")
+    found = sweep.Point(kind="nas", genome=SMALLEST, predicted_ns=1, latency_ns=5, top1=0.9)
+    slower, better = (
+        replace(found, kind="uniform", latency_ns=latency, top1=top1)
+        for latency, top1 in ((6, 0.9), (6, 0.91))
+    )
+    assert sweep.beaten([found, slower, better]) == 1
+    assert sweep.limits(1000, 4200, 3) == [1050, 2100, 4200]
 
 
 # ------------------------------------------------------------------------------------ the checker
