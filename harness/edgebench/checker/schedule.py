@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
