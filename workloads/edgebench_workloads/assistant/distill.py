@@ -88,6 +88,7 @@ class Run:
     seconds: float
     cpu_seconds: float
     """Of this process and of those that draw."""
+    losses: list[float]
     curve: list[dict[str, Any]]
 
 
@@ -137,6 +138,7 @@ def start_run(settings: Settings) -> Run:
         step=0,
         seconds=0.0,
         cpu_seconds=0.0,
+        losses=[],
         curve=[],
     )
     return restore(run, settings) if settings.resume else run
@@ -152,7 +154,7 @@ def restore(run: Run, settings: Settings) -> Run:
     state = torch.load(path, weights_only=True, map_location=settings.device)
     run.student.load_state_dict(state["student"])
     run.optimizer.load_state_dict(state["optimizer"])
-    run.step, run.curve = state["step"], state["curve"]
+    run.step, run.losses, run.curve = state["step"], state["losses"], state["curve"]
     run.seconds, run.cpu_seconds = state["seconds"], state["cpu_seconds"]
     return run
 
@@ -165,6 +167,7 @@ def checkpoint(run: Run, settings: Settings) -> None:
         "step": run.step,
         "seconds": run.seconds,
         "cpu_seconds": run.cpu_seconds,
+        "losses": run.losses,
         "curve": run.curve,
     }
     torch.save(state, settings.out / "checkpoint.new")
@@ -176,6 +179,7 @@ def checkpoint(run: Run, settings: Settings) -> None:
 def cost_of(run: Run, settings: Settings) -> TrainingCost:
     """What the run has taken so far."""
     is_gpu = torch.device(settings.device).type == "cuda"
+    tenth = max(1, len(run.losses) // 10)
     return TrainingCost(
         teacher_sha256=sha256_of(settings.reference / "model.safetensors"),
         examples=run.step * settings.batch,
@@ -184,6 +188,8 @@ def cost_of(run: Run, settings: Settings) -> TrainingCost:
         cpu_minutes=run.cpu_seconds / 60,
         minutes=run.seconds / 60,
         device=torch.cuda.get_device_name() if is_gpu else "cpu",
+        first_loss=sum(run.losses[:tenth]) / tenth,
+        last_loss=sum(run.losses[-tenth:]) / tenth,
         torch_version=torch.__version__,
         seed=settings.seed,
         batch=settings.batch,
@@ -208,9 +214,7 @@ class Windows:
 
     def __getitem__(self, place: int) -> Window:
         begun_s = time.process_time()
-        drawn = window_batches(
-            self.tokenizer, self.windows[place], size=self.batch, seed=self.seed
-        )
+        drawn = window_batches(self.tokenizer, self.windows[place], size=self.batch, seed=self.seed)
         made = [_compact(batch) for batch in drawn]
         return made, time.process_time() - begun_s
 
@@ -262,7 +266,7 @@ def loss_of(aim: Tensor, came: Tensor, answers: Tensor) -> Tensor:
     return HARD_SHARE * hard + (1 - HARD_SHARE) * TEMPERATURE**2 * soft
 
 
-def train_step(run: Run, settings: Settings, inputs: Tensor, targets: Tensor) -> float:
+def train_step(run: Run, settings: Settings, inputs: Tensor, targets: Tensor) -> None:
     """One AdamW step in bfloat16 autocast on fp32 weights.
 
     Raises FloatingPointError with the step where the loss is no finite number.
@@ -285,11 +289,12 @@ def train_step(run: Run, settings: Settings, inputs: Tensor, targets: Tensor) ->
     torch.nn.utils.clip_grad_norm_(run.student.parameters(), 1.0)
     run.optimizer.step()
     run.step += 1
-    return value
+    run.losses.append(value)
 
 
-def report(run: Run, losses: list[float], validation: list[Example], settings: Settings) -> None:
+def report(run: Run, validation: list[Example], settings: Settings) -> None:
     """Add a point to the learning curve and print it with the time still to go."""
+    losses = run.losses[run.curve[-1]["step"] if run.curve else 0 :]
     run.student.eval()
     point = {
         "step": run.step,
@@ -312,20 +317,18 @@ def distill(settings: Settings) -> Run:
     validation = [encode(tokenizer, p) for p in held_out("validation", VALIDATION_COUNT)]
     run = start_run(settings)
     end = min(settings.steps, settings.stop_after or settings.steps)
-    losses: list[float] = []
     began_s = time.monotonic() - run.seconds
     cpu_began_s = time.process_time()
     for batch in batches(tokenizer, run, settings, end):
         if run.step >= end:
             break
-        losses.append(train_step(run, settings, *batch))
+        train_step(run, settings, *batch)
         now_s, cpu_now_s = time.monotonic(), time.process_time()
         run.seconds = now_s - began_s
         run.cpu_seconds += cpu_now_s - cpu_began_s
         cpu_began_s = cpu_now_s
         if run.step % settings.every_steps == 0 or run.step == end:
-            report(run, losses, validation, settings)
-            losses.clear()
+            report(run, validation, settings)
             checkpoint(run, settings)
     return run
 

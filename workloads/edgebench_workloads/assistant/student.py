@@ -2,7 +2,7 @@
 
     student/model.safetensors  fp16, tensors named as transformers names them
     student/config.json        the reference's with fewer layers
-    student/training.json      TrainingCost
+    student/training.json      TrainingCost, and the sha256 of model.safetensors
 
 Its tokenizer is the reference's.
 """
@@ -16,7 +16,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-TRAINING_FILE = "training.json"
+from edgebench_workloads.weights import sha256_of
+
+WEIGHTS, TRAINING_FILE = "model.safetensors", "training.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +37,10 @@ class TrainingCost:
     """On the wall."""
     device: str
     """What multiplied: cpu, or a GPU by its name."""
+    first_loss: float
+    """Nats per answer token, mean of the first tenth of the steps."""
+    last_loss: float
+    """Of the last tenth."""
     torch_version: str
     seed: int
     batch: int
@@ -52,7 +58,8 @@ def write_student(model: Any, cost: TrainingCost, folder: Path) -> None:
         shutil.rmtree(leftover, ignore_errors=True)
     copy.deepcopy(model).cpu().half().save_pretrained(fresh)
     (fresh / "generation_config.json").unlink(missing_ok=True)
-    (fresh / TRAINING_FILE).write_text(json.dumps(asdict(cost), indent=1) + "\n")
+    written = {"student_sha256": sha256_of(fresh / WEIGHTS), **asdict(cost)}
+    (fresh / TRAINING_FILE).write_text(json.dumps(written, indent=1) + "\n")
     if folder.exists():
         folder.rename(old)
     fresh.rename(folder)
