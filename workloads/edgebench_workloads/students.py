@@ -62,7 +62,7 @@ def read_student(directory: Path) -> Student:
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
         weights_sha256 = str(raw.pop("student_sha256"))
-        cost = _COST.validate_python(raw, strict=True)
+        cost = _COST.validate_json(json.dumps(raw), strict=True)
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as err:
         raise WorkloadAssetError(
             f"[{path}] expected what a student's training cost, got {_why(err)}; {what_to_do}"

@@ -14,7 +14,7 @@ import json
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from edgebench_workloads.weights import sha256_of
 
@@ -24,6 +24,8 @@ WEIGHTS, TRAINING_FILE = "model.safetensors", "training.json"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingCost:
     """What a student's training took, and what it was."""
+
+    __pydantic_config__: ClassVar = {"extra": "forbid", "allow_inf_nan": False}
 
     teacher_sha256: str
     """Of the reference's model.safetensors."""
