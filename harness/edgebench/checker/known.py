@@ -89,7 +89,6 @@ def known_student(student: Student, sequences: Sequence[Sequence[int]]) -> Known
     return KnownStudent(
         tensors_sha256=reference.sha256,
         training=training_of(student),
-        graph_sha256=graph_sha256(directory),
         reference=reference,
         shapes=_shapes(reference),
         model=known_model(directory, sequences),

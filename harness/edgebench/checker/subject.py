@@ -50,7 +50,6 @@ class KnownStudent:
     tensors_sha256: str
     training: Training
     """What its training.json says."""
-    graph_sha256: str
     reference: Reference = field(repr=False)
     shapes: Mapping[str, Shape] = field(repr=False)
     model: KnownModel = field(repr=False)
