@@ -21,7 +21,7 @@ from edgebench.open_model import linear_shapes, shape_of
 from edgebench.open_subnet import genome_of
 from edgebench.profiles import EXTERNAL, PROFILES, REFERENCE_ACCURACY, Counts
 from edgebench.progress import Progress, SilentProgress
-from edgebench.record import Kernel, KernelResult, Kind, OpenShape, SampleRow
+from edgebench.record import Kernel, KernelResult, Kind, OpenShape, SampleRow, Training
 from edgebench.roofline import Model, model_of
 from edgebench_workloads.wake.costs import products, total_macs
 from edgebench_workloads.wake.genome import Genome
@@ -42,6 +42,18 @@ class Reference(Protocol):
 
     def weight(self, name: str) -> npt.NDArray[np.float16]:
         """Return one weight, fp16 [N, K]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnownStudent:
+    """The distilled student that this installation ships for a workload."""
+
+    tensors_sha256: str
+    training: Training
+    """What its training.json says."""
+    reference: Reference = field(repr=False)
+    shapes: Mapping[str, Shape] = field(repr=False)
+    model: KnownModel = field(repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +89,7 @@ class KnownWorkload:
     supernet_sha256: str | None = None
     model: KnownModel | None = field(default=None, repr=False)
     """What runs the reference on the calibration set; None where nothing can."""
+    student: KnownStudent | None = field(default=None, repr=False)
 
     @property
     def scored_count(self) -> int:
@@ -143,7 +156,7 @@ class Subject:
         subnet = self.bundle.ledger.open_subnet
         try:
             return None if subnet is None else genome_of(subnet.genome)
-        except ValueError:  # O-06 says so
+        except ValueError:  # O-07 says so
             return None
 
     @property

@@ -33,13 +33,13 @@ Faults = Iterator[tuple[str, object]]
 
 
 def check_subnet(subject: Subject) -> Iterator[Finding]:
-    """O-06: the subnet is the shipped supernet's, and its numbers follow from it."""
+    """O-07: the subnet is the shipped supernet's, and its numbers follow from it."""
     ledger = subject.bundle.ledger
     steps = [step for step in ledger.steps if step.transform == NAME]
     model = ledger.open_subnet
     if (model is None) != (not steps) or len(steps) > 1:
         text = "an open_subnet in the ledger exactly where one nas step searched"
-        yield finding("O-06", text, "none" if model is None else f"{len(steps)} such steps")
+        yield finding("O-07", text, "none" if model is None else f"{len(steps)} such steps")
         return
     if model is None:
         return
@@ -48,7 +48,7 @@ def check_subnet(subject: Subject) -> Iterator[Finding]:
     except (BundleError, ValueError) as err:
         faults = [("a subnet that can be read", err)]
     for expected, came in faults[:MAX_FINDINGS]:
-        yield finding("O-06", expected, came)
+        yield finding("O-07", expected, came)
 
 
 def _faults(subject: Subject, model: OpenSubnet, step: TransformStep) -> Faults:

@@ -48,7 +48,7 @@ def check_weights(subject: Subject) -> Iterator[Finding]:
     ledger = subject.bundle.ledger
     is_open = ledger.open_model is not None or ledger.open_subnet is not None
     if not is_closed and is_open and not ledger.tensors:
-        return  # the open model stays fp16: O-01 or O-06 looks at its tensors
+        return  # the open model stays fp16: O-01 or O-07 looks at its tensors
     try:
         recipe = _recipe(subject) if is_closed else None
     except BundleError as err:

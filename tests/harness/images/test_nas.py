@@ -281,7 +281,7 @@ def test_the_sweep_sets_found_beside_uniform_subnets(
 
 
 def subject(prepared: PreparedImages, folder: Path, **changes: Any) -> Subject:
-    """A bundle as far as O-06 looks at it."""
+    """A bundle as far as O-07 looks at it."""
     ledger = prepared.ledger
     arrays: dict[str, NDArray[Any]] = dict(changes.pop("arrays", prepared.kept_arrays))
     save_file(arrays, folder / "open.safetensors")
@@ -355,16 +355,16 @@ def test_another_code_than_rtns_is_found(rounded: PreparedImages, tmp_path: Path
 
 
 CASES = [
-    ("O-06", {"open_subnet__supernet_sha256": "0" * 64}, "the supernet"),
-    ("O-06", {"open_subnet__genome__resolution": 65}, "a subnet that can be read"),
-    ("O-06", {"graph_sha256": "0" * 64}, "the graph"),
-    ("O-06", {"open_subnet__dense_macs_per_image": 1}, "dense_macs_per_image"),
-    ("O-06", {"open_subnet__peak_activation_bytes": 1}, "peak_activation_bytes"),
-    ("O-06", {"open_subnet__search__seed": 5}, "the search that the step asks for"),
-    ("O-06", {"open_subnet__search__predicted_latency_ns": 1}, "the table's sum"),
-    ("O-06", {"open_subnet__search__latency_error": 0.001234}, "latency_error"),
-    ("O-06", {"open_subnet__search__table__block_ns": {}}, "a latency table of every choice"),
-    ("O-06", {"open_subnet": None}, "an open_subnet in the ledger"),
+    ("O-07", {"open_subnet__supernet_sha256": "0" * 64}, "the supernet"),
+    ("O-07", {"open_subnet__genome__resolution": 65}, "a subnet that can be read"),
+    ("O-07", {"graph_sha256": "0" * 64}, "the graph"),
+    ("O-07", {"open_subnet__dense_macs_per_image": 1}, "dense_macs_per_image"),
+    ("O-07", {"open_subnet__peak_activation_bytes": 1}, "peak_activation_bytes"),
+    ("O-07", {"open_subnet__search__seed": 5}, "the search that the step asks for"),
+    ("O-07", {"open_subnet__search__predicted_latency_ns": 1}, "the table's sum"),
+    ("O-07", {"open_subnet__search__latency_error": 0.001234}, "latency_error"),
+    ("O-07", {"open_subnet__search__table__block_ns": {}}, "a latency table of every choice"),
+    ("O-07", {"open_subnet": None}, "an open_subnet in the ledger"),
 ]
 
 
