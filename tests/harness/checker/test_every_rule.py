@@ -28,7 +28,11 @@ def test_every_rule_is_applied() -> None:
 
 
 def test_every_rule_is_broken() -> None:
-    from tests.harness.checker import test_open_track, test_retraced  # need torch, or skip
+    from tests.harness.checker import (
+        test_distilled,
+        test_open_track,
+        test_retraced,
+    )  # need torch, or skip
     from tests.harness.images import test_nas
 
     cases = (*test_rules_measured.CASES, *test_rules_answered.CASES, *test_hostile.HOSTILE)
@@ -36,6 +40,7 @@ def test_every_rule_is_broken() -> None:
         test_retraced.CASES,
         test_open_track.CASES,
         test_open_track.TRAINED_CASES,
+        test_distilled.CASES,
         test_nas.CASES,
     )
     broken = {case[0] for some in (cases, *own) for case in some}
