@@ -44,7 +44,8 @@ class Int4Linear(torch.nn.Module):
         """Pack the canonical tensor for a device and wrap it; the tensor is not kept.
 
         layout "2:4" (CPUs only) stores two of every four inputs: ValueError, with the place, for
-        a tensor that has more. Raises `cuda.errors.CudaError`, which names the fix, where a GPU cannot be used.
+        a tensor that has more. Raises `cuda.errors.CudaError`, which names the fix, where a GPU
+        cannot be used.
         """
         if torch.device(device).type == "cpu":
             return cls(PackedInt4(tensor, layout), path)
@@ -82,7 +83,8 @@ class Int4Linear(torch.nn.Module):
 
     def extra_repr(self) -> str:
         """What torch prints inside Int4Linear(...)."""
-        return f"{self.in_features}, {self.out_features}, group={self.packed.group}, {self.executed_path}"
+        shape = f"{self.in_features}, {self.out_features}"
+        return f"{shape}, group={self.packed.group}, {self.executed_path}"
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """float32 [..., K] -> float32 [..., N]; other float types are converted first."""

@@ -1,6 +1,6 @@
 """Times 2:4 INT4 linears against dense ones with the same weights: checked, then in pairs.
 
-    python kernels/perf/sparse24.py [--shape N,K] [--m 1,4,64] [--isa avx2] [--rounds 21] [--out DIR]
+    python kernels/perf/sparse24.py [--shape N,K] [--m 1,4,64] [--isa avx2] [--out DIR]
 
 Both layouts hold the same 2:4 weights and answer with the same bits, which is checked first. In
 each round every variant runs once, in a new random order, on copies of its weights that are rotated
