@@ -296,7 +296,7 @@ class Bench:
         name = "".join(c if c.isalnum() else "-" for c in searched)
         kept = self.state / f"{self.model_tag}-{name}.pt" if self.state else None
         if kept is not None and kept.exists():
-            smoother.answers = torch.load(kept, weights_only=True)
+            smoother.answers = torch.load(kept, weights_only=True, map_location=self.device)
         method = replace(method, smoother=smoother)
         outcome = quantize(self.reference, self.calibration, method, device=self.device)
         if kept is not None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edgebench.errors import RunFailed
+from edgebench.interleave import round_samples
 from edgebench.profiles import MIN_BLOCK_S, MIN_CEILING_REPEATS, Counts
 from edgebench.record import Kernel, Scenario
 from edgebench.system import SystemDescription
@@ -51,7 +52,8 @@ def estimate_scenario(
 ) -> ScenarioEstimate:
     """Estimate a scenario from measured ns per sample; population is the scored set's size."""
     is_single = scenario == "single-stream"
-    samples = 1 if is_single else counts.samples_per_round or population
+    least, fast_ns = counts.samples_per_round or population, min(per_sample_ns.values())
+    samples = 1 if is_single else round_samples(least, fast_ns, MIN_BLOCK_S * NS_PER_S)
     query_s = {kernel: samples * each / NS_PER_S for kernel, each in per_sample_ns.items()}
     in_pass = population if is_single and counts.equal_issue else 1
     queries = {kernel: _queries(counts, each, in_pass) for kernel, each in query_s.items()}

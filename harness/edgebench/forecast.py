@@ -10,7 +10,7 @@ from edgebench.confidence import expected_interval, percentile_words
 from edgebench.estimate import ScenarioEstimate, estimate_scenario
 from edgebench.job import AnyEngine
 from edgebench.lineup import Lineup
-from edgebench.pilot import ROUND_SAMPLES, Pilot, run_pilot
+from edgebench.pilot import Pilot, run_pilot
 from edgebench.prepared import PreparedWorkload
 from edgebench.profiles import PROFILES, Counts
 from edgebench.record import Kernel, Profile, Scenario
@@ -50,7 +50,7 @@ class Forecast:
             ratio = f"speedup within about {interval[0]:.2f}x to {interval[1]:.2f}x (95 %)"
         if self.scenario == "single-stream":
             return f"{pairs} pairs of queries: {percentile_words(pairs)}; {ratio}"
-        wide = f", wider than it will be: pilot rounds hold {ROUND_SAMPLES} samples"
+        wide = ", wider than it will be: pilot rounds are short"
         return f"{pairs} pairs of rounds: {ratio}{wide if interval else ''}"
 
     @property

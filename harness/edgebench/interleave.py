@@ -122,6 +122,11 @@ def _equal_blocks(queries: int, blocks: int) -> list[range]:
     return [range(start, stop) for start, stop in pairwise(edges)]
 
 
+def round_samples(least: int, per_sample_ns_fast: float, min_block_ns: float) -> int:
+    """How many samples an offline round holds: whole multiples of `least` that last long enough."""
+    return least * max(1, math.ceil(min_block_ns / (least * per_sample_ns_fast)))
+
+
 def plan_rounds(rounds: int, samples_per_round: int) -> list[range]:
     """Cut an offline measurement into rounds; each is one query of `samples_per_round` samples."""
     return [

@@ -20,7 +20,9 @@ WARM_UP = 2  # single-stream pairs that do not count
 MIN_PAIRS = 2  # that count
 MAX_PAIRS = 32
 ENOUGH_S = 4.0  # no further pair begins after this long
-ROUND_SAMPLES = 16  # of a pilot round: a small batch is slower per sample, so it errs high
+ROUND_SAMPLES = 16  # of the first pilot round: a small batch is slower per sample, so it errs high
+ROUND_GROWTH = 4  # of the rounds on a machine to which those are nothing
+LONG_ROUND_S = 0.25  # they grow no more once one lasts this long
 MAX_ROUNDS = 4
 
 
@@ -48,7 +50,21 @@ def run_pilot(
     suts = {kernel: sut_of(prepared, engine) for kernel, engine in engines.items()}
     if scenario == "single-stream":
         return pilot_of(suts, _one_query(clock), prepared.scored_count, clock)
-    return pilot_of(suts, _one_round(clock), prepared.scored_count, clock, is_offline=True)
+    population = prepared.scored_count
+    size = fitting_round(suts, population, clock)
+    return pilot_of(suts, _one_round(size, clock), population, clock, in_round=size)
+
+
+def fitting_round(suts: Mapping[Kernel, SystemUnderTest], population: int, clock: Clock) -> int:
+    """How many samples a pilot round holds: so many that the slowest kernel takes a while."""
+    size = min(ROUND_SAMPLES, population)
+    while size < population:
+        step = _one_round(size, clock)
+        slowest_ns = max(step(sut, 0, population) for sut in suts.values()) * size
+        if slowest_ns >= LONG_ROUND_S * NS_PER_S:
+            break
+        size = min(size * ROUND_GROWTH, population)
+    return size
 
 
 Step = Callable[[SystemUnderTest, int, int], float]
@@ -63,13 +79,12 @@ def _one_query(clock: Clock) -> Step:
     return step
 
 
-def _one_round(clock: Clock) -> Step:
+def _one_round(size: int, clock: Clock) -> Step:
     def step(sut: SystemUnderTest, number: int, population: int) -> float:
-        first = number * ROUND_SAMPLES
-        samples = [(first + place) % population for place in range(ROUND_SAMPLES)]
+        samples = [(number * size + place) % population for place in range(size)]
         begin_ns = clock()
         run_offline(sut, samples, clock)
-        return (clock() - begin_ns) / ROUND_SAMPLES
+        return (clock() - begin_ns) / size
 
     return step
 
@@ -80,11 +95,14 @@ def pilot_of(
     population: int,
     clock: Clock,
     *,
-    is_offline: bool = False,
+    in_round: int | None = None,
 ) -> Pilot:
-    """Repeat the step on every kernel until enough pairs are there or enough time has passed."""
-    most, warm_up = (MAX_ROUNDS, 0) if is_offline else (WARM_UP + MAX_PAIRS, WARM_UP)
-    least = 1 if is_offline else WARM_UP + MIN_PAIRS
+    """Repeat the step on every kernel until enough pairs are there or enough time has passed.
+
+    A step is one query, or a round of `in_round` samples.
+    """
+    most, warm_up = (MAX_ROUNDS, 0) if in_round else (WARM_UP + MAX_PAIRS, WARM_UP)
+    least = 1 if in_round else WARM_UP + MIN_PAIRS
     begun_ns = clock()
     times: dict[Kernel, list[float]] = {kernel: [] for kernel in suts}
     for number in range(most):
@@ -94,7 +112,7 @@ def pilot_of(
             times[kernel].append(max(1.0, step(suts[kernel], number, population)))
     kept = {kernel: own[warm_up:] for kernel, own in times.items()}
     pairs = len(next(iter(kept.values())))
-    what = f"rounds of {ROUND_SAMPLES} samples" if is_offline else "queries"
+    what = f"rounds of {in_round} samples" if in_round else "queries"
     return Pilot(
         per_sample_ns={kernel: round(statistics.median(own)) for kernel, own in kept.items()},
         fastest_ns={kernel: round(min(own)) for kernel, own in kept.items()},

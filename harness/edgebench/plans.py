@@ -13,6 +13,7 @@ from edgebench.interleave import (
     plan_blocks,
     plan_rounds,
     resume_blocks,
+    round_samples,
     whole_passes,
 )
 from edgebench.job import ScenarioJob
@@ -26,7 +27,7 @@ ACCURACY_BLOCK = 250  # samples per block of an accuracy run: where an interrupt
 
 
 def blocks_begun(rows: Sequence[SampleRow]) -> list[int]:
-    """Return the sizes of the single-stream blocks that an earlier attempt finished, in order."""
+    """Return the sizes in samples of the blocks that an earlier attempt finished, in order."""
     counts = Counter(row.block for row in rows)
     return [counts[block] for block in range(len(counts))]
 
@@ -40,6 +41,13 @@ def queries_per_block(job: ScenarioJob, begun: Sequence[int]) -> int:
     return begun[0] if begun else max(1, math.ceil(job.min_block_s * NS_PER_S / fast_ns))
 
 
+def samples_per_round(job: ScenarioJob, begun: Sequence[int]) -> int:
+    """Return how many samples an offline round holds, as begun, else enough to last."""
+    fast_ns = min(job.per_query_ns.values()) / PROBE_CAUTION
+    least = job.counts.samples_per_round or job.prepared.scored_count
+    return begun[0] if begun else round_samples(least, fast_ns, job.min_block_s * NS_PER_S)
+
+
 def performance_plan(job: ScenarioJob, record: Record, rows: Sequence[SampleRow]) -> Plan:
     """Cut the scenario into blocks; every kernel's block holds the same samples."""
     population, counts = job.prepared.scored_count, job.counts
@@ -51,20 +59,19 @@ def performance_plan(job: ScenarioJob, record: Record, rows: Sequence[SampleRow]
     )
     seed = record.seeds.sample_index
     begun = blocks_begun(mode_rows(rows, "fp16", "performance"))
-    in_block = queries_per_block(job, begun)
-    per_round = counts.samples_per_round or population
+    is_offline = record.scenario == "offline"
+    size = (samples_per_round if is_offline else queries_per_block)(job, begun)
     if counts.min_duration_s > 0:
         order = issue_order(seed, population, distinct=True)
-        size = per_round if record.scenario == "offline" else in_block
         endless = (
             whole_passes(size, population, order) if in_passes else endless_blocks(size, order)
         )
         return Plan(scenario=record.scenario, blocks=endless, minimum=minimum)
-    if record.scenario == "offline":
-        spans = plan_rounds(counts.min_queries, per_round)
+    if is_offline:
+        spans = plan_rounds(counts.min_queries, size)
     else:
         spans = (resume_blocks(counts.min_queries, begun) if begun else None) or plan_blocks(
-            counts.min_queries, per_query_ns_fast=1, min_block_ns=in_block
+            counts.min_queries, per_query_ns_fast=1, min_block_ns=size
         )
     schedule = sample_schedule(seed, population, spans[-1].stop, distinct=True)
     return Plan(scenario=record.scenario, blocks=numbered_blocks(spans, schedule))

@@ -105,7 +105,7 @@ class Counts:
     min_queries: int
     min_duration_s: float
     samples_per_round: int | None
-    """None: every round issues the whole scored set; always None in single-stream."""
+    """The least, and multiples of it; None: the whole scored set; always None in single-stream."""
     scored_on: ScoredOn
     nll_samples: int | None
     """How many samples the call's likelihood covers; None: the whole scored set."""

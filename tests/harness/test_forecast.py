@@ -12,7 +12,7 @@ from edgebench.confidence import expected_interval, percentile_words
 from edgebench.estimate import CEILINGS_S, estimate_scenario
 from edgebench.forecast import forecast
 from edgebench.loadgen import QuerySample
-from edgebench.pilot import ENOUGH_S, MAX_PAIRS, MAX_ROUNDS, Pilot, pilot_of
+from edgebench.pilot import ENOUGH_S, MAX_PAIRS, MAX_ROUNDS, Pilot, fitting_round, pilot_of
 from edgebench.profiles import PROFILES
 from edgebench.record import Kernel
 from edgebench.stats import median_confidence_interval
@@ -46,15 +46,18 @@ def test_official_runs_each_kernel_to_its_own_600_s_in_whole_passes() -> None:
 
 
 def test_offline_counts_rounds_of_the_whole_set_or_of_the_profiles_size() -> None:
-    whole = estimate_scenario("offline", PROFILES["quick"].counts("assistant", "offline"), 10, COST)
+    counts = PROFILES["quick"].counts("assistant", "offline")
+    whole = estimate_scenario("offline", counts, 1000, COST)
     assert whole.queries == {"fp16": 6, "int4": 6}
-    assert whole.measure_s == pytest.approx(6 * 10 * 0.025)
+    assert whole.measure_s == pytest.approx(6 * 1000 * 0.025)
     large = PROFILES["quick"].counts("assistant@1b", "offline")
     found = estimate_scenario("offline", large, 1000, COST)
-    assert found.measure_s == pytest.approx(6 * 64 * 0.025)
+    assert found.measure_s == pytest.approx(6 * 7 * 64 * 0.025)  # 64 of int4 take but 0.32 s
     assert found.accuracy_s == 0
     assert found.likelihood_s == pytest.approx(64 * 0.025)
     official = PROFILES["official"].counts("assistant@1b", "offline")
+    few = estimate_scenario("offline", counts, 10, COST)
+    assert few.measure_s == pytest.approx(6 * 40 * 10 * 0.025)  # 40 times all of them: 2 s of int4
     assert estimate_scenario("offline", official, 1000, COST).queries == {"fp16": 30, "int4": 120}
 
 
@@ -133,10 +136,10 @@ class Sut:
         return cost
 
 
-def pilot(cost: dict[Kernel, int], *, is_offline: bool = False) -> Pilot:
+def pilot(cost: dict[Kernel, int], *, in_round: int | None = None) -> Pilot:
     clock = Clock()
     suts = {kernel: Sut(clock, kernel, each) for kernel, each in cost.items()}
-    return pilot_of(suts, lambda sut, *_: sut.step(), 100, clock, is_offline=is_offline)  # type: ignore[attr-defined]
+    return pilot_of(suts, lambda sut, *_: sut.step(), 100, clock, in_round=in_round)  # type: ignore[attr-defined]
 
 
 def test_a_pilot_pairs_the_kernels_and_leaves_the_warm_up_out() -> None:
@@ -154,9 +157,31 @@ def test_a_pilot_of_a_slow_model_stops_after_two_pairs() -> None:
 
 
 def test_an_offline_pilot_repeats_small_rounds() -> None:
-    found = pilot({"fp16": 2 * MS, "int4": MS}, is_offline=True)
+    found = pilot({"fp16": 2 * MS, "int4": MS}, in_round=16)
     assert len(found.ratios) == MAX_ROUNDS
     assert found.probed == "4 rounds of 16 samples of each kernel"
+
+
+class Batch(Sut):
+    """Answers a round at a cost per sample."""
+
+    def issue_query(
+        self,
+        samples: Sequence[QuerySample],
+        first_token: Callable[[int], None],
+        complete: Callable[[int, Sequence[int]], None],
+    ) -> None:
+        for sample in samples:
+            self._clock.now_ns += self._cost_ns
+            complete(sample.id, [1])
+
+
+@pytest.mark.parametrize(("cost_ns", "size"), [(100 * MS, 16), (2 * MS, 256), (MS // 100, 1000)])
+def test_pilot_rounds_grow_until_the_slowest_kernel_takes_a_while(cost_ns: int, size: int) -> None:
+    clock = Clock()
+    suts = {kernel: Batch(clock, kernel, each) for kernel, each in
+            {"fp16": cost_ns, "int4": cost_ns // 4}.items()}  # fmt: skip
+    assert fitting_round(suts, 1000, clock) == size
 
 
 # --- the forecast

@@ -19,7 +19,8 @@ RULES = (
         id="D-02",
         title="Enough queries and rounds",
         text="Each kernel issued at least the profile's queries (single-stream) or rounds of at "
-        "least the profile's distinct samples (offline).",
+        "least the profile's distinct samples (offline), or of several times as many where a round "
+        "would be shorter than a block.",
         why="A count is what an estimate's confidence rests on.",
         source=f"{MLPERF}; profiles.py",
         what_to_do="run the profile to its end",
@@ -73,8 +74,8 @@ RULES = (
     Rule(
         id="D-07",
         title="No sample twice, none from outside",
-        text="No (kernel, mode, query, sample) occurs twice; every sample index lies in the scored "
-        "set.",
+        text="No (kernel, mode, query, sample) occurs twice, or in an offline round of several "
+        "passes over the scored set more often than those; every sample index lies in the set.",
         why="A copied row is a faked measurement.",
         source=f"{MLPERF}, sample library",
         what_to_do="run again",

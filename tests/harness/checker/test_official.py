@@ -103,6 +103,26 @@ def test_offline_runs_600_s_a_kernel_in_whole_rounds(offline: Maker) -> None:
     assert broken(offline) == set()
 
 
+@pytest.mark.parametrize("is_copied", [False, True])
+def test_a_fast_machine_fills_a_round_with_several_passes(
+    offline: Maker, monkeypatch: pytest.MonkeyPatch, is_copied: bool
+) -> None:
+    for kernel in KERNELS:
+        monkeypatch.setitem(COST_NS, kernel, {"fp16": 40 * MS, "int4": 20 * MS}[kernel])
+    measure(offline, "offline")
+    rounds = {row["block"] for row in issued(offline, "int4")}
+    # 64 samples take int4 1.28 s: a block of 2 s needs two passes.
+    assert len(issued(offline, "int4")) == len(rounds) * 2 * SCORED
+    if is_copied:
+        for kernel in KERNELS:
+            first, *others = issued(offline, kernel)
+            other = next(row for row in others if row["sample"] != first["sample"])
+            other["sample"] = first["sample"]  # three times in a round of two passes
+        offline.derive()
+    found = broken(offline)
+    assert found >= {"D-07"} if is_copied else found == set()
+
+
 def test_a_kernel_that_ends_inside_a_pass_is_refused(maker: Maker) -> None:
     measure(maker, "single-stream")
     last = issued(maker, "int4")[-1]

@@ -34,7 +34,7 @@ CURVE = "learning_curve.json"
 def load_checkpoint(path: Path) -> Supernet:
     """The supernet of a training checkpoint, its parameters rounded to fp16."""
     net = Supernet()
-    net.load_state_dict(torch.load(path, weights_only=True)["net"])
+    net.load_state_dict(torch.load(path, weights_only=True, map_location="cpu")["net"])
     return _rounded(net)
 
 
