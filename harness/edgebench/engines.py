@@ -131,16 +131,23 @@ class CpuEngines:
         if "int4" in kernels:
             tensors = prepared.quantized.tensors
             packed = cast("dict[str, PackedLinear]", pack_int4(weights, tensors))
-            sparse = pack_24(weights, tensors, packed)
             self._packed = dict.fromkeys(INT4_PATHS, packed_bytes(packed))
             weights = with_norms(weights, prepared.quantized.folded.norms)
             for path in INT4_PATHS:
                 self._int4[path] = build_int4(
                     weights, {}, path, packed=packed, max_batch=OFFLINE_BATCH, max_length=length
                 )
-            if sparse:
-                self._packed[SPARSE_PATH] = packed_bytes(sparse)
-                self._sparse = build_int4(weights, {}, packed=sparse, max_length=length)
+            self._hold_sparse(weights, pack_24(weights, tensors, packed), length)
+
+    def _hold_sparse(
+        self, weights: LlamaWeights, sparse: Mapping[str, PackedLinear], length: int
+    ) -> None:
+        """Keep an engine over weights packed 2:4, where there are any."""
+        from edgebench_kernels.engine import build_int4
+
+        if sparse:
+            self._packed[SPARSE_PATH] = packed_bytes(sparse)
+            self._sparse = build_int4(weights, {}, packed=sparse, max_length=length)
 
     def for_scenario(self, kernel: Kernel, scenario: Scenario) -> KernelEngine:
         """Return a kernel as it runs in a scenario.
