@@ -252,6 +252,22 @@ def _metered(
     )
 
 
+def _case_facts(job: ScenarioJob, record: Record) -> CaseFacts:
+    """What the run as a whole says, whichever kernel."""
+    return CaseFacts(
+        track=record.track,
+        workload=record.workload.name,
+        scenario=record.scenario,
+        profile=record.profile,
+        scored_count=job.prepared.scored_count,
+        prompt_tokens=job.prepared.input_tokens,
+        kind=job.prepared.workload.kind,
+        model=job.model,
+        candidate_model=job.candidate_model,
+        last_level_cache_bytes=record.host.last_level_cache_bytes,
+    )
+
+
 def _derive(
     job: ScenarioJob,
     writer: BundleWriter,
@@ -264,18 +280,7 @@ def _derive(
         kernel: _metered(job, writer, record, engine, "; ".join(failures))
         for kernel, engine in job.engines.items()
     }
-    case = CaseFacts(
-        track=record.track,
-        workload=record.workload.name,
-        scenario=record.scenario,
-        profile=record.profile,
-        scored_count=job.prepared.scored_count,
-        prompt_tokens=job.prepared.input_tokens,
-        kind=job.prepared.workload.kind,
-        model=job.model,
-        candidate_model=job.candidate_model,
-        last_level_cache_bytes=record.host.last_level_cache_bytes,
-    )
+    case = _case_facts(job, record)
     judgement = judge(record.conditions, record.track)
     facts = [
         KernelFacts(

@@ -182,11 +182,10 @@ def prepare(
     changed = _changed(workload, transform, directory, calibration, progress)
     if changed is not None:
         reference = open_reference(changed.directory / WEIGHTS_FILE, changed.sha256)
-    rounding = None if transform is None else transform.rounding
     if quantized is None:
         quantized = QuantizedModel(tensors={}, steps=())
-        if rounding is not None:
-            quantized = _quantized(name, rounding, reference, calibration, progress)
+        if transform is not None and transform.rounding is not None:
+            quantized = _quantized(name, transform, reference, calibration, progress)
         if changed is not None:
             quantized = replace(quantized, steps=(*changed.made.steps, *quantized.steps))
     tokenizer, prompts, calls = encode_pairs(directory, pairs)
@@ -247,6 +246,10 @@ def _changed(
     if transform is None or not transform.changes:
         return None
     steps = transform.changes
+    try:
+        student = workload.student() if "distill" in transform.names else None
+    except WorkloadError as error:
+        raise harness_error(error) from error
     tokenizer = Tokenizer.from_file(str(directory / TOKENIZER_FILE))
 
     def examples(size: int, start: int) -> list[tuple[list[int], int]]:
@@ -260,6 +263,7 @@ def _changed(
         sha256=workload.reference_sha256,
         calibration=calibration,
         examples=examples,
+        student=student,
     )
     with progress.stage(f"{workload.name}: {'+'.join(map(str, steps))}") as update:
         return changed_once(steps, source, update)
@@ -267,19 +271,21 @@ def _changed(
 
 def _quantized(
     name: str,
-    rounding: TransformChain,
+    transform: TransformChain,
     reference: ReferenceLinears,
     calibration: CalibrationSet,
     progress: Progress,
 ) -> QuantizedModel:
-    is_changed = reference.sha256 != WORKLOADS[name].reference_sha256
+    rounding = transform.rounding
+    assert rounding is not None, "the caller has something to quantize by"
+    is_pruned = "prune" in transform.names
     with progress.stage(f"{name}: {rounding}") as update:
         return quantized_once(
             rounding,
             reference,
             calibration,
             lambda: apply_transform(
-                rounding, reference, update, calibration=calibration, keeps_zeros=is_changed
+                rounding, reference, update, calibration=calibration, keeps_zeros=is_pruned
             ),
         )
 

@@ -315,14 +315,18 @@ class TensorFacts(StrictModel):
 
 
 class Training(StrictModel):
-    """What one fine-tune cost, and where its targets came from."""
+    """What one fine-tune or one student cost, and where its targets came from."""
 
     teacher_sha256: Sha256
     examples: Annotated[int, Field(ge=1)]
     steps: Annotated[int, Field(ge=1)]
-    cpu_s: Annotated[float, Field(gt=0.0)] = Field(description="of the process, all its threads")
+    cpu_s: Annotated[float, Field(gt=0.0)] = Field(description="of its processes, all threads")
     first_loss: NonNegative = Field(description="nats per answer token, mean of the first tenth")
     last_loss: NonNegative = Field(description="of the last tenth")
+    device: Text = Field(default="cpu", description="what multiplied: cpu, or a GPU by its name")
+    student_sha256: Sha256 | None = Field(
+        default=None, description="model.safetensors of a student that was trained beforehand"
+    )
 
 
 class OpenModel(StrictModel):

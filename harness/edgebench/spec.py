@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast, get_args
 
@@ -14,6 +14,7 @@ from edgebench.openai.address import Address, parse_url
 from edgebench.profiles import EXTERNAL_TRANSFORM
 from edgebench.record import Kernel, Profile, Scenario, Track
 from edgebench.transform import TransformChain, check_calibration, parse_transform
+from edgebench.transform.students import named
 from edgebench_workloads.catalog import WORKLOADS
 
 SCENARIO_ALIASES: Mapping[str, Scenario] = {
@@ -192,6 +193,7 @@ def parse_run(options: RunOptions) -> RunSpec:
         require_power=options.require_power,
     )
     _check_track(spec)
+    spec = replace(spec, transform=named(spec.transform))
     if spec.own_model is not None:
         is_given = spec.own_model.calibration is not None
         check_calibration("run", spec.transform, is_given=is_given)

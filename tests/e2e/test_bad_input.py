@@ -46,10 +46,11 @@ def test_unknown_name_is_usage(tmp_path: Path, option: str, came: str, nearest: 
     ("options", "rule"),
     [
         (("--track", "closed", "--transform", "prune:wanda=2:4 + awq"), "W-07"),
+        (("--track", "closed", "--transform", "distill + awq"), "W-07"),
         (("--track", "open", "--workload", "assistant@300m", "--transform", "rtn"), "W-08"),
         (("--track", "open", "--transform", "prune:units=0.25"), "W-08"),
     ],
-    ids=["closed", "widened", "one-of-the-default-workloads-is-widened"],
+    ids=["closed", "student", "widened", "one-of-the-default-workloads-is-widened"],
 )
 def test_what_the_track_forbids_is_refused_before_any_work(
     tmp_path: Path, options: tuple[str, ...], rule: str

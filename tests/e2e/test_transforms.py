@@ -14,7 +14,11 @@ pytestmark = [pytest.mark.e2e, pytest.mark.torch, pytest.mark.native, pytest.mar
 
 @pytest.mark.parametrize(
     ("transform", "kernel"),
-    [("prune:units=0.25 + prune:wanda=2:4 + rtn", "int4"), ("prune:layers=1", "open")],
+    [
+        ("prune:units=0.25 + prune:wanda=2:4 + rtn", "int4"),
+        ("prune:layers=1", "open"),
+        ("distill + rtn", "int4"),
+    ],
 )
 def test_the_open_track_runs_and_is_checked(transform: str, kernel: str, tmp_path: Path) -> None:
     options = ("--track", "open", "--workload", "assistant", "--scenario", "single-stream")

@@ -58,3 +58,35 @@ def test_a_missing_model_is_one_line(
     monkeypatch.setattr(pin, "WORKLOADS", lonely)
     assert pin.main(["--skip-data"]) == 1
     assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_a_student_is_pinned_beside_the_task(tmp_path: Path, tiny_directory: Path) -> None:
+    folder = tmp_path / "assistant"
+    folder.mkdir()
+    shutil.copy(SHIPPED, folder)
+    shutil.copytree(tiny_directory, folder / "model")
+    shutil.copytree(SHIPPED.parent / "student", folder / "student")
+    pin.pin_models([replace(catalog.find("assistant"), root=tmp_path)])
+    workload = replace(catalog.find("assistant"), root=tmp_path)
+    student = workload.student()
+    assert student is not None
+    assert student.weights_sha256 == sha256_of(folder / "student" / "model.safetensors")
+    assert (folder / "student.toml").read_text() == (SHIPPED.parent / "student.toml").read_text()
+    assert replace(workload, variant_name="300m").student() is None
+    (folder / "student" / "config.json").write_text("{}")
+    with pytest.raises(WorkloadAssetError, match=r"config\.json\] expected sha256"):
+        workload.student()
+
+
+def test_a_student_too_large_to_ship_is_not_pinned(
+    tmp_path: Path, tiny_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "assistant"
+    folder.mkdir()
+    shutil.copy(SHIPPED, folder)
+    shutil.copytree(tiny_directory, folder / "model")
+    shutil.copytree(SHIPPED.parent / "student", folder / "student")
+    monkeypatch.setattr(pin.students, "MAX_SIZE_BYTES", 1000)
+    with pytest.raises(WorkloadError, match="at most 1000 bytes to ship"):
+        pin.pin_models([replace(catalog.find("assistant"), root=tmp_path)])
+    assert not (folder / "student.toml").exists()

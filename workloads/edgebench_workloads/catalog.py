@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from edgebench_workloads.cache import build_once, cache_root
 from edgebench_workloads.errors import UnknownWorkloadError, WorkloadAssetError
+from edgebench_workloads.students import Student, shipped_student
 from edgebench_workloads.task import Kind, Task, Variant, load_task, task_sha256
 from edgebench_workloads.weights import Progress, verify
 from edgebench_workloads.widen import WidenPlan, config_bytes, widen_checkpoint, widen_config
@@ -150,6 +151,13 @@ class Workload:
         build_once(directory, lambda partial: self._generate(small, partial, plan, progress))
         self._verify_generated(small, directory, plan)
         return directory
+
+    def student(self) -> Student | None:
+        """The distilled student that is shipped beside the trained model; None: there is none.
+
+        Raises WorkloadAssetError where a file of it is missing or altered.
+        """
+        return None if self.variant_name is not None else shipped_student(self.folder)
 
     def cache_directory(self, plan: WidenPlan, cache: Path | None = None) -> Path:
         """Where the model widened by that plan is kept; another source or plan has another name."""

@@ -1,4 +1,4 @@
-"""Recomputes every hash and size in a workload's `task.toml` and writes them there.
+"""Recomputes every hash and size in a workload's `task.toml`, and `student.toml` beside it.
 
 Run `python -m edgebench_workloads.pin` after the data, the model, or a variant's parameters change.
 Widened models are generated into the cache on the way, so they are ready for the first run.
@@ -15,9 +15,11 @@ from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 
+from edgebench_workloads import students
 from edgebench_workloads.cache import build_once
 from edgebench_workloads.catalog import WORKLOADS, Workload, forget_tasks
 from edgebench_workloads.errors import WorkloadError
+from edgebench_workloads.students import read_student
 from edgebench_workloads.weights import sha256_of
 from edgebench_workloads.widen import widen_checkpoint
 
@@ -53,6 +55,8 @@ def pin_models(
     """Write the hashes of the trained model, then of each widened variant of it."""
     task_file = workloads[0].folder / "task.toml"
     rewrite(task_file, "model", model_values(workloads[0].folder / "model"))
+    if (student := workloads[0].folder / students.FOLDER).is_dir():
+        (workloads[0].folder / students.PINS).write_text(_student_pins(student), encoding="utf-8")
     for workload in workloads:
         name = workload.variant_name
         if name is not None and (only is None or name in only):
@@ -95,6 +99,24 @@ def model_values(directory: Path) -> Values:
         values["supernet_size_bytes"] = supernet.stat().st_size
         values["supernet_sha256"] = sha256_of(supernet)
     return values
+
+
+def _student_pins(directory: Path) -> str:
+    """`student.toml`; WorkloadError where the student is no such folder, or too large to ship."""
+    read_student(directory)
+    weights = directory / "model.safetensors"
+    if (size := weights.stat().st_size) > students.MAX_SIZE_BYTES:
+        raise WorkloadError(
+            f"[{weights}] expected at most {students.MAX_SIZE_BYTES} bytes to ship, got {size}"
+        )
+    values: Values = {
+        "size_bytes": size,
+        "sha256": sha256_of(weights),
+        "config_sha256": sha256_of(directory / "config.json"),
+        "training_sha256": sha256_of(directory / "training.json"),
+    }
+    lines = (f'{k} = "{v}"' if isinstance(v, str) else f"{k} = {v}" for k, v in values.items())
+    return "# Written by: python -m edgebench_workloads.pin\n" + "\n".join(lines) + "\n"
 
 
 def variant_values(workload: Workload, cache: Path | None) -> Values:

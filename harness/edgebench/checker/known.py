@@ -12,7 +12,7 @@ from safetensors import safe_open
 from edgebench.answers import AnswerKey
 from edgebench.checker.known_images import known_images
 from edgebench.checker.retrace import KnownModel
-from edgebench.checker.subject import KnownWorkload, Shape
+from edgebench.checker.subject import KnownStudent, KnownWorkload, Shape
 from edgebench.errors import SpecError
 from edgebench.prepare import (
     CONFIG_FILE,
@@ -23,10 +23,12 @@ from edgebench.prepare import (
     harness_error,
 )
 from edgebench.transform.quantized import SUFFIX, ReferenceLinears, open_reference
+from edgebench.transform.students import tensors_sha256, training_of
 from edgebench_kernels.engine.config import read_config
 from edgebench_workloads.assistant.tokenizer import EOS as EOS_ID
 from edgebench_workloads.catalog import WORKLOADS
 from edgebench_workloads.errors import WorkloadError
+from edgebench_workloads.students import Student
 
 Lookup = Callable[[str], KnownWorkload]
 
@@ -44,11 +46,13 @@ def known_workload(name: str) -> KnownWorkload:
         if workload.kind == "images":
             return known_images(workload, directory)
         scored, calibration = workload.scored(), workload.calibration()
+        student = workload.student()
     except WorkloadError as err:
         raise harness_error(err) from err
     tokenizer, prompts, calls = encode_pairs(directory, scored)
     reference = open_reference(directory / WEIGHTS_FILE, workload.reference_sha256)
     inputs = {pair.command for pair in scored} | {pair.call for pair in scored}
+    sequences = calibration_set(workload, directory).sequences
     return KnownWorkload(
         name=name,
         closed_only=workload.closed_only,
@@ -73,7 +77,21 @@ def known_workload(name: str) -> KnownWorkload:
         max_new_tokens=workload.task.max_new_tokens,
         reference=reference,
         shapes=_shapes(reference),
-        model=known_model(directory, calibration_set(workload, directory).sequences),
+        model=known_model(directory, sequences),
+        student=None if student is None else known_student(student, sequences),
+    )
+
+
+def known_student(student: Student, sequences: Sequence[Sequence[int]]) -> KnownStudent:
+    """What is known of a student whose hashes are verified."""
+    directory = student.directory
+    reference = open_reference(directory / WEIGHTS_FILE, tensors_sha256(student))
+    return KnownStudent(
+        tensors_sha256=reference.sha256,
+        training=training_of(student),
+        reference=reference,
+        shapes=_shapes(reference),
+        model=known_model(directory, sequences),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
+from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 
 from edgebench.checker.derivation import equal
@@ -21,12 +22,15 @@ from edgebench.open_model import (
 )
 from edgebench.profiles import MAX_CODE
 from edgebench.record import OpenModel, OpenShape, TransformStep
+from edgebench.transform import CHANGES as CHANGE_STEPS
+from edgebench.transform.distill import STUDENT_SHAPE
 from edgebench.transform.finetuning import read_finetune
 from edgebench.transform.pruning import PruneRequest, read_prune
 from edgebench.transform.quantized import array_sha256
 from edgebench_kernels.formats import Int4Tensor
 
-CHANGES = frozenset({"prune", "finetune"})
+CHANGES = frozenset(CHANGE_STEPS)
+TRAINED = frozenset({"distill", "finetune"})
 SHARE_TOLERANCE = 0.01  # ours: a row's or a block's share is a whole number of its weights
 MAX_FINDINGS = 3
 
@@ -137,7 +141,7 @@ def _differing(
 def check_steps(subject: Subject) -> Iterator[Finding]:
     """O-03: what each step says is in the model."""
     bundle = subject.bundle
-    model, shape = bundle.ledger.open_model, subject.reference_shape
+    model, shape = bundle.ledger.open_model, _first_shape(subject)
     if model is None:
         return
     last: PruneRequest | None = None
@@ -158,11 +162,25 @@ def check_steps(subject: Subject) -> Iterator[Finding]:
         elif shape is not None:
             shape = _cut(shape, request)
     if shape is not None and shape != model.shape:
-        yield finding(
-            "O-03", f"a model of shape {shape}, the reference's less its cuts", model.shape
-        )
+        yield finding("O-03", f"a model of shape {shape}, what its steps leave", model.shape)
     if last is not None:
         yield from _pattern_findings(last, model)
+
+
+def _first_shape(subject: Subject) -> OpenShape | None:
+    """What is cut: the reference's shape, or that of the student that took its place.
+
+    The vocabulary stays the reference's.
+    """
+    shape = subject.reference_shape
+    first = next(iter(subject.bundle.ledger.steps), None)
+    if shape is None or first is None or first.transform != "distill":
+        return shape
+    told = {name: first.parameters.get(name) for name in STUDENT_SHAPE}
+    try:
+        return OpenShape.model_validate({**shape.model_dump(), **told})
+    except ValidationError:
+        return shape
 
 
 def _cut(shape: OpenShape, request: PruneRequest) -> OpenShape:
@@ -202,11 +220,11 @@ def _pattern_findings(request: PruneRequest, model: OpenModel) -> Iterator[Findi
 
 
 def check_training(subject: Subject) -> Iterator[Finding]:
-    """O-04: a training entry for each finetune step, and what it must say."""
+    """O-04: a training entry for each finetune or distill step, and what it must say."""
     model = subject.bundle.ledger.open_model
     if model is None:
         return
-    steps = [step for step in subject.bundle.ledger.steps if step.transform == "finetune"]
+    steps = [step for step in subject.bundle.ledger.steps if step.transform in TRAINED]
     if len(steps) != len(model.training):
         yield finding("O-04", f"{len(steps)} training entries", len(model.training))
         return
@@ -215,6 +233,10 @@ def check_training(subject: Subject) -> Iterator[Finding]:
             yield finding(
                 "O-04", f"the teacher {subject.workload.reference_sha256}", cost.teacher_sha256
             )
+        if (cost.student_sha256 is None) != (step.transform == "finetune"):
+            yield finding("O-04", "a student's hash exactly at distill", cost.student_sha256)
+        if step.transform == "distill":
+            continue  # O-06
         expected = _asked(step)
         if (cost.steps, cost.examples) != expected:
             text = f"{expected[0]} steps of {expected[1]} examples in all, as the step says"

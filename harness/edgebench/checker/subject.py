@@ -20,7 +20,7 @@ from edgebench.errors import MeasurementInvalid, SpecError
 from edgebench.open_model import linear_shapes, shape_of
 from edgebench.profiles import EXTERNAL, PROFILES, REFERENCE_ACCURACY, Counts
 from edgebench.progress import Progress, SilentProgress
-from edgebench.record import Kernel, KernelResult, Kind, OpenShape, SampleRow
+from edgebench.record import Kernel, KernelResult, Kind, OpenShape, SampleRow, Training
 from edgebench.roofline import Model, model_of
 from edgebench_workloads.wake.costs import total_macs
 from edgebench_workloads.wake.genome import Genome
@@ -41,6 +41,18 @@ class Reference(Protocol):
 
     def weight(self, name: str) -> npt.NDArray[np.float16]:
         """Return one weight, fp16 [N, K]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnownStudent:
+    """The distilled student that this installation ships for a workload."""
+
+    tensors_sha256: str
+    training: Training
+    """What its training.json says."""
+    reference: Reference = field(repr=False)
+    shapes: Mapping[str, Shape] = field(repr=False)
+    model: KnownModel = field(repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +85,7 @@ class KnownWorkload:
     """Of a model of images: its graph, from which its cost follows."""
     model: KnownModel | None = field(default=None, repr=False)
     """What runs the reference on the calibration set; None where nothing can."""
+    student: KnownStudent | None = field(default=None, repr=False)
 
     @property
     def scored_count(self) -> int:

@@ -32,8 +32,8 @@ RULES = (
         id="O-03",
         title="Open: a step did what it says",
         text="A prune step's pattern or share is in the tensors, or its cut in the shape; a step "
-        "that looked at data names the calibration set; the reference's shape less all cuts is the "
-        "model's.",
+        "that looked at data names the calibration set; the reference's shape, or the shape of the "
+        "student that took its place, less all cuts is the model's.",
         why="A ledger that tells another story than the model explains nothing.",
         source="ours: docs/open-track.md",
         what_to_do="declare the steps that were taken",
@@ -43,8 +43,9 @@ RULES = (
     Rule(
         id="O-04",
         title="Open: training has a teacher and a price",
-        text="Each finetune step, and nothing else, has a training entry: the reference as "
-        "teacher, examples = steps x batch, CPU seconds above 0.",
+        text="Each finetune or distill step, and nothing else, has a training entry: the reference "
+        "as teacher, CPU seconds above 0; examples = steps x batch of a finetune, the sha256 of "
+        "its weights of a student.",
         why="Accuracy that was bought must show what it cost.",
         source="ours: docs/open-track.md",
         what_to_do="run again",
@@ -61,5 +62,18 @@ RULES = (
         what_to_do="run again",
         applies_to=OWN,
         checks=("checker.open_track.check_not_closed",),
+    ),
+    Rule(
+        id="O-06",
+        title="Open: the student is the one that is named",
+        text="A distill step comes first and names the shipped student, or another by the first "
+        "12 digits of its tensors' sha256. The shipped one is this installation's, with its "
+        "training. Where nothing but a quantizer follows, the filed fp16 tensors and every INT4 "
+        "weight are what the closed track's rules make of that student.",
+        why="A student that only the ledger knows could be any model.",
+        source="ours: docs/open-track.md",
+        what_to_do="run again with the student that was measured",
+        applies_to=OPEN_OWN,
+        checks=("checker.distilled.check_student",),
     ),
 )

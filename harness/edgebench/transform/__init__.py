@@ -6,10 +6,11 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from edgebench.errors import SpecError, unknown_name
-from edgebench.transform import finetuning, pruning, rtn
+from edgebench.transform import distill, finetuning, pruning, rtn
 
 if TYPE_CHECKING:
     from edgebench.transform.calibration import CalibrationSet
@@ -25,6 +26,7 @@ TRANSFORMS: Mapping[str, Role] = {
     "awq": "smooth",
     "gptq": "round",
     "smoothquant": "smooth",
+    "distill": "change",
     "prune": "change",
     "finetune": "change",
 }
@@ -35,6 +37,7 @@ PARAMETERS: Mapping[str, Mapping[str, type]] = {
         "group": int, "symmetric": bool, "samples": int, "damping": float, "act_order": bool,
     },
     "smoothquant": {"group": int, "symmetric": bool, "samples": int, "alpha": float},
+    "distill": distill.PARAMETERS,
     "prune": pruning.PARAMETERS,
     "finetune": finetuning.PARAMETERS,
 }  # fmt: skip
@@ -43,6 +46,7 @@ SUMMARIES: Mapping[str, str] = {
     "awq": "scale what large activations meet, clip each group; awq+gptq rounds by gptq",
     "gptq": "round column by column, later columns make up for each error",
     "smoothquant": "move activation outliers into the weights, for 8-bit activations (w4a8)",
+    "distill": "open track: a smaller student, trained from the reference's logits",
     "prune": "open track: remove weights (0.5, 2:4, 4:8), heads, FFN units or layers",
     "finetune": "open track: recover on the training set, towards the reference's logits",
 }
@@ -57,11 +61,13 @@ class TransformSpec:
 
     name: str
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
+    folder: Path | None = None
+    """Of a student that is not shipped; `parameters` then names it by its tensors."""
 
     def __str__(self) -> str:
         if not self.parameters:
             return self.name
-        words = (f"{key}={value}".lower() for key, value in sorted(self.parameters.items()))
+        words = (f"{key}={_shown(value)}" for key, value in sorted(self.parameters.items()))
         return f"{self.name}:{','.join(words)}"
 
 
@@ -91,6 +97,10 @@ class TransformChain:
         return TransformChain(steps=steps) if steps else None
 
 
+def _shown(value: Parameter) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def _parse_value(where: str, text: str, kind: type) -> Parameter:
     if kind is bool and text.lower() in ("true", "false"):
         return text.lower() == "true"
@@ -103,6 +113,8 @@ def _parse_value(where: str, text: str, kind: type) -> Parameter:
             value = math.nan
         if math.isfinite(value):
             return value
+    if kind is Path and text:
+        return text
     if kind is str and WORD.fullmatch(text.lower()):
         return _plain_number(text.lower())
     raise SpecError(f"[transform] expected {where} to be a {kind.__name__}, got {text!r}")
@@ -157,8 +169,13 @@ def parse_transform(text: str) -> TransformChain:
 def _check_changes(chain: TransformChain) -> None:
     """Read every step that changes the model; cuts come before zeros, whose groups they break."""
     masked = None
-    for step in chain.changes:
+    for place, step in enumerate(chain.changes):
         request = CHANGES[step.name](step.parameters)
+        if step.name == "distill" and place > 0:
+            raise SpecError(
+                f"[transform] expected distill first, since it takes the place of the model, got "
+                f"{chain}; change places"
+            )
         if not isinstance(request, pruning.PruneRequest):
             continue
         if request.pattern is None and masked is not None:
@@ -169,6 +186,7 @@ def _check_changes(chain: TransformChain) -> None:
 
 
 CHANGES: Mapping[str, Callable[[Mapping[str, Parameter]], object]] = {
+    "distill": distill.read_distill,
     "prune": pruning.read_prune,
     "finetune": finetuning.read_finetune,
 }

@@ -25,12 +25,15 @@ from edgebench.open_model import Fp16, shape_of
 from edgebench.record import OpenShape, StrictModel, Training, TransformStep
 from edgebench.transform import TransformSpec
 from edgebench.transform.calibration import DEFAULT_SAMPLES, CalibrationSet
+from edgebench.transform.distill import SHIPPED, STUDENT_SHAPE
 from edgebench.transform.finetuning import read_finetune
 from edgebench.transform.kept import code_sha256
 from edgebench.transform.pruning import PruneRequest, read_prune
 from edgebench.transform.quantized import array_sha256, lines_sha256
+from edgebench.transform.students import attend, student_of, tensors_sha256
 from edgebench_workloads.cache import build_once, cache_root
 from edgebench_workloads.errors import WorkloadAssetError
+from edgebench_workloads.students import Student
 
 if TYPE_CHECKING:
     from edgebench.transform.finetune import Examples
@@ -59,6 +62,8 @@ class Source:
     calibration: CalibrationSet
     examples: Examples
     """The workload's training set."""
+    student: Student | None = None
+    """The one that the workload ships."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +117,11 @@ def _recipe_sha256(steps: Sequence[TransformSpec], source: Source) -> str:
     recipe = {
         "reference": source.sha256,
         "steps": [str(step) for step in steps],
+        "students": [
+            tensors_sha256(student_of(step, source.student))
+            for step in steps
+            if step.name == "distill"
+        ],
         "calibration": source.calibration.sha256,
         "code": code_sha256(),
         "torch": version("torch"),
@@ -168,6 +178,7 @@ class _Run:
         self.training: list[Training] = []
         self._source, self._folder, self._progress = source, training, progress
         self._reference = self._weights = weights
+        self._config = _raw(source.directory)
         self._sha256 = source.sha256
 
     def take(self, index: int, step: TransformSpec) -> None:
@@ -179,6 +190,8 @@ class _Run:
             )
             self._prune(request, samples)
             written, used = _written(request, samples), request.needs_data
+        elif step.name == "distill":
+            written, used = self._distill(step), False
         else:
             self._finetune(index, step)
             tuning = read_finetune(step.parameters)
@@ -218,10 +231,19 @@ class _Run:
         self._weights, cost = finetune(lesson, request, checkpoint, self._progress)
         self.training.append(cost)
 
+    def _distill(self, step: TransformSpec) -> dict[str, int | float | str | bool | None]:
+        """Take the student for the model; returns its name and its shape."""
+        student = student_of(step, self._source.student)
+        lecture = attend(student, self._reference.config, self._source.sha256)
+        self._weights, self._config = lecture.weights, _raw(lecture.directory)
+        self.training.append(lecture.training)
+        shape = shape_of(lecture.weights.config).model_dump(include=set(STUDENT_SHAPE))
+        return {"student": str(step.parameters.get("student", SHIPPED)), **shape}
+
     def raw(self) -> dict[str, Any]:
-        """The reference's config.json with the shape that the model has now."""
+        """The reference's or the student's config.json with the shape that the model has now."""
         config = self._weights.config
-        return _raw(self._source.directory) | {
+        return self._config | {
             "intermediate_size": config.intermediate_size,
             "num_hidden_layers": config.layers,
             "num_attention_heads": config.heads,

@@ -14,7 +14,9 @@ from edgebench.transform import apply_transform, parse_transform
 from edgebench.transform.calibration import CalibrationSet
 from edgebench.transform.changed import ChangedModel, Source, changed_once
 from edgebench.transform.quantized import QuantizedModel, folded_hashes, open_reference
+from edgebench.transform.students import named
 from edgebench_kernels.formats import tensor_sha256
+from edgebench_workloads.students import Student
 from tests.harness.checker.conftest import Maker
 from tests.harness.checker.tiny_llama import TinyWorld
 
@@ -43,8 +45,9 @@ def source_of(world: TinyWorld) -> Source:
     )
 
 
-def changed_model(world: TinyWorld, chain: str) -> ChangedModel:
-    return changed_once(parse_transform(chain).changes, source_of(world))
+def changed_model(world: TinyWorld, chain: str, student: Student | None = None) -> ChangedModel:
+    source = replace(source_of(world), student=student)
+    return changed_once(named(parse_transform(chain)).changes, source)
 
 
 def quantized_model(world: TinyWorld, changed: ChangedModel, chain: str) -> QuantizedModel:
@@ -53,12 +56,13 @@ def quantized_model(world: TinyWorld, changed: ChangedModel, chain: str) -> Quan
         return QuantizedModel(tensors={}, steps=())
     reference = open_reference(changed.directory / "model.safetensors", changed.sha256)
     calibration = CalibrationSet(sha256="3" * 64, sequences=world.sequences)
-    return apply_transform(rounding, reference, calibration=calibration, keeps_zeros=True)
+    keeps_zeros = "prune" in parse_transform(chain).names
+    return apply_transform(rounding, reference, calibration=calibration, keeps_zeros=keeps_zeros)
 
 
-def submit_open(maker: Maker, world: TinyWorld, chain: str) -> None:
-    """Make the bundle the open track's, of what this chain makes."""
-    changed = changed_model(world, chain)
+def submit_open(maker: Maker, world: TinyWorld, chain: str, student: Student | None = None) -> None:
+    """Make the bundle the open track's, of what this chain makes; `student` is shipped."""
+    changed = changed_model(world, chain, student)
     quantized = quantized_model(world, changed, chain)
     known = known_model(world.folder, world.sequences)
     shapes = {name: world.reference.weight(name).shape for name in world.reference.names}
@@ -82,7 +86,7 @@ def submit_open(maker: Maker, world: TinyWorld, chain: str) -> None:
         "open_model": model.model_dump(),
     }
     maker.record["track"] = "open"
-    maker.transform = chain
+    maker.transform = str(named(parse_transform(chain)))
     maker.candidate_shapes = linear_shapes(shape)
     maker.derive()
     retell(maker)

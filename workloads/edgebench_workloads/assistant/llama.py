@@ -94,7 +94,7 @@ def teacher_forced_match(
     matched = 0
     ordered = sorted(examples, key=lambda e: len(e[0]))
     for start in range(0, len(ordered), batch):
-        inputs, targets = collate(ordered[start : start + batch])
+        inputs, targets = (ids.to(model.device) for ids in collate(ordered[start : start + batch]))
         wrong = torch.zeros_like(targets, dtype=torch.bool)
         answered = targets != IGNORED
         wrong[answered] = answer_logits(model, inputs, targets).argmax(-1) != targets[answered]

@@ -74,25 +74,35 @@ class Run:
 
 
 def learning_rate(step: int, settings: Settings) -> float:
+    """The run's rate at a step."""
+    return rate_at(step, steps=settings.steps, peak_rate=settings.peak_rate)
+
+
+def rate_at(step: int, *, steps: int, peak_rate: float) -> float:
     """Warm-up to the peak, constant, then linear to zero over the last quarter of the steps."""
     warmup = min(1.0, (step + 1) / WARMUP_STEPS)
-    decay = (settings.steps - step) / (DECAY_SHARE * settings.steps)
-    return settings.peak_rate * min(warmup, decay, 1.0)
+    decay = (steps - step) / (DECAY_SHARE * steps)
+    return peak_rate * min(warmup, decay, 1.0)
 
 
 def batches(tokenizer: Tokenizer, settings: Settings, start: int) -> Iterator[list[Example]]:
     """Batches start, start + 1, ...: each window is sorted by length, its batches shuffled."""
-    size = settings.batch
     window = start // WINDOW
     skip = start % WINDOW
     while True:
-        pairs = training_pairs(WINDOW * size, start=window * WINDOW * size)
-        examples = sorted((encode(tokenizer, p) for p in pairs), key=lambda e: len(e[0]))
-        draws = Draws(f"edgebench-assistant/{settings.seed}/order/{window}")
-        order = sorted(range(WINDOW), key=lambda _: draws.below(1 << 32))
-        for place in order[skip:]:
-            yield examples[place * size : (place + 1) * size]
+        yield from window_batches(tokenizer, window, size=settings.batch, seed=settings.seed)[skip:]
         window, skip = window + 1, 0
+
+
+def window_batches(
+    tokenizer: Tokenizer, window: int, *, size: int, seed: int
+) -> list[list[Example]]:
+    """The WINDOW batches of one stretch of the training stream, in the order of a run."""
+    pairs = training_pairs(WINDOW * size, start=window * WINDOW * size)
+    examples = sorted((encode(tokenizer, p) for p in pairs), key=lambda e: len(e[0]))
+    draws = Draws(f"edgebench-assistant/{seed}/order/{window}")
+    order = sorted(range(WINDOW), key=lambda _: draws.below(1 << 32))
+    return [examples[place * size : (place + 1) * size] for place in order]
 
 
 def start_run(settings: Settings) -> Run:
