@@ -13,17 +13,21 @@ import numpy.typing as npt
 from numpy.typing import NDArray
 
 from edgebench.prepare import PreparedText
+from edgebench.profiles import SPARSE_PATH
 from edgebench.record import Kernel, ModelCost, Scenario
 from edgebench.roofline import Arithmetic, Model, model_of
 
 if TYPE_CHECKING:
     from edgebench.images.engine import ImageEngine
     from edgebench_kernels.engine import DecodeEngine, LlamaWeights, RegimeChoice
+    from edgebench_kernels.engine.arithmetic import Int4Path
+    from edgebench_kernels.engine.linear_int4 import PackedLinear
     from edgebench_kernels.formats import Int4Tensor
 
 OFFLINE_BATCH = 64  # ours: the CPU kernels reach their peak there (kernels/README.md)
 PROBE_ROUNDS = 3  # of which a path's fastest counts: the first one warms up
 PROBE_TOKENS = 4
+INT4_PATHS: tuple[Int4Path, ...] = ("w4a16", "w4a8")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +97,7 @@ class CpuEngines:
             fastest_ops,
             linear_shapes,
             load_reference,
+            pack_24,
             pack_int4,
             probe,
             with_norms,
@@ -121,18 +126,35 @@ class CpuEngines:
             if isinstance(self._open, Engine):
                 fastest_ops(self._open)
         self._int4: dict[str, DecodeEngine] = {}
-        self._packed: dict[str, NDArray[np.uint8]] = {}
+        self._sparse: DecodeEngine | None = None
+        self._packed: dict[str, dict[str, NDArray[np.uint8]]] = {}
         if "int4" in kernels:
-            packed = pack_int4(weights, prepared.quantized.tensors)
-            self._packed = packed_bytes(packed)
+            tensors = prepared.quantized.tensors
+            packed = cast("dict[str, PackedLinear]", pack_int4(weights, tensors))
+            self._packed = dict.fromkeys(INT4_PATHS, packed_bytes(packed))
             weights = with_norms(weights, prepared.quantized.folded.norms)
-            for path in ("w4a16", "w4a8"):
+            for path in INT4_PATHS:
                 self._int4[path] = build_int4(
                     weights, {}, path, packed=packed, max_batch=OFFLINE_BATCH, max_length=length
                 )
+            self._hold_sparse(weights, pack_24(weights, tensors, packed), length)
+
+    def _hold_sparse(
+        self, weights: LlamaWeights, sparse: Mapping[str, PackedLinear], length: int
+    ) -> None:
+        """Keep an engine over weights packed 2:4, where there are any."""
+        from edgebench_kernels.engine import build_int4
+
+        if sparse:
+            self._packed[SPARSE_PATH] = packed_bytes(sparse)
+            self._sparse = build_int4(weights, {}, packed=sparse, max_length=length)
 
     def for_scenario(self, kernel: Kernel, scenario: Scenario) -> KernelEngine:
-        """Return a kernel as it runs in a scenario; offline INT4 takes the faster of its paths."""
+        """Return a kernel as it runs in a scenario.
+
+        INT4 takes the faster of its paths: offline w4a16 or w4a8, single-stream w4a16 over dense
+        weights or, where they are 2:4, over packed 2:4 ones.
+        """
         batch_size = 1 if scenario == "single-stream" else OFFLINE_BATCH
         if kernel != "int4":
             engine = self._fp16 if self._open is None or kernel == "fp16" else self._open
@@ -146,14 +168,19 @@ class CpuEngines:
             )
         from edgebench_kernels import native
 
-        path = "w4a16" if scenario == "single-stream" else faster_path(self._int4, self._prepared)
+        rivals = dict(self._int4) if batch_size > 1 else {"w4a16": self._int4["w4a16"]}
+        if batch_size == 1 and self._sparse is not None:
+            rivals[SPARSE_PATH] = self._sparse
+        path = "w4a16"
+        if len(rivals) > 1:
+            path = faster_path(rivals, self._prepared, batch_size)
         return KernelEngine(
             kernel=kernel,
-            engine=self._int4[path],
+            engine=rivals[path],
             executed_path=f"{path}/{native.isa()}",
             batch_size=batch_size,
             arithmetic="int8",
-            packed=self._packed,
+            packed=self._packed[path],
         )
 
     def changed(self, engine: KernelEngine, change: WeightChange) -> KernelEngine:
@@ -172,7 +199,8 @@ class CpuEngines:
             quantized = self._prepared.quantized
             weights = with_norms(self._candidate, quantized.folded.norms)
             tensors = changed_tensors(quantized.tensors, change)
-            path: Any = next(p for p, one in self._int4.items() if one is engine.engine)
+            # Changed codes need not be 2:4; dense weights answer with the same bits.
+            path: Any = next((p for p, one in self._int4.items() if one is engine.engine), "w4a16")
             built = build_int4(weights, tensors, path, max_batch=OFFLINE_BATCH, max_length=length)
         return replace(engine, engine=built, packed=None)
 
@@ -212,9 +240,11 @@ def packed_bytes(linears: Mapping[str, object]) -> dict[str, NDArray[np.uint8]]:
     }
 
 
-def faster_path(engines: Mapping[str, DecodeEngine], prepared: PreparedText) -> str:
-    """Race the paths, interleaved, on a prefill and a few decode steps of a full batch."""
-    prompts = [list(prompt) for prompt in prepared.prompts[:OFFLINE_BATCH]]
+def faster_path(
+    engines: Mapping[str, DecodeEngine], prepared: PreparedText, batch_size: int = OFFLINE_BATCH
+) -> str:
+    """Race the paths, interleaved, on a prefill and a few decode steps of a batch."""
+    prompts = [list(prompt) for prompt in prepared.prompts[:batch_size]]
     best_ns = dict.fromkeys(engines, math.inf)
     for _ in range(PROBE_ROUNDS):
         for path, engine in engines.items():

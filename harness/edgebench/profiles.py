@@ -77,6 +77,8 @@ BYTES_PER_WEIGHT: Mapping[Kernel, tuple[float, float]] = {
     "fp16": (2.0, 4.4),  # ours: stored in fp16; streamed as fp32 where that is faster, and padded
     "open": (2.0, 4.4),  # ours: the open track's model in the same engine, as fp16
 }
+SPARSE_PATH = "w4a16-2:4"  # ours: two codes of every four are stored, kernels/README.md
+SPARSE_BYTES_PER_WEIGHT = 0.375  # ours: two 4-bit codes and two 2-bit places for four weights
 PADDED_TO = (64, 32)  # ours: kernels/csrc/cpu/pack.h lays out 64 rows at a time, 32 inputs
 
 # Power.

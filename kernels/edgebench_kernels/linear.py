@@ -9,7 +9,7 @@ import torch
 
 from edgebench_kernels import native
 from edgebench_kernels.formats import Int4Tensor
-from edgebench_kernels.packing import LINEAR_DOORS, PackedInt4
+from edgebench_kernels.packing import LINEAR_DOORS, Layout, PackedInt4
 
 if TYPE_CHECKING:
     from edgebench_kernels.cuda.linear import GpuInt4
@@ -35,14 +35,22 @@ class Int4Linear(torch.nn.Module):
 
     @classmethod
     def from_tensor(
-        cls, tensor: Int4Tensor, path: str = "w4a16", device: str | torch.device = "cpu"
+        cls,
+        tensor: Int4Tensor,
+        path: str = "w4a16",
+        device: str | torch.device = "cpu",
+        layout: Layout = "dense",
     ) -> Int4Linear:
         """Pack the canonical tensor for a device and wrap it; the tensor is not kept.
 
-        Raises `cuda.errors.CudaError`, which names the fix, where a GPU cannot be used.
+        layout "2:4" (CPUs only) stores two of every four inputs: ValueError, with the place, for
+        a tensor that has more. Raises `cuda.errors.CudaError`, which names the fix, where a GPU
+        cannot be used.
         """
         if torch.device(device).type == "cpu":
-            return cls(PackedInt4(tensor), path)
+            return cls(PackedInt4(tensor, layout), path)
+        if layout != "dense":
+            raise ValueError(f"[Int4Linear] layout must be dense on a GPU, got '{layout}'")
         from edgebench_kernels.cuda.launcher import launcher_of
         from edgebench_kernels.cuda.linear import GpuInt4
 
@@ -63,13 +71,20 @@ class Int4Linear(torch.nn.Module):
         self._product = _cpu_product(packed, path) if is_on_cpu else packed.product(path)
 
     @property
+    def executed_path(self) -> str:
+        """For the record: the path, and the layout where it is not the dense one."""
+        layout = getattr(self.packed, "layout", "dense")
+        return self._path if layout == "dense" else f"{self._path}-{layout}"
+
+    @property
     def weight_bytes(self) -> int:
         """Packed bytes that one pass over the weights reads: codes, scales, zeros and padding."""
         return self.packed.size_bytes
 
     def extra_repr(self) -> str:
         """What torch prints inside Int4Linear(...)."""
-        return f"{self.in_features}, {self.out_features}, group={self.packed.group}, {self.path}"
+        shape = f"{self.in_features}, {self.out_features}"
+        return f"{shape}, group={self.packed.group}, {self.executed_path}"
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """float32 [..., K] -> float32 [..., N]; other float types are converted first."""

@@ -24,10 +24,10 @@ MAX_THREADS = 256
 FAMILIES = {"w4a8": 0, "w4a16": 1}
 """The library's number of each path."""
 
-_ABI_VERSION = 4
+_ABI_VERSION = 5
 
 OK, NULL, SHAPE, GROUP, ISA, THREADS, MEMORY, UNAVAILABLE, SCALE, ZERO, INTERNAL = range(11)
-TOKEN, COLUMN, NOT_FINITE, AFFINITY, ALIGNMENT = range(11, 16)
+TOKEN, COLUMN, NOT_FINITE, AFFINITY, ALIGNMENT, PATTERN = range(11, 17)
 _ERROR_TEXTS = {
     NULL: "a pointer is null",
     SHAPE: "a size is out of range",
@@ -40,6 +40,7 @@ _ERROR_TEXTS = {
     ZERO: "zero points must be 0..15",
     AFFINITY: "this process may not use such a CPU",
     ALIGNMENT: "an array must start at a multiple of its items' size; pass a copy",
+    PATTERN: "2:4 weights must have at most two that are not zero in every four inputs of a row",
     INTERNAL: "internal error: please report it",
     TOKEN: "a token id is outside the vocabulary",
     COLUMN: "the column must be inside the cache, and no row may start after it",
@@ -63,6 +64,10 @@ _SIGNATURES: dict[str, tuple[list[object], object]] = {
     "eb_set_threads": ([ctypes.c_int], ctypes.c_int),
     "eb_threads": ([], ctypes.c_int),
     "eb_w4_pack": ([_POINTER, _POINTER, _POINTER, _I64, _I64, _I64, _POINTER], ctypes.c_int),
+    "eb_w4_pack_sparse": (
+        [_POINTER, _POINTER, _POINTER, _I64, _I64, _I64, _POINTER, _POINTER],
+        ctypes.c_int,
+    ),
     "eb_w4_free": ([_POINTER], None),
     "eb_w4_bytes": ([_POINTER, _POINTER, _POINTER], ctypes.c_int),
     "eb_w4a16_linear": ([_POINTER, _I64, _POINTER, _POINTER], ctypes.c_int),

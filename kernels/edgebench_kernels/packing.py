@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import weakref
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,26 +19,40 @@ LINEAR_DOORS = {  # path -> door
 }
 
 
-class PackedInt4:
-    """A weight matrix [N, K] in the layout of `csrc/int4_format.h`, freed with this object.
+Layout = Literal["dense", "2:4"]
+"""Of `csrc/int4_format.h`, or of `csrc/int4_sparse_format.h`, which stores half of the codes."""
 
-    `handle` is what the C doors take; it is valid as long as this object lives.
+
+class PackedInt4:
+    """A weight matrix [N, K] in one of the packed layouts, freed with this object.
+
+    `handle` is what the C doors take; it is valid as long as this object lives. Raises ValueError
+    naming the row and the inputs where a tensor that should be "2:4" is not.
     """
 
-    def __init__(self, tensor: Int4Tensor) -> None:
+    def __init__(self, tensor: Int4Tensor, layout: Layout = "dense") -> None:
+        if layout not in get_args(Layout):
+            raise ValueError(
+                f"[pack] layout must be one of {', '.join(get_args(Layout))}, got {layout!r}"
+            )
         library = native.library()
         self.shape = tensor.shape
         self.group = tensor.group
+        self.layout = layout
         n, k = tensor.shape
         arrays = [
             np.require(array, requirements=("C", "A"))
             for array in (tensor.qweight, tensor.scale, tensor.zero)
         ]
         handle = ctypes.c_void_p()
-        error = library.eb_w4_pack(
-            *(array.ctypes.data for array in arrays), n, k, int(tensor.group), ctypes.byref(handle)
-        )
-        native.check(error, "pack", f"N={n}, K={k}, group={tensor.group}")
+        sizes = (*(array.ctypes.data for array in arrays), n, k, int(tensor.group))
+        if layout == "dense":
+            error = library.eb_w4_pack(*sizes, ctypes.byref(handle))
+            native.check(error, "pack", f"N={n}, K={k}, group={tensor.group}")
+        else:
+            place = (ctypes.c_int64 * 2)()
+            error = library.eb_w4_pack_sparse(*sizes, place, ctypes.byref(handle))
+            native.check(error, "pack", _where(error, tensor, place[0], place[1]))
         self.handle = int(handle.value or 0)
         self._free = weakref.finalize(self, library.eb_w4_free, self.handle)
         self._free.atexit = False  # the process's end frees it; other threads may still compute
@@ -53,6 +68,17 @@ class PackedInt4:
         view: NDArray[np.uint8] = np.frombuffer(memoryview(memory), dtype=np.uint8)
         view.flags.writeable = False
         return view
+
+
+def _where(error: int, tensor: Int4Tensor, row: int, first_input: int) -> str:
+    """What came, with the place of the first four inputs that are not 2:4."""
+    n, k = tensor.shape
+    if error != native.PATTERN:
+        return f"N={n}, K={k}, group={tensor.group}, layout 2:4 (K a multiple of 4)"
+    return (
+        f"row {row}, inputs {first_input}..{first_input + 3} have more; prune to 2:4 before "
+        "quantizing, or pack with layout='dense'"
+    )
 
 
 def linear(packed: PackedInt4, x: NDArray[np.float32], path: str = "w4a16") -> NDArray[np.float32]:

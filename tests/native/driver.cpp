@@ -46,6 +46,9 @@ struct Weights {
   int pack(void** handle) const {
     return eb_w4_pack(qweight.data(), scale.data(), zero.data(), n, k, group, handle);
   }
+  int pack_sparse(int64_t* place, void** handle) const {
+    return eb_w4_pack_sparse(qweight.data(), scale.data(), zero.data(), n, k, group, place, handle);
+  }
 };
 
 // Scales are normal halves 2^-6 (1 + mantissa / 1024), so their value needs no conversion code.
@@ -67,6 +70,21 @@ Weights random_weights(int64_t n, int64_t k, int64_t group, std::mt19937& random
     }
   }
   return w;
+}
+
+// Makes two of every four weights of a row zero, another two in each; k is a multiple of 4.
+void prune(Weights* w, std::mt19937& random) {
+  for (int64_t row = 0; row < w->n; ++row) {
+    for (int64_t col = 0; col < w->k; col += 4) {
+      const uint32_t first = random() % 4, second = (first + 1 + random() % 3) % 4;
+      for (const int64_t gone : {col + first, col + second}) {
+        const uint8_t zero = w->zero[row * (w->k / w->group) + gone / w->group];
+        uint8_t& pair = w->qweight[(row * w->k + gone) / 2];
+        pair = gone % 2 == 0 ? (pair & 0xf0) | zero : (pair & 0x0f) | zero << 4;
+        w->dense[row * w->k + gone] = 0;
+      }
+    }
+  }
 }
 
 void check_answer(const Weights& w, const float* x, const float* y, int64_t m, double levels) {
@@ -128,6 +146,26 @@ void shapes(std::mt19937& random) {
     eb_w4_free(handle);
   }
   eb_w4_free(nullptr);
+}
+
+void sparse_shapes(std::mt19937& random) {
+  const int64_t sides[][3] = {{1, 4, 4},       {1, 32, 32},    {5, 64, 32},    {33, 200, 200},
+                              {63, 128, 64},   {64, 128, 128}, {65, 256, 128}, {130, 96, 32},
+                              {129, 384, 384}, {200, 1024, 64}};
+  for (const auto& side : sides) {
+    Weights w = random_weights(side[0], side[1], side[2], random);
+    prune(&w, random);
+    int64_t place[2] = {-1, -1};
+    void* handle = nullptr;
+    expect(w.pack_sparse(place, &handle) == EB_OK, "pack 2:4", w.n, w.k, w.group);
+    for (int64_t m : {1, 2, 5, 17, 40}) multiply(w, handle, m, random);
+    eb_w4_free(handle);
+    handle = nullptr;
+    for (auto& byte : w.qweight) byte = 0x10;    // codes 0 and 1,
+    std::fill(w.zero.begin(), w.zero.end(), 2);  // neither of them zero
+    expect(w.pack_sparse(place, &handle) == EB_PATTERN, "not 2:4", w.n, w.k, w.group);
+    expect(handle == nullptr && place[0] == 0 && place[1] == 0, "its place", place[0], place[1]);
+  }
 }
 
 void refusals(std::mt19937& random) {
@@ -235,6 +273,7 @@ int main() {
     for (int threads : {1, 3}) {
       expect(eb_set_threads(threads) == EB_OK && eb_threads() == threads, "threads", threads);
       shapes(random);
+      sparse_shapes(random);
       ceilings();
     }
     refusals(random);

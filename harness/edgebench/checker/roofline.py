@@ -15,8 +15,10 @@ from edgebench.profiles import (
     PADDED_TO,
     ROOFLINE_INVALID_PERCENT,
     ROOFLINE_WARN_PERCENT,
+    SPARSE_BYTES_PER_WEIGHT,
+    SPARSE_PATH,
 )
-from edgebench.record import CeilingRow
+from edgebench.record import CeilingRow, KernelResult
 
 
 def check_ceilings(subject: Subject) -> Iterator[Finding]:
@@ -85,6 +87,11 @@ def _padded(count: int, multiple: int) -> int:
     return -(-count // multiple) * multiple
 
 
+def _is_sparse(result: KernelResult) -> bool:
+    """Whether INT4 says that it ran over weights packed 2:4."""
+    return result.kernel == "int4" and result.executed_path.split("/")[0] == SPARSE_PATH
+
+
 def check_weight_bytes(subject: Subject) -> Iterator[Finding]:
     """R-05: the streamed bytes are those of the linear layers that ran, padded where INT4 is."""
     for result in subject.bundle.record.results:
@@ -97,6 +104,8 @@ def check_weight_bytes(subject: Subject) -> Iterator[Finding]:
             _padded(n, PADDED_TO[0]) * _padded(k, PADDED_TO[1]) for n, k in shapes.values()
         )
         low, high = BYTES_PER_WEIGHT[result.kernel]
+        if subject.bundle.ledger.open_model is not None and _is_sparse(result):
+            low = SPARSE_BYTES_PER_WEIGHT
         least, most = low * weights, high * (padded if result.kernel == "int4" else weights)
         if result.weight_bytes is None or not least <= result.weight_bytes <= most:
             text = f"{result.kernel} weight_bytes within {least:.0f} to {most:.0f}"

@@ -49,7 +49,8 @@ RULES = (
         id="R-05",
         title="The weights weigh what they weigh",
         text="weight_bytes per weight lies between "
-        f"{p.BYTES_PER_WEIGHT['int4'][0]:g} and {p.BYTES_PER_WEIGHT['int4'][1]:g} for int4, and "
+        f"{p.BYTES_PER_WEIGHT['int4'][0]:g} and {p.BYTES_PER_WEIGHT['int4'][1]:g} for int4 (from "
+        f"{p.SPARSE_BYTES_PER_WEIGHT:g} in the open track on the path {p.SPARSE_PATH}), and "
         f"between {p.BYTES_PER_WEIGHT['fp16'][0]:g} and {p.BYTES_PER_WEIGHT['fp16'][1]:g} for "
         "fp16. An int4 layer counts as kernels lay it out: rows to a multiple of "
         f"{p.PADDED_TO[0]}, inputs to one of {p.PADDED_TO[1]}.",

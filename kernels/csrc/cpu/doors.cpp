@@ -2,6 +2,7 @@
 #include "doors.h"
 
 #include <cstring>
+#include <memory>
 #include <mutex>
 #include <vector>
 
@@ -23,7 +24,7 @@ using edgebench::guarded;
 using edgebench::HugeBuffer;
 using edgebench::PackedW4;
 
-constexpr int kAbiVersion = 4;
+constexpr int kAbiVersion = 5;
 constexpr int64_t kMaxSide = int64_t{1} << 30;    // of n, k and m: products of two fit easily
 constexpr int64_t kMostBytes = int64_t{1} << 47;  // no process on x86-64 or aarch64 holds more
 
@@ -46,6 +47,37 @@ int linear(Family family, const void* handle, int64_t m, const float* x, float* 
   return guarded([&] {
     edgebench::w4_linear(weights, family, m, x, y, quantize);
     return EB_OK;
+  });
+}
+
+// What pack returns for each of its errors.
+int error_of(edgebench::PackError error) {
+  switch (error) {
+    case edgebench::PackError::kNone:
+      return EB_OK;
+    case edgebench::PackError::kScale:
+      return EB_SCALE;
+    case edgebench::PackError::kZero:
+      return EB_ZERO;
+    default:
+      return EB_PATTERN;
+  }
+}
+
+// Packs by `pack(from, packed)` into a new handle.
+template <typename Pack>
+int packed_by(const edgebench::Canonical& from, void** handle, Pack pack) {
+  if (from.qweight == nullptr || from.scale == nullptr || from.zero == nullptr || handle == nullptr)
+    return EB_NULL;
+  if (!is_aligned(from.scale)) return EB_ALIGNMENT;
+  if (!is_side(from.n) || !is_side(from.k) || from.k % 2 != 0) return EB_SHAPE;
+  const bool is_fixed = from.group == 32 || from.group == 64 || from.group == 128;
+  if ((!is_fixed && from.group != from.k) || from.k % from.group != 0) return EB_GROUP;
+  return guarded([&] {
+    auto packed = std::make_unique<PackedW4>();
+    const int error = error_of(pack(from, packed.get()));
+    if (error == EB_OK) *handle = packed.release();
+    return error;
   });
 }
 
@@ -134,28 +166,17 @@ EB_DOOR int eb_pool_wakeup(int64_t* latency_ns) {
 
 EB_DOOR int eb_w4_pack(const uint8_t* qweight, const uint16_t* scale, const uint8_t* zero,
                        int64_t n, int64_t k, int64_t group, void** handle) {
-  if (qweight == nullptr || scale == nullptr || zero == nullptr || handle == nullptr)
-    return EB_NULL;
-  if (!is_aligned(scale)) return EB_ALIGNMENT;
-  if (!is_side(n) || !is_side(k) || k % 2 != 0) return EB_SHAPE;
-  const bool is_fixed = group == 32 || group == 64 || group == 128;
-  if ((!is_fixed && group != k) || k % group != 0) return EB_GROUP;
-  return guarded([&] {
-    auto* const packed = new PackedW4();
-    edgebench::PackError error = edgebench::PackError::kNone;
-    try {
-      error = edgebench::pack_w4(qweight, scale, zero, n, k, group, packed);
-    } catch (...) {
-      delete packed;
-      throw;
-    }
-    if (error == edgebench::PackError::kNone) {
-      *handle = packed;
-      return EB_OK;
-    }
-    delete packed;
-    return error == edgebench::PackError::kScale ? EB_SCALE : EB_ZERO;
-  });
+  return packed_by({qweight, scale, zero, n, k, group}, handle, edgebench::pack_w4);
+}
+
+EB_DOOR int eb_w4_pack_sparse(const uint8_t* qweight, const uint16_t* scale, const uint8_t* zero,
+                              int64_t n, int64_t k, int64_t group, int64_t* place, void** handle) {
+  if (place == nullptr) return EB_NULL;
+  if (k % edgebench::kQuadInputs != 0) return EB_SHAPE;
+  const auto pack = [place](const edgebench::Canonical& from, PackedW4* packed) {
+    return edgebench::pack_sparse_w4(from, packed, place);
+  };
+  return packed_by({qweight, scale, zero, n, k, group}, handle, pack);
 }
 
 EB_DOOR void eb_w4_free(void* handle) { delete static_cast<PackedW4*>(handle); }

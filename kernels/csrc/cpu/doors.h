@@ -28,6 +28,7 @@ enum EbError {
   EB_NOT_FINITE = 13,  // a row's largest logit is infinite or NaN
   EB_AFFINITY = 14,    // a CPU that this process may not use
   EB_ALIGNMENT = 15,   // a pointer is not a multiple of its items' size
+  EB_PATTERN = 16,     // more than two weights of a quad are not zero
 };
 
 enum EbCeiling { EB_READ_BANDWIDTH = 0, EB_INT8 = 1, EB_BF16 = 2, EB_FP32 = 3 };
@@ -57,6 +58,10 @@ EB_DOOR int eb_pool_wakeup(int64_t* latency_ns);
 // Packed weights. eb_w4_pack copies; the handle lives until eb_w4_free.
 EB_DOOR int eb_w4_pack(const uint8_t* qweight, const uint16_t* scale, const uint8_t* zero,
                        int64_t n, int64_t k, int64_t group, void** handle);
+// The same in the 2:4 layout, for every door that takes a handle: of each four inputs of a row at
+// most two may be other than the zero point (EB_PATTERN, with place[2] = row, first of the four).
+EB_DOOR int eb_w4_pack_sparse(const uint8_t* qweight, const uint16_t* scale, const uint8_t* zero,
+                              int64_t n, int64_t k, int64_t group, int64_t* place, void** handle);
 EB_DOOR void eb_w4_free(void* handle);
 EB_DOOR int eb_w4_bytes(const void* handle, const uint8_t** bytes, size_t* size);
 

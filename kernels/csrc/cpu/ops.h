@@ -57,6 +57,10 @@ using LinearFn = void (*)(const BlockRow& weights, const Activations& x, int fir
                           float* out, uint8_t* scratch);
 constexpr size_t kScratchBytes = 20480;
 
+// One row of 2:4 blocks (int4_sparse_format.h) to dense ones: groups * block_bytes(inputs) bytes.
+using ExpandFn = void (*)(const uint8_t* sparse, int groups, int inputs, uint8_t* dense);
+void expand_sparse(const uint8_t* sparse, int groups, int inputs, uint8_t* dense);
+
 struct FamilyOps {
   QuantizeFn quantize;
   LinearFn gemv;            // one token, straight from the nibbles; activations signed (flip 0)
@@ -66,6 +70,8 @@ struct FamilyOps {
   uint8_t flip;             // what gemm wants its activation bytes xored with
   int most_tokens = 240;    // of one call of gemm: its fp32 tile [240][64] is 60 KB, well inside L2
   int token_multiple = 12;  // no token tile of gemm is cut by a chunk border
+  // One token straight from 2:4 blocks; null: they are expanded, and `gemv` serves.
+  LinearFn sparse_gemv = nullptr;
 };
 
 // A loop that does nothing but the arithmetic whose peak it measures.
@@ -83,6 +89,7 @@ struct CpuOps {
   Peak int8;
   Peak fp32;
   const StepOps* step = &kScalarStepOps;
+  ExpandFn expand = expand_sparse;
 };
 
 extern const CpuOps kScalarOps;

@@ -36,14 +36,15 @@ void bf16_loop(int64_t iterations) {
 
 const CpuOps kAmxInt8Ops = {
     {{avx512::quantize_a8, avx512::gemv_a8, avx512::few_a8, avx512::kFewA8, amx::gemm_a8, 0, 256,
-      32},
+      32, avx512::sparse_gemv_a8},
      {avx512::quantize_a16, avx512::gemv_a16, avx512::few_a16, avx512::kFewA16, amx::gemm_a16, 0,
-      256, 16}},
+      256, 16, avx512::sparse_gemv_a16}},
     avx512::read,
     "vmovdqa64 zmm",
     {int8_loop, kTileOps * 64 * kSums, "tdpbssd"},
     {avx512::fp32_loop, avx512::kFp32OpsPerIteration, "vfmadd231ps zmm"},
     &kAvx512StepOps,
+    avx512::expand_sparse,
 };
 
 const Peak kBf16PeakAmx = {bf16_loop, kTileOps * 32 * kSums, "tdpbf16ps"};

@@ -83,6 +83,7 @@ const CpuOps kAvx2Ops = {
      "vpmaddubsw ymm (widened every 8)"},
     {avx2::fp32_loop, avx2::kFp32OpsPerIteration, "vfmadd231ps ymm"},
     &kAvx2StepOps,
+    avx2::expand_sparse,
 };
 
 }  // namespace edgebench

@@ -33,6 +33,7 @@ const CpuOps kAvx2VnniOps = {
     {int8_loop, 2.0 * 32 * kSums, "vpdpbusd ymm"},
     {avx2::fp32_loop, avx2::kFp32OpsPerIteration, "vfmadd231ps ymm"},
     &kAvx2StepOps,
+    avx2::expand_sparse,
 };
 
 }  // namespace edgebench

@@ -63,14 +63,16 @@ void int8_loop(int64_t iterations) {
 }  // namespace
 
 const CpuOps kAvx512VnniOps = {
-    {{avx512::quantize_a8, avx512::gemv_a8, avx512::few_a8, avx512::kFewA8, avx512::gemm_a8, 0x80},
+    {{avx512::quantize_a8, avx512::gemv_a8, avx512::few_a8, avx512::kFewA8, avx512::gemm_a8, 0x80,
+      240, 12, avx512::sparse_gemv_a8},
      {avx512::quantize_a16, avx512::gemv_a16, avx512::few_a16, avx512::kFewA16, avx512::gemm_a16,
-      0x80}},
+      0x80, 240, 12, avx512::sparse_gemv_a16}},
     avx512::read,
     "vmovdqa64 zmm",
     {int8_loop, 2.0 * 64 * avx512::kPeakSums, "vpdpbusd zmm"},
     {avx512::fp32_loop, avx512::kFp32OpsPerIteration, "vfmadd231ps zmm"},
     &kAvx512StepOps,
+    avx512::expand_sparse,
 };
 
 }  // namespace edgebench

@@ -8,13 +8,6 @@ namespace {
 
 constexpr uint16_t kExponentMask = 0x7c00;  // fp16: all ones means infinity or NaN
 
-struct Canonical {
-  const uint8_t* qweight;
-  const uint16_t* scale;
-  const uint8_t* zero;
-  int64_t n, k, group;
-};
-
 // Nibble i of `nibbles` (16 bits) moves to byte i.
 uint32_t spread(uint32_t nibbles) {
   const uint32_t pairs = (nibbles | nibbles << 8) & 0x00ff00ff;
@@ -54,15 +47,6 @@ void pack_block(const Canonical& from, int64_t first_row, int64_t first_input, i
   }
 }
 
-PackError check(const Canonical& from) {
-  const int64_t count = from.n * (from.k / from.group);
-  for (int64_t i = 0; i < count; ++i) {
-    if ((from.scale[i] & kExponentMask) == kExponentMask) return PackError::kScale;
-    if (from.zero[i] > kMaxCode) return PackError::kZero;
-  }
-  return PackError::kNone;
-}
-
 }  // namespace
 
 int block_inputs(int64_t k, int64_t group) {
@@ -71,16 +55,28 @@ int block_inputs(int64_t k, int64_t group) {
   return k % 64 == 0 ? 64 : 32;
 }
 
-PackError pack_w4(const uint8_t* qweight, const uint16_t* scale, const uint8_t* zero, int64_t n,
-                  int64_t k, int64_t group, PackedW4* packed) {
-  const Canonical from{qweight, scale, zero, n, k, group};
-  const PackError error = check(from);
-  if (error != PackError::kNone) return error;
-  packed->n = n;
-  packed->k = k;
-  packed->inputs = block_inputs(k, group);
-  packed->groups = (k + packed->inputs - 1) / packed->inputs;
+PackError check_canonical(const Canonical& from) {
+  const int64_t count = from.n * (from.k / from.group);
+  for (int64_t i = 0; i < count; ++i) {
+    if ((from.scale[i] & kExponentMask) == kExponentMask) return PackError::kScale;
+    if (from.zero[i] > kMaxCode) return PackError::kZero;
+  }
+  return PackError::kNone;
+}
+
+void size_packed(const Canonical& from, bool is_sparse, PackedW4* packed) {
+  packed->n = from.n;
+  packed->k = from.k;
+  packed->inputs = block_inputs(from.k, from.group);
+  packed->groups = (from.k + packed->inputs - 1) / packed->inputs;
+  packed->is_sparse = is_sparse;
   packed->bytes = HugeBuffer(packed->block_rows() * packed->row_bytes());  // zero-filled: padding
+}
+
+PackError pack_w4(const Canonical& from, PackedW4* packed) {
+  const PackError error = check_canonical(from);
+  if (error != PackError::kNone) return error;
+  size_packed(from, false, packed);
   for (int64_t row = 0; row < packed->block_rows(); ++row) {
     for (int64_t g = 0; g < packed->groups; ++g) {
       uint8_t* const block =

@@ -28,6 +28,7 @@ void dot_gemm_a16(const BlockRow& weights, const Activations& x, int first, int 
 uint64_t read(const uint8_t* bytes, size_t size, int prefetch);
 void fp32_loop(int64_t iterations);
 constexpr double kFp32OpsPerIteration = 2.0 * 8 * 12;
+void expand_sparse(const uint8_t* sparse, int groups, int inputs, uint8_t* dense);
 
 }  // namespace avx2
 }  // namespace edgebench

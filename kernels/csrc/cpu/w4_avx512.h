@@ -31,6 +31,11 @@ void gemm_a8(const BlockRow& weights, const Activations& x, int first, int last,
              uint8_t* scratch);
 void gemm_a16(const BlockRow& weights, const Activations& x, int first, int last, float* out,
               uint8_t* scratch);
+void sparse_gemv_a8(const BlockRow& weights, const Activations& x, int first, int last, float* out,
+                    uint8_t* scratch);
+void sparse_gemv_a16(const BlockRow& weights, const Activations& x, int first, int last, float* out,
+                     uint8_t* scratch);
+void expand_sparse(const uint8_t* sparse, int groups, int inputs, uint8_t* dense);
 
 }  // namespace avx512
 }  // namespace edgebench

@@ -2,7 +2,9 @@
 //
 // A task is one row of blocks (64 outputs) times a chunk of tokens. With one token or few, a task
 // streams its packed blocks once, straight from the nibbles; with many, the weights of a group are
-// unpacked once to an L1 tile and all tokens of the chunk pass over it.
+// unpacked once to an L1 tile and all tokens of the chunk pass over it. 2:4 weights are read as
+// they are by one token where the instruction set can; else a task expands its blocks to dense ones
+// first.
 #include "w4_linear.h"
 
 #include <algorithm>
@@ -29,15 +31,18 @@ struct Job {
   float* y;
   Activations activations;
   LinearFn kernel;
+  ExpandFn expand;  // to dense blocks before the kernel runs; null: it reads what was packed
   uint8_t flip;
   int chunk;   // tokens of one task
   int chunks;  // tasks of one row of blocks
   int prefetch;
-  uint8_t* const* scratch;  // by thread: kScratchBytes, then the fp32 tile
+  uint8_t* const* scratch;  // by thread: kScratchBytes, the fp32 tile, the expanded row
   Prologue prologue;
 };
 
 constexpr size_t round_up(size_t size, size_t unit) { return (size + unit - 1) / unit * unit; }
+
+constexpr size_t tile_bytes(int tokens) { return sizeof(float) * kBlockRows * tokens; }
 
 void quantize_rows(Job& job, int first, int last) {
   const PackedW4& w = job.weights;
@@ -61,8 +66,14 @@ void linear_task(void* context, int thread, uint32_t index) {
   const int last = std::min(job.activations.tokens, first + job.chunk);
   uint8_t* const scratch = job.scratch[thread];
   auto* const tile = reinterpret_cast<float*>(scratch + kScratchBytes);
-  const BlockRow blocks{w.bytes.data() + row * w.row_bytes(), static_cast<int>(w.groups), w.inputs,
-                        job.prefetch};
+  const auto groups = static_cast<int>(w.groups);
+  const uint8_t* packed = w.bytes.data() + row * w.row_bytes();
+  if (job.expand != nullptr) {
+    uint8_t* const dense = scratch + kScratchBytes + tile_bytes(job.chunk);
+    job.expand(packed, groups, w.inputs, dense);
+    packed = dense;
+  }
+  const BlockRow blocks{packed, groups, w.inputs, job.prefetch};
   job.kernel(blocks, job.activations, first, last, tile, scratch);
   const int64_t first_output = row * kBlockRows;
   const size_t width = sizeof(float) * std::min<int64_t>(kBlockRows, w.n - first_output);
@@ -81,6 +92,12 @@ void choose_kernel(Job* job, Family family) {
   } else {
     job->kernel = job->ops.gemm;
     job->flip = job->ops.flip;
+  }
+  if (!job->weights.is_sparse) return;
+  if (tokens == 1 && job->ops.sparse_gemv != nullptr) {
+    job->kernel = job->ops.sparse_gemv;
+  } else {
+    job->expand = current_isa().ops->expand;
   }
 }
 
@@ -120,26 +137,19 @@ void w4_linear(const PackedW4& weights, Family family, int64_t m, const float* x
 void w4_linear_held(Pool& threads, const PackedW4& weights, Family family, int64_t m,
                     const float* x, float* y, Prologue prologue, QuantizeFn quantize) {
   const FamilyOps& ops = current_isa().ops->family[family];
-  Job job{weights,
-          ops,
-          quantize != nullptr ? quantize : ops.quantize,
-          x,
-          y,
-          {},
-          nullptr,
-          0,
-          0,
-          0,
-          prefetch_bytes(),
-          nullptr,
-          prologue};
+  Job job{weights, ops,     quantize != nullptr ? quantize : ops.quantize,
+          x,       y,       {},
+          nullptr, nullptr, 0,
+          0,       0,       prefetch_bytes(),
+          nullptr, prologue};
   job.activations = activations_in(threads, weights, family, m);
   choose_kernel(&job, family);
   choose_chunks(&job, threads.threads());
   uint8_t* scratch[kMaxThreads];
-  const size_t tile = sizeof(float) * kBlockRows * job.chunk;
+  size_t needed = kScratchBytes + tile_bytes(job.chunk);
+  if (job.expand != nullptr) needed += weights.groups * block_bytes(weights.inputs);
   for (int thread = 0; thread < threads.threads(); ++thread) {
-    scratch[thread] = threads.scratch(1 + thread, kScratchBytes + tile);
+    scratch[thread] = threads.scratch(1 + thread, needed);
   }
   job.scratch = scratch;
 

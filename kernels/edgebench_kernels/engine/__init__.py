@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from edgebench_kernels.engine.interface import DecodeEngine
     from edgebench_kernels.engine.linear_fp16 import Fp16Linear
     from edgebench_kernels.engine.linear_int4 import pack_int4
+    from edgebench_kernels.engine.linear_sparse import pack_24
     from edgebench_kernels.engine.model import Engine
     from edgebench_kernels.engine.race import fastest_ops
     from edgebench_kernels.engine.regimes import probe
@@ -56,6 +57,7 @@ __all__ = [
     "linear_shapes",
     "load_imported",
     "load_reference",
+    "pack_24",
     "pack_int4",
     "parse_config",
     "probe",
@@ -75,6 +77,7 @@ _FILES = {
     "interface": ("DecodeEngine",),
     "linear_fp16": ("Fp16Linear",),
     "linear_int4": ("pack_int4",),
+    "linear_sparse": ("pack_24",),
     "model": ("Engine",),
     "race": ("fastest_ops",),
     "regimes": ("probe",),

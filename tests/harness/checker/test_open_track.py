@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import pytest
 
 pytest.importorskip("torch")
 
+from edgebench.derive import KernelFacts
+from edgebench.record import SampleRow
 from edgebench_kernels.formats import tensor_sha256
 from tests.harness.checker.conftest import Maker
 from tests.harness.checker.edits import Case, Edit, assert_found, case_id
@@ -52,6 +55,36 @@ def test_an_unquantized_model_has_a_row_of_its_own(offline: Maker, world: TinyWo
     places = [one["roofline"]["operations_per_token"] for one in (reference, candidate)]
     assert places[1] == places[0] - 2 * 2 * 3 * 32 * 64  # 2 layers, gate, up, down, 32 units
     assert offline.findings() == []
+
+
+@pytest.mark.parametrize(
+    ("path", "share", "broken"),
+    [
+        ("w4a16-2:4/test", 0.4, set()),
+        ("w4a16/test", 0.4, {"R-05", "S-07"}),
+        ("w4a16-2:4/test", 0.37, {"R-05", "S-07"}),
+    ],
+)
+def test_only_weights_packed_2_4_weigh_less_than_their_codes(
+    maker: Maker,
+    world: TinyWorld,
+    monkeypatch: pytest.MonkeyPatch,
+    path: str,
+    share: float,
+    broken: set[str],
+) -> None:
+    own_facts = maker._facts
+
+    def facts(kernel: str, rows: list[SampleRow]) -> KernelFacts:
+        made = own_facts(kernel, rows)
+        if kernel == "fp16":
+            return made
+        weights = sum(n * k for n, k in (maker.candidate_shapes or {}).values())
+        return replace(made, executed_path=path, weight_bytes=round(share * weights))
+
+    monkeypatch.setattr(maker, "_facts", facts)
+    submit_open(maker, world, QUANTIZED)
+    assert {one.rule_id for one in maker.findings()} == broken
 
 
 def numbers(**changes: Any) -> Edit:
