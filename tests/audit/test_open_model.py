@@ -34,6 +34,7 @@ def test_the_open_model_must_come_out_again(
         return SimpleNamespace(quantized=quantized, ledger=ledger(hashes, here))
 
     monkeypatch.setattr(premises, "prepare", prepare)
+    monkeypatch.setattr(premises, "require_text", lambda made, _what: made)
     result = SimpleNamespace(kernel="open", transform="prune:layers=1")
     record = SimpleNamespace(results=[result], workload=SimpleNamespace(name="assistant"))
     claimed = ledger(hashes, {"a": "1" * 64})
