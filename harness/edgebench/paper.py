@@ -90,7 +90,7 @@ def model_on_paper(workload: str) -> Model:
         raise unknown_name("estimate", "workload", workload, WORKLOADS)
     row = WORKLOADS[workload]
     config_file = row.folder / "model" / "config.json"
-    if not config_file.is_file():
+    if not config_file.is_file() or row.kind != "text":
         raise SpecError(
             f"[estimate] expected a workload of one language model, got {workload!r}; "
             "see `bench list workloads`"
