@@ -147,7 +147,10 @@ class CpuEngines:
 
         if sparse:
             self._packed[SPARSE_PATH] = packed_bytes(sparse)
-            self._sparse = build_int4(weights, {}, packed=sparse, max_length=length)
+            # As wide as the others: the likelihood is read in batches, of whichever was timed.
+            self._sparse = build_int4(
+                weights, {}, packed=sparse, max_batch=OFFLINE_BATCH, max_length=length
+            )
 
     def for_scenario(self, kernel: Kernel, scenario: Scenario) -> KernelEngine:
         """Return a kernel as it runs in a scenario.
