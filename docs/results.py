@@ -1,11 +1,14 @@
-"""Writes the README table of results from the repository's own submissions: no number is typed."""
+"""Writes the tables of results from the repository's own submissions: no number is typed.
+
+The closed track's stands in README.md, the open track's beside it in docs/open-track.md.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from edgebench.bundle import find_bundles, read_bundle
-from edgebench.record import Record
+from edgebench.record import KernelResult, Ledger, Record
 from edgebench.units import DASH, format_fraction, format_number
 
 ROOT = Path(__file__).parent.parent
@@ -16,38 +19,47 @@ HEADINGS = (
     "speedup [95 % interval]",
     "exact match", "call NLL", "% of bandwidth", "% of compute", "weights MB",
 )  # fmt: skip
+OPEN_HEADINGS = (
+    "workload", "model", "kernel", "right", "NLL", "p90 latency ms", "samples/s",
+    "speedup [95 % interval]", "weights MB", "stored MB", "bits a weight", "entropy bound",
+    "parameters", "not zero",
+)  # fmt: skip
 
 
 def _share(percent: float | None) -> str:
     return DASH if percent is None else f"{percent:.0f} %"
 
 
+def _speedup(result: KernelResult) -> str:
+    if result.speedup is None:
+        return DASH
+    low, high = result.speedup_ci95 or (None, None)
+    ends = "" if low is None or high is None else f" [{low:.2f}, {high:.2f}]"
+    return f"**{result.speedup:.2f}x**{ends}"
+
+
+def _megabytes(size_bytes: float | None) -> str:
+    return format_number(None if size_bytes is None else size_bytes / 1e6)
+
+
 def _cells(record: Record) -> list[list[str]]:
-    rows = []
-    for result in record.results:
-        speedup = DASH
-        if result.speedup is not None:
-            low, high = result.speedup_ci95 or (None, None)
-            speedup = f"**{result.speedup:.2f}x**"
-            if low is not None and high is not None:
-                speedup += f" [{low:.2f}, {high:.2f}]"
-        rows.append(
-            [
-                record.workload.name,
-                record.scenario,
-                f"{result.kernel} ({result.executed_path})",
-                format_number(result.latency_p90_ms),
-                format_number(result.tpot_p90_ms),
-                format_number(result.samples_per_s),
-                speedup,
-                format_fraction(result.accuracy),
-                DASH if result.call_nll is None else f"{result.call_nll:.4f}",
-                _share(result.roofline.percent_of_bandwidth),
-                _share(result.roofline.percent_of_compute),
-                format_number(None if result.weight_bytes is None else result.weight_bytes / 1e6),
-            ]
-        )
-    return rows
+    return [
+        [
+            record.workload.name,
+            record.scenario,
+            f"{result.kernel} ({result.executed_path})",
+            format_number(result.latency_p90_ms),
+            format_number(result.tpot_p90_ms),
+            format_number(result.samples_per_s),
+            _speedup(result),
+            format_fraction(result.accuracy),
+            DASH if result.call_nll is None else f"{result.call_nll:.4f}",
+            _share(result.roofline.percent_of_bandwidth),
+            _share(result.roofline.percent_of_compute),
+            _megabytes(result.weight_bytes),
+        ]
+        for result in record.results
+    ]
 
 
 def results_markdown(submissions: Path) -> str:
@@ -55,8 +67,8 @@ def results_markdown(submissions: Path) -> str:
     newest: dict[tuple[str, str, str], Record] = {}
     for path in find_bundles(submissions):
         record = read_bundle(path).record
-        if record.external is not None:
-            continue  # nobody checked its weights: it stands on the leaderboard, labelled
+        if record.external is not None or record.track == "open":
+            continue  # nobody checked an engine's weights: it stands on the leaderboard, labelled
         newest[record.system, record.workload.name, record.scenario] = record
     lines: list[str] = []
     for system in sorted({key[0] for key in newest}):
@@ -71,13 +83,70 @@ def results_markdown(submissions: Path) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
-    """Replace what stands between the two marks in README.md."""
-    readme = ROOT / "README.md"
-    before, rest = readme.read_text().split(BEGIN)
+def open_markdown(submissions: Path) -> str:
+    """Return a heading per system and a table of its newest bundle per workload and transform.
+
+    Each workload begins with its closed bundle, where the system has one: both in single-stream.
+    """
+    newest: dict[tuple[str, str, str, str], tuple[Record, Ledger | None]] = {}
+    for path in find_bundles(submissions):
+        bundle = read_bundle(path)
+        record = bundle.record
+        if record.external is not None or record.scenario != "single-stream":
+            continue
+        transform = record.results[-1].transform if record.track == "open" else ""
+        key = record.system, record.workload.name, record.track, transform
+        newest[key] = record, bundle.ledger
+    shown = {key[:2] for key in newest if key[2] == "open"}
+    lines: list[str] = []
+    for system in sorted({system for system, _ in shown}):
+        lines += [f"`{system}`, single-stream:", ""]
+        lines += ["| " + " | ".join(OPEN_HEADINGS) + " |", "|" + " --- |" * len(OPEN_HEADINGS)]
+        for key in sorted(key for key in newest if key[0] == system and key[:2] in shown):
+            lines += ["| " + " | ".join(row) + " |" for row in _open_cells(*newest[key])]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _open_cells(record: Record, ledger: Ledger | None) -> list[list[str]]:
+    rows = []
+    for result in record.results:
+        if record.track == "open" and result.kernel == "fp16":
+            continue  # the reference stands once, in the closed bundle's rows
+        counted = ledger and (ledger.open_model or ledger.open_subnet)
+        stored = None if not counted else counted.bits_per_weight * counted.params_total / 8
+        rows.append(
+            [
+                record.workload.name,
+                "reference" if result.kernel == "fp16" else f"`{result.transform}`",
+                f"{result.kernel} ({result.executed_path})",
+                format_fraction(result.accuracy),
+                DASH if result.call_nll is None else f"{result.call_nll:.4f}",
+                format_number(result.latency_p90_ms),
+                format_number(result.samples_per_s),
+                _speedup(result),
+                _megabytes(result.weight_bytes),
+                _megabytes(stored),
+                f"{counted.bits_per_weight:.2f}" if counted else DASH,
+                f"{counted.entropy_bits_per_weight:.2f}" if counted else DASH,
+                f"{counted.params_total:,}" if counted else DASH,
+                f"{counted.params_nonzero / counted.params_total:.0%}" if counted else DASH,
+            ]
+        )
+    return rows
+
+
+def _replace(page: Path, table: str) -> None:
+    """Put a table between the two marks of a page."""
+    before, rest = page.read_text().split(BEGIN)
     _, after = rest.split(END)
-    table = results_markdown(ROOT / "submissions")
-    readme.write_text(f"{before}{BEGIN}\n{table}{END}{after}")
+    page.write_text(f"{before}{BEGIN}\n{table}{END}{after}")
+
+
+def main() -> None:
+    """Write both tables."""
+    _replace(ROOT / "README.md", results_markdown(ROOT / "submissions"))
+    _replace(ROOT / "docs" / "open-track.md", open_markdown(ROOT / "submissions"))
 
 
 if __name__ == "__main__":
