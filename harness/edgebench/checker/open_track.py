@@ -23,13 +23,14 @@ from edgebench.open_model import (
 from edgebench.profiles import MAX_CODE
 from edgebench.record import OpenModel, OpenShape, TransformStep
 from edgebench.transform import CHANGES as CHANGE_STEPS
+from edgebench.transform import nas
 from edgebench.transform.distill import STUDENT_SHAPE
 from edgebench.transform.finetuning import read_finetune
 from edgebench.transform.pruning import PruneRequest, read_prune
 from edgebench.transform.quantized import array_sha256
 from edgebench_kernels.formats import Int4Tensor
 
-CHANGES = frozenset(CHANGE_STEPS)
+CHANGES = frozenset(CHANGE_STEPS) - {nas.NAME}  # a searched subnet is an open_subnet: O-07
 TRAINED = frozenset({"distill", "finetune"})
 SHARE_TOLERANCE = 0.01  # ours: a row's or a block's share is a whole number of its weights
 MAX_FINDINGS = 3

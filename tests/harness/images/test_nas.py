@@ -20,6 +20,7 @@ from safetensors.numpy import save_file
 from edgebench.bundle import Bundle
 from edgebench.checker import KnownWorkload
 from edgebench.checker.known import known_workload
+from edgebench.checker.open_track import check_filed
 from edgebench.checker.subject import Subject
 from edgebench.checker.subnet import check_subnet
 from edgebench.errors import SpecError
@@ -306,7 +307,8 @@ def subject(prepared: PreparedImages, folder: Path, **changes: Any) -> Subject:
 
 
 def findings(prepared: PreparedImages, folder: Path, **changes: Any) -> list[Finding]:
-    return list(check_subnet(subject(prepared, folder, **changes)))
+    looked = subject(prepared, folder, **changes)
+    return [*check_filed(looked), *check_subnet(looked)]
 
 
 def test_an_honest_subnet_passes(
