@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -12,15 +11,9 @@ from edgebench.profiles import SPARSE_PATH  # noqa: E402
 from edgebench_kernels.engine import build_int4, pack_24, pack_int4  # noqa: E402
 from edgebench_kernels.quantize import quantize_rtn  # noqa: E402
 from tests.cuda import tiny_llama  # noqa: E402
+from tests.engine.test_linear_sparse import pruned  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.native]
-
-
-def pruned(weight: np.ndarray) -> np.ndarray:
-    """The larger two of every four inputs are left."""
-    fours = weight.reshape(weight.shape[0], -1, 4).copy()
-    np.put_along_axis(fours, np.abs(fours).argsort(axis=2)[:, :, :2], 0, axis=2)
-    return fours.reshape(weight.shape)
 
 
 def test_the_2_4_engine_takes_the_batches_that_a_likelihood_is_read_in() -> None:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from edgebench.errors import SpecError
 from edgebench.images.engine import ImageEngine, int4_engine, reference_engine
 from edgebench.roofline import Arithmetic
 from edgebench.transform import TransformChain, apply_transform
@@ -80,7 +81,7 @@ class _Products:
         return tuple(self.weights)
 
     def config(self) -> LlamaConfig:
-        raise NotImplementedError("a subnet is no Llama")
+        raise SpecError("[transform] expected a Llama, got a model of convolutions; use rtn")
 
     def tensor(self, name: str) -> Tensor:
         return self.weights[name]
