@@ -17,6 +17,9 @@ class GenomeRow(StrictModel):
     depths: list[Count] = Field(max_length=16)
     kernels: list[list[Count]] = Field(max_length=16)
     expansions: list[list[Count]] = Field(max_length=16)
+    middles: list[list[Count]] | None = Field(
+        default=None, max_length=16, description="channels between a block's products, after a cut"
+    )
 
 
 class LatencyTable(StrictModel):

@@ -154,7 +154,7 @@ def test_closed_refuses_before_any_work() -> None:
 
 
 def test_text_has_no_supernet() -> None:
-    with pytest.raises(SpecError, match="expected workloads with a supernet, got assistant"):
+    with pytest.raises(SpecError, match="expected workloads of images, got assistant"):
         parse_run(options(track="open", workload="assistant"))
     assert parse_run(options(track="open")).kernels == ("fp16", "open")
     assert parse_run(options(track="open", transform="nas:macs=5m+rtn")).kernels[1] == "int4"

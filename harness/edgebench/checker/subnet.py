@@ -18,7 +18,7 @@ from edgebench.open_subnet import describe_subnet, genome_of, shapes_of
 from edgebench.profiles import SUBNET_TOLERANCE
 from edgebench.progress import slow_stage
 from edgebench.record import OpenSubnet, TransformStep
-from edgebench.transform import TransformChain, TransformSpec, apply_transform
+from edgebench.transform import TRANSFORMS, TransformChain, TransformSpec, apply_transform
 from edgebench.transform.nas import NAME, NasRequest, read_nas
 from edgebench.transform.nas_table import predicted_ns
 from edgebench.transform.quantized import BIAS, array_sha256
@@ -57,6 +57,9 @@ def _faults(subject: Subject, model: OpenSubnet, step: TransformStep) -> Faults:
         yield f"the supernet {pinned}", model.supernet_sha256
         return
     genome, kept = genome_of(model.genome), kept_arrays(subject)
+    if genome.middles is not None:
+        yield "a genome of the space", f"cut to {genome.middles} middle channels"
+        return
     came = {name: array.shape for name, array in kept.items()}
     if came != shapes_of(genome) or any(one.dtype != np.float16 for one in kept.values()):
         differing = sorted(set(came.items()) ^ set(shapes_of(genome).items()))
@@ -68,16 +71,16 @@ def _faults(subject: Subject, model: OpenSubnet, step: TransformStep) -> Faults:
     hashes = {name: array_sha256(array) for name, array in kept.items()}
     if hashes != model.kept:
         yield "the ledger's hash of every tensor", "others"
-    quantized = dict(_quantized(subject, genome))
+    quantized = dict(quantized_products(subject, genome))
     told = [
-        *_rounded(subject, kept, quantized),
+        *rounded_faults(subject, kept, quantized),
         *_numbers(model, genome, kept, quantized),
         *_search(model, genome, step),
     ]
     yield from told or _extracted(subject, genome, kept)  # which takes seconds
 
 
-def _quantized(subject: Subject, genome: Genome) -> Iterator[tuple[str, Int4Tensor]]:
+def quantized_products(subject: Subject, genome: Genome) -> Iterator[tuple[str, Int4Tensor]]:
     """The INT4 tensors; ValueError where there are others than the genome's products."""
     if not subject.bundle.ledger.tensors:
         return
@@ -104,17 +107,19 @@ def _extracted(subject: Subject, genome: Genome, kept: Mapping[str, Fp16]) -> Fa
             yield f"{name} as the supernet gives it", f"up to {worst:.3g} beside it"
 
 
-def _rounded(
+def rounded_faults(
     subject: Subject, kept: Mapping[str, Fp16], quantized: Mapping[str, Int4Tensor]
 ) -> Faults:
     """INT4 tensors are what the declared quantizer makes of the fp16 ones, bit for bit."""
-    steps = subject.bundle.ledger.steps[1:]
+    steps = [
+        step for step in subject.bundle.ledger.steps if TRANSFORMS.get(step.transform) != "change"
+    ]
     if not quantized:
         if steps:
-            yield "no step behind nas where the subnet stays fp16", steps[0].transform
+            yield "no quantizer where the model stays fp16", steps[0].transform
         return
     if [step.transform for step in steps] != ["rtn"]:
-        yield "rtn behind nas", [step.transform for step in steps]
+        yield "rtn where the model is quantized", [step.transform for step in steps]
         return
     given = {k: v for k, v in steps[0].parameters.items() if k != "bits" and v is not None}
     chain = TransformChain(steps=(TransformSpec(name="rtn", parameters=given),))

@@ -107,6 +107,16 @@ class FoundSubnet:
     directory: Path
     found: Found
 
+    @property
+    def steps(self) -> tuple[TransformStep, ...]:
+        """The ledger's."""
+        return (self.found.step,)
+
+    @property
+    def sha256(self) -> str:
+        """The subnet by content."""
+        return self.found.step.after_sha256
+
     def arrays(self) -> dict[str, Fp16]:
         """Every tensor, fp16."""
         return read_arrays(self.directory)

@@ -27,7 +27,8 @@ from edgebench.errors import SpecError
 from edgebench.findings import Finding
 from edgebench.images.choices import choices_after, reference_choices
 from edgebench.images.engines import CpuImageEngines
-from edgebench.images.prepared import PreparedImages, image_search
+from edgebench.images.prepared import PreparedImages
+from edgebench.images.request import image_search
 from edgebench.open_subnet import describe_subnet
 from edgebench.prepare import prepare
 from edgebench.progress import SilentProgress
@@ -319,7 +320,7 @@ def test_an_honest_subnet_passes(
     assert rounded.ledger.open_subnet is not None
     assert rounded.ledger.open_subnet.bits_per_weight < 16
     looked = subject(rounded, tmp_path)
-    assert looked.searched_genome == rounded.candidate_genome
+    assert looked.open_genome == rounded.candidate_genome
     assert looked.candidate_shapes.keys() == rounded.quantized.tensors.keys()
     assert looked.candidate_work.operations_per_token == 2 * rounded.cost("int4").macs
 
