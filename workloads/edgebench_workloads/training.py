@@ -153,7 +153,7 @@ def drawn_ahead(
     `make` depends on its place alone, so who draws changes nothing.
     """
     loader: DataLoader[Any] = DataLoader(
-        _Timed(make, places),  # type: ignore[arg-type]
+        _Timed(make, places),
         batch_size=None,
         num_workers=settings.workers,
         collate_fn=_as_drawn,
