@@ -17,9 +17,12 @@ from edgebench.meters.integrate import Source, integrate
 from edgebench.meters.jtop import NO_SERVICE, JtopMeter
 from edgebench.meters.sampler import PowerLog, Probed
 
-pytestmark = pytest.mark.skipif(
-    find_spec("jtop") is None, reason="needs jetson-stats: pip install 'edgebench[jetson]'"
-)
+pytestmark = [
+    pytest.mark.meters,
+    pytest.mark.skipif(
+        find_spec("jtop") is None, reason="needs jetson-stats: pip install 'edgebench[test]'"
+    ),
+]
 FAKE = Path(__file__).with_name("fake_jtop.py")
 Serve = Callable[..., Path]
 

@@ -19,7 +19,16 @@ from edgebench.record import Energy
 from tests.harness import nvml_driver
 from tests.harness.nvml_driver import FUNCTION_NOT_FOUND, JETSON, NOT_SUPPORTED, Driver
 
-pynvml = pytest.importorskip("pynvml", reason="needs nvidia-ml-py: pip install 'edgebench[nvidia]'")
+try:
+    import pynvml
+except ImportError:
+    pynvml = None
+pytestmark = [
+    pytest.mark.meters,
+    pytest.mark.skipif(
+        pynvml is None, reason="needs nvidia-ml-py: pip install 'edgebench[test]'"
+    ),
+]
 S = 1_000_000_000
 
 
