@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from edgebench import layout
+from edgebench.identity import identified
 from edgebench.profiles import TENSORS_IN_BUNDLE_BYTES
 from edgebench.record import Ledger, OpenModel, OpenNetwork, OpenSubnet, WorkloadIdentity
 from edgebench.transform.quantized import QuantizedModel, folded_hashes
@@ -19,15 +20,7 @@ def size_bytes(tensors: Mapping[str, Int4Tensor]) -> int:
 
 def identity_of(workload: Workload) -> WorkloadIdentity:
     """The workload by its hashes."""
-    return WorkloadIdentity(
-        name=workload.name,
-        kind=workload.kind,
-        disclosure=workload.disclosure,
-        task_sha256=workload.task_sha256,
-        reference_sha256=workload.reference_sha256,
-        scored_sha256=workload.task.data.scored_sha256,
-        calibration_sha256=workload.task.data.calibration_sha256,
-    )
+    return WorkloadIdentity(disclosure=workload.disclosure, **identified(workload))
 
 
 def ledger_of(
