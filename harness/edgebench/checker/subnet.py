@@ -18,6 +18,7 @@ from edgebench.open_subnet import describe_subnet, genome_of, shapes_of
 from edgebench.profiles import SUBNET_TOLERANCE
 from edgebench.progress import slow_stage
 from edgebench.record import OpenSubnet, TransformStep
+from edgebench.subnet_record import Search
 from edgebench.transform import TRANSFORMS, TransformChain, TransformSpec, apply_transform
 from edgebench.transform.nas import NAME, NasRequest, read_nas
 from edgebench.transform.nas_table import predicted_ns
@@ -180,16 +181,32 @@ def _search(model: OpenSubnet, genome: Genome, step: TransformStep) -> Faults:
         return
     if search.predicted_latency_ns != foreseen:
         yield f"a prediction of {foreseen} ns, the table's sum", search.predicted_latency_ns
-    if (cost := _cost(request, genome, foreseen)) > search.limit:
+    cost = _cost(request, genome, search.measured_latency_ns if search.tried else foreseen)
+    if cost > search.limit:
         yield f"{request.constraint} of at most {search.limit}", cost
+    yield from _tried(search, genome)
     if search.measured_latency_ns == 0:
         yield "a measured latency above 0", 0
     elif not equal(error := foreseen / search.measured_latency_ns - 1, search.latency_error):
         yield f"latency_error = {error:.6f}", search.latency_error
 
 
-def _cost(request: NasRequest, genome: Genome, predicted: int) -> int:
-    """What the constraint bounds; latency as predicted, which is what a search can know."""
+def _tried(search: Search, genome: Genome) -> Faults:
+    """The winner is the best finalist that keeps the limit; bundles of before list none."""
+    own = [one for one in search.tried if genome_of(one.genome) == genome]
+    if not search.tried:
+        return
+    if not own or own[-1].measured_latency_ns != search.measured_latency_ns:
+        yield "the winner among the finalists, with its latency", "another"
+        return
+    for one in search.tried:
+        if one.predicted_latency_ns != predicted_ns(search.table, genome_of(one.genome)):
+            yield "every finalist's prediction as the table's sum", one.predicted_latency_ns
+            return
+
+
+def _cost(request: NasRequest, genome: Genome, latency_ns: int) -> int:
+    """What the constraint bounds."""
     if request.constraint == "latency":
-        return predicted
+        return latency_ns
     return peak_activations(genome) if request.constraint == "memory" else total_macs(genome)

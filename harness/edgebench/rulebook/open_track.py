@@ -87,7 +87,9 @@ RULES = (
         "the shipped supernet again, norms calibrated by numpy, every tensor is the filed one to "
         f"fp16 and {p.SUBNET_TOLERANCE:g} of its largest value (of a bias: of 1); INT4 tensors are "
         "rtn's of those, bit for bit. Counts follow from the tensors; the predicted latency is the "
-        "table's sum; it, peak memory or multiply-adds keep the limit that the step names.",
+        "table's sum, of every finalist too; the winner is one of them. Its latency as measured, "
+        "peak memory or multiply-adds keep the limit that the step names (where no finalists are "
+        "listed, its latency as predicted).",
         why="A model that was trained on is another entry than one that was found.",
         source="ours: docs/open-track.md; Once-for-All (arXiv:1908.09791)",
         what_to_do="run again, and leave the bundle as bench run wrote it",
