@@ -178,7 +178,7 @@ def judged(
     """Time all networks in turns, and count right answers."""
     chosen = list(scenes("validation", len(JUDGED), JUDGED.start))
     engines = [ready(point, nets, evaluator) for point in points]
-    shown = {r: inputs_of(chosen[:64], r) for r in RESOLUTIONS}
+    shown = {r: inputs_of(chosen[:64], r) for r in {p.genome.resolution for p in points}}
     timed = measure_subnets(
         [(own, shown[p.genome.resolution]) for p, own in zip(points, engines, strict=True)]
     )

@@ -204,10 +204,13 @@ def test_a_latency_that_no_subnet_reaches_is_refused_before_evaluations(
         made("nas:latency=1us,samples=20")
 
 
-@pytest.mark.parametrize("text", ["prune:magnitude=0.5", "nas:macs=4m+prune:magnitude=0.5"])
-def test_steps_of_text_are_refused(text: str) -> None:
-    with pytest.raises(SpecError, match="prune changes models of text"):
-        image_search(parse_transform(text))
+def test_a_step_that_changes_the_reference_is_refused_beside_a_search() -> None:
+    with pytest.raises(SpecError, match="expected nas or nas.rtn .*: prune changes the reference"):
+        image_search(parse_transform("nas:macs=4m+prune:magnitude=0.5"))
+
+
+def test_a_chain_without_a_search_has_none() -> None:
+    assert image_search(parse_transform("prune:magnitude=0.5")) is None
 
 
 def test_awq_is_refused_before_the_search(quick: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -278,7 +281,6 @@ def test_the_sweep_sets_found_beside_uniform_subnets(
     monkeypatch.setitem(sys.modules, "nas_sweep", sweep)
     spec.loader.exec_module(sweep)
     monkeypatch.setattr(sweep, "JUDGED", range(40, 50))
-    monkeypatch.setattr(sweep, "TURNS", 1)
     monkeypatch.setattr(sweep, "RESOLUTIONS", (64,))
     monkeypatch.setattr(sweep, "EXPANSIONS", (3,))
     words = ["nas_sweep", "--out", str(tmp_path), "--points", "2", "--samples", "20"]
@@ -289,14 +291,17 @@ def test_the_sweep_sets_found_beside_uniform_subnets(
     assert kinds.count("uniform") == 3
     assert kinds.count("nas") in (1, 2)
     assert all(point["latency_ns"] > 0 for point in result["points"])
-    assert 0 <= result["uniform_beaten"] <= 3
+    counts = result["baselines"]
+    assert counts["uniform"]["of"] == 3
+    assert 0 <= counts["uniform"]["beaten"] <= 3
     assert (tmp_path / "sweep.svg").read_text().startswith("<svg")
     found = sweep.Point(kind="nas", genome=SMALLEST, predicted_ns=1, latency_ns=5, top1=0.9)
     slower, better = (
         replace(found, kind="uniform", latency_ns=latency, top1=top1)
         for latency, top1 in ((6, 0.9), (6, 0.91))
     )
-    assert sweep.beaten([found, slower, better]) == 1
+    assert sweep.beaten([found, slower, better], "uniform") == 1
+    assert sweep.beaten([found, slower, better], "width") == 0
     assert sweep.limits(1000, 4200, 3) == [1050, 2100, 4200]
 
 
