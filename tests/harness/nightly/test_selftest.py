@@ -24,7 +24,9 @@ class Simulated:
 
     def __call__(self, extra: Mapping[str, float]) -> Mapping[str, float]:
         self.count += 1
-        return {cell: 1e5 * (1 + extra[cell]) * self.draw.gauss(1, self.noise) for cell in CELLS}
+        return {
+            cell: 1e5 * (1 + more) * self.draw.gauss(1, self.noise) for cell, more in extra.items()
+        }
 
 
 def run(plan: Plan, path: Path, machine: Simulated) -> list:  # type: ignore[type-arg]
