@@ -27,7 +27,23 @@ class Line:
     points: Sequence[Point]
 
 
-def lines(series: Sequence[Line], x_title: str, y_title: str, *, from_zero: bool = True) -> Markup:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Band:
+    """A span of the x axis that is shaded, and what it says."""
+
+    start: float
+    stop: float
+    name: str
+
+
+def lines(
+    series: Sequence[Line],
+    x_title: str,
+    y_title: str,
+    *,
+    from_zero: bool = True,
+    bands: Sequence[Band] = (),
+) -> Markup:
     """Draw some series over two linear axes, one of one point as a dot; empty without a line."""
     shown = [one for one in series if one.points]
     if not any(len(one.points) > 1 for one in shown):
@@ -39,6 +55,7 @@ def lines(series: Sequence[Line], x_title: str, y_title: str, *, from_zero: bool
     x_at = _scale(x_range, LEFT, WIDTH - RIGHT)
     y_at = _scale(y_range, HEIGHT - BOTTOM, TOP)
     parts = [_axes(x_range, y_range, x_title, y_title)]
+    parts += [_band(band, x_range, x_at) for band in bands]
     for one in shown:
         if len(one.points) == 1:
             ((x, y),) = one.points
@@ -54,8 +71,16 @@ def lines(series: Sequence[Line], x_title: str, y_title: str, *, from_zero: bool
                 one.tone, path, one.name
             )
         )
-    label = f"{y_title} over {x_title}: {', '.join(one.name for one in shown)}"
+    said = [one.name for one in shown] + list(dict.fromkeys(band.name for band in bands))
+    label = f"{y_title} over {x_title}: {', '.join(said)}"
     return _svg(WIDTH, HEIGHT, label, parts)
+
+
+def _band(band: Band, x_range: Point, x_at: Callable[[float], float]) -> Markup:
+    start, stop = (min(max(x, x_range[0]), x_range[1]) for x in (band.start, band.stop))
+    return Markup(
+        '<rect class="held" x="{:.1f}" y="{}" width="{:.1f}" height="{}"><title>{}</title></rect>'
+    ).format(x_at(start), TOP, max(1.0, x_at(stop) - x_at(start)), HEIGHT - BOTTOM - TOP, band.name)
 
 
 def whisker(low: float, middle: float, high: float, *, limit: float) -> Markup:

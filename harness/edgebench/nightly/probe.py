@@ -1,4 +1,4 @@
-"""The probe: one fresh process that times a suite's kernels once; it imports little, so as to start fast.
+"""The probe: one fresh process that times a suite's kernels once, and imports little.
 
 JSON on stdin, JSON on stdout. A process is one piece of evidence, and gives one number a cell: the
 time of a call in its fastest block, since whatever else the machine does can only add to it. Head's
@@ -23,7 +23,7 @@ from typing import Any
 
 BLOCK_NS = 1_000_000  # of one timed block: long against the clock, short against a time slice
 WHOLE_CALLS = 100  # a self-test's block is a multiple, so that 1 % more work is whole calls
-BLOCKS, WARM_BLOCKS = 36, 4
+BLOCKS, WARM_BLOCKS = 24, 2
 LONG_ENOUGH = 250  # blocks of all cells: few cells get more, so that a short disturbance passes
 CONTROL = "control"
 """The cell that no change of ours can move: a dense float32 product of NumPy's own library."""

@@ -11,8 +11,7 @@ import pytest
 from edgebench.errors import DeviceUnavailable, RunFailed, SpecError
 from edgebench.nightly import arms
 from edgebench.nightly.arms import Arm, find_arm, probe_kernels, run_workload
-from edgebench.nightly.probe import answer
-from edgebench.nightly.probe import CONTROL
+from edgebench.nightly.probe import CONTROL, answer
 from edgebench.nightly.suite import KernelCell, WorkloadCell, read_suite
 
 GOOD = 'name = "s"\n[[kernels]]\npath = "w4a16"\nn = 64\nk = 64\n'
