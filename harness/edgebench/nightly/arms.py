@@ -22,6 +22,7 @@ PROCESS_LIMIT_S = 1800.0
 INSTALL_LIMIT_S = 3600.0
 SHOWN_CHARACTERS = 300  # of another program's last words
 NEEDED = "import edgebench.__main__, edgebench_kernels.packing, edgebench_kernels.race.cases"
+OF_THIS_INSTALLATION = ("EDGEBENCH_KERNELS_LIBRARY", "PYTHONPATH")
 GIT, VERSION, SELF = "git:", "version:", "self"
 
 
@@ -134,13 +135,20 @@ def probe_kernels(
         "threads": threads,
     }
     command = [str(arm.python), "-c", Path(probe.__file__).read_text(encoding="utf-8")]
-    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    environment = {**own_environment(arm), "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     text = _answer(arm, command, json.dumps(request), environment)
     try:
         found: dict[str, Any] = json.loads(text)
     except ValueError as err:
         raise RunFailed(f"[nightly] expected JSON of {arm.label}, got {text[:80]!r}") from err
     return found
+
+
+def own_environment(arm: Arm) -> dict[str, str]:
+    """Return the variables for an arm's process: another arm keeps its own kernels and sources."""
+    if arm.label == SELF:
+        return dict(os.environ)
+    return {name: value for name, value in os.environ.items() if name not in OF_THIS_INSTALLATION}
 
 
 def run_workload(arm: Arm, cell: WorkloadCell) -> dict[str, float]:
@@ -151,7 +159,7 @@ def run_workload(arm: Arm, cell: WorkloadCell) -> dict[str, float]:
             cell.workload, "--scenario", cell.scenario, "--kernel", "fp16,int4",
             "--profile", cell.profile, "--out", out, "--format", "json", "--quiet",
         ]  # fmt: skip
-        text = _answer(arm, command, "", dict(os.environ))
+        text = _answer(arm, command, "", own_environment(arm))
     times: dict[str, float] = {}
     for row in json.loads(text):
         if cell.scenario == "offline" and row["samples_per_s"]:
