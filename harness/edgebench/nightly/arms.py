@@ -62,7 +62,7 @@ def _from_git(revision: str) -> str:
     here = Path(__file__).parent
     top = _said(["git", "-C", str(here), "rev-parse", "--show-toplevel"], revision)
     commit = _said(["git", "-C", top, "rev-parse", "--verify", f"{revision}^{{commit}}"], revision)
-    return f"edgebench @ git+file://{top}@{commit}"
+    return f"git+{Path(top).as_uri()}@{commit}"  # with a name before it, older pips refuse file://
 
 
 def _said(command: Sequence[str], what: str) -> str:
@@ -112,8 +112,10 @@ def _step(label: str, command: Sequence[str]) -> None:
 
 
 def _last_words(text: str) -> str:
+    """Return the last line that says it is an error, since pip ends with hints; else the last."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return (lines[-1] if lines else "no word")[:SHOWN_CHARACTERS]
+    errors = [line for line in lines if line.lower().startswith("error:")]
+    return ([*lines, *errors] or ["no word"])[-1][:SHOWN_CHARACTERS]
 
 
 # ---------------------------------------------------------------------------------- measuring once

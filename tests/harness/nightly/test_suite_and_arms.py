@@ -74,6 +74,28 @@ def test_a_baseline_that_cannot_be_installed_is_exit_3(
         find_arm("version:99.0")
 
 
+def test_a_revision_is_a_url_that_every_pip_reads() -> None:
+    """Older pips refuse `name @ git+file://`, whose URL has no host."""
+    found = arms._from_git("HEAD")
+    assert found.startswith("git+file:///")
+    assert len(found.rpartition("@")[2]) == 40
+
+
+def test_the_error_is_said_and_not_the_hint_behind_it() -> None:
+    assert arms._last_words("ERROR: no compiler\nnote: see above\n") == "ERROR: no compiler"
+    assert arms._last_words("one\ntwo\n\n") == "two"
+    assert arms._last_words("") == "no word"
+
+
+def test_another_arm_keeps_its_own_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGEBENCH_KERNELS_LIBRARY", "/head.so")
+    monkeypatch.setenv("LANG", "C")
+    other = arms.own_environment(Arm(label="v1", python=Path(sys.executable)))
+    assert "EDGEBENCH_KERNELS_LIBRARY" not in other
+    assert other["LANG"] == "C"
+    assert arms.own_environment(find_arm("self"))["EDGEBENCH_KERNELS_LIBRARY"] == "/head.so"
+
+
 @pytest.fixture
 def speaker(tmp_path: Path) -> Path:
     """An interpreter that says what a test wrote into `said`, and exits with `code`."""
