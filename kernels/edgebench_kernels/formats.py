@@ -63,7 +63,8 @@ def check_group(k: int, group: int, *, where: str) -> None:
     """Raise ValueError unless `group` is 32, 64, 128 or K and divides an even K >= 2."""
     if k < 2 or k % 2:
         raise ValueError(f"[{where}] K must be even and at least 2, got K={k}; pad the last input")
-    if not isinstance(group, (int, np.integer)) or (group not in GROUPS and group != k):
+    given: object = group  # 128.0 is in GROUPS too
+    if not isinstance(given, int | np.integer) or given not in (*GROUPS, k):
         raise ValueError(f"[{where}] group must be 32, 64, 128 or K={k}, got {group}")
     if k % group:
         raise ValueError(

@@ -67,8 +67,10 @@ class Int4Linear(torch.nn.Module):
             raise ValueError(f"[Int4Linear] path must be one of {', '.join(PATHS)}, got '{path}'")
         self._path = path
         packed = self.packed
-        is_on_cpu = isinstance(packed, PackedInt4)
-        self._product = _cpu_product(packed, path) if is_on_cpu else packed.product(path)
+        if isinstance(packed, PackedInt4):
+            self._product = _cpu_product(packed, path)
+        else:
+            self._product = packed.product(path)
 
     @property
     def executed_path(self) -> str:

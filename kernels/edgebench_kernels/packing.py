@@ -86,8 +86,11 @@ def linear(packed: PackedInt4, x: NDArray[np.float32], path: str = "w4a16") -> N
     n, k = packed.shape
     if path not in LINEAR_DOORS:
         raise ValueError(f"[linear] path must be one of {', '.join(LINEAR_DOORS)}, got '{path}'")
-    if not isinstance(x, np.ndarray) or x.dtype != np.float32 or x.shape[1:] != (k,):
-        came = f"{x.dtype} {list(x.shape)}" if isinstance(x, np.ndarray) else type(x).__name__
+    given: object = x  # who calls without torch may call without types
+    if not isinstance(given, np.ndarray) or given.dtype != np.float32 or given.shape[1:] != (k,):
+        came = type(given).__name__
+        if isinstance(given, np.ndarray):
+            came = f"{given.dtype} {list(given.shape)}"
         raise ValueError(f"[{path}] x must be float32 [M, K={k}], got {came}")
     y = np.empty((x.shape[0], n), dtype=np.float32)
     if x.shape[0]:

@@ -112,3 +112,27 @@ def test_transformers_reads_the_same_model_out_of_gguf(tmp_path: Path) -> None:
     ids = torch.tensor([[1, 90, 889, 10, 86, 267, 298, 579, 320, 749, 912, 3]])
     with torch.no_grad():
         torch.testing.assert_close(other(ids).logits, own(ids).logits, rtol=0, atol=0)
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize(("kind", "bits"), [("q4_0", 4), ("q8_0", 8)])
+def test_blocks_are_rounded_to_nearest(kind: str, bits: int, tmp_path: Path) -> None:
+    if importlib.util.find_spec("gguf") is None:
+        pytest.skip("gguf missing: pip install edgebench[servers]")
+    from gguf import GGUFReader
+    from gguf.quants import dequantize
+
+    directory = find("assistant").reference_directory()
+    reader = GGUFReader(write_gguf(directory, tmp_path / "assistant.gguf", kind))
+    held = {tensor.name: tensor for tensor in reader.tensors}
+    assert held["token_embd.weight"].tensor_type.name == "F16"
+    with safe_open(directory / "model.safetensors", "numpy") as file:
+        weight = file.get_tensor("lm_head.weight").astype(np.float32)
+    tensor = held["output.weight"]
+    assert tensor.tensor_type.name == kind.upper()
+    blocks = weight.reshape(-1, 32)
+    came = dequantize(np.asarray(tensor.data), tensor.tensor_type).reshape(blocks.shape)
+    step = np.abs(blocks).max(axis=1, keepdims=True) / 2 ** (bits - 1)
+    # q4_0 has no code for +8 steps, so the far end of a block may be a whole step away.
+    assert (np.abs(came - blocks) <= 1.02 * step).all()
+    assert (np.abs(came - blocks) <= 0.51 * step).mean() > 0.95

@@ -1,9 +1,10 @@
 """Writes a workload's reference for other engines: a Hugging Face directory, or one GGUF file.
 
-`python -m edgebench_workloads.served assistant --out DIR` and `... --gguf FILE`; the latter needs
-the extra `gguf`. The layout of a Llama in GGUF is that of llama.cpp's own converter: rotary pairs
-lie side by side there and half a head apart in Hugging Face's, so rows of q_proj and k_proj are
-reordered (github.com/ggml-org/llama.cpp, conversion of LlamaForCausalLM).
+`python -m edgebench_workloads.served assistant --out DIR` and `... --gguf FILE [--type q4_0]`; the
+latter needs the package gguf, which also rounds to llama.cpp's block formats. The layout of a Llama
+in GGUF is that of llama.cpp's own converter: rotary pairs lie side by side there and half a head
+apart in Hugging Face's, so rows of q_proj and k_proj are reordered (github.com/ggml-org/llama.cpp,
+conversion of LlamaForCausalLM).
 """
 
 from __future__ import annotations
@@ -28,6 +29,10 @@ FILES = (
 )  # fmt: skip
 PRE_TOKENIZER = "gpt-2"
 """The nearest to the workload's own that llama.cpp knows; prompts given as token ids need none."""
+
+TYPES = {"f16": "MOSTLY_F16", "q8_0": "MOSTLY_Q8_0", "q4_0": "MOSTLY_Q4_0"}
+"""Of the linears of a GGUF file, with llama.cpp's name of such a file; embeddings stay fp16."""
+EMBEDDING = "model.embed_tokens.weight"
 
 NAMES = {
     "model.embed_tokens": "token_embd",
@@ -69,22 +74,25 @@ def pairs_side_by_side(weight: npt.NDArray[Any], heads: int) -> npt.NDArray[Any]
     return np.ascontiguousarray(halves.swapaxes(1, 2).reshape(weight.shape))
 
 
-def write_gguf(directory: Path, file: Path) -> Path:
-    """Write a Llama in fp16, its norms in fp32, with its tokenizer. Needs the extra `gguf`."""
+def write_gguf(directory: Path, file: Path, kind: str = "f16") -> Path:
+    """Write a Llama whose linears have one of TYPES, its norms fp32, with its tokenizer.
+
+    Needs the package gguf. q4_0 and q8_0 are blocks of 32 with an fp16 scale, rounded to nearest.
+    """
     import gguf
 
     config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
     writer = gguf.GGUFWriter(file, "llama")
     _write_config(writer, config)
+    writer.add_file_type(gguf.LlamaFileType[TYPES[kind]])
     _write_tokenizer(writer, json.loads((directory / "tokenizer.json").read_text(encoding="utf-8")))
     heads = {"q_proj": config["num_attention_heads"], "k_proj": config["num_key_value_heads"]}
     with safe_open(directory / "model.safetensors", framework="numpy") as tensors:
         for name in tensors.keys():  # noqa: SIM118  safe_open is no mapping
             weight = tensors.get_tensor(name)
-            if (kind := name.split(".")[-2]) in heads:
-                weight = pairs_side_by_side(weight, heads[kind])
-            is_norm = weight.ndim == 1
-            writer.add_tensor(gguf_name(name), weight.astype(np.float32) if is_norm else weight)
+            if (part := name.split(".")[-2]) in heads:
+                weight = pairs_side_by_side(weight, heads[part])
+            _add_tensor(writer, name, weight, kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -92,11 +100,21 @@ def write_gguf(directory: Path, file: Path) -> Path:
     return file
 
 
-def _write_config(writer: Any, config: dict[str, Any]) -> None:
+def _add_tensor(writer: Any, name: str, weight: npt.NDArray[Any], kind: str) -> None:
     import gguf
 
+    if weight.ndim == 1:
+        writer.add_tensor(gguf_name(name), weight.astype(np.float32))
+    elif kind == "f16" or name == EMBEDDING:
+        writer.add_tensor(gguf_name(name), weight)
+    else:
+        blocks = gguf.GGMLQuantizationType[kind.upper()]
+        rounded = gguf.quants.quantize(weight.astype(np.float32), blocks)
+        writer.add_tensor(gguf_name(name), rounded, raw_dtype=blocks)
+
+
+def _write_config(writer: Any, config: dict[str, Any]) -> None:
     head_dim = config["head_dim"]
-    writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
     writer.add_context_length(config["max_position_embeddings"])
     writer.add_embedding_length(config["hidden_size"])
     writer.add_block_count(config["num_hidden_layers"])
@@ -136,7 +154,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("workload")
     parser.add_argument("--out", type=Path, metavar="DIR", help="a Hugging Face directory")
-    parser.add_argument("--gguf", type=Path, metavar="FILE", help="one GGUF file, fp16")
+    parser.add_argument("--gguf", type=Path, metavar="FILE", help="one GGUF file")
+    parser.add_argument("--type", choices=TYPES, default="f16", help="of the linears in it")
     arguments = parser.parse_args()
     if arguments.out is None and arguments.gguf is None:
         parser.error("expected --out DIR or --gguf FILE")
@@ -147,7 +166,7 @@ def main() -> None:
     if arguments.out is not None:
         print(copy_directory(directory, arguments.out))
     if arguments.gguf is not None:
-        print(write_gguf(directory, arguments.gguf))
+        print(write_gguf(directory, arguments.gguf, arguments.type))
 
 
 if __name__ == "__main__":

@@ -34,7 +34,6 @@ NORMS = (STREAM, NORMED | SWIGLU, NORMED | FLOAT_OUT)
 GPUS = ((132, 227 << 10), (16, 163 << 10), (128, 99 << 10))
 """Multiprocessors and shared memory of an H200, an AGX Orin and an RTX 4090, to tune for."""
 
-HEADS = {"rows": 1, "heads": 32, "kv_heads": 8}
 
 PARAMETERS = {"pointer": "Q", "int32": "i", "int64": "q", "float32": "f"}
 """Type of a kernel's parameter -> its code in `struct`, which packs it at launch."""
@@ -61,6 +60,13 @@ class Kernel:
     variants: tuple[Variant, ...]
     tensor: str | None = None
     architectures: tuple[str, ...] = tuple(ARCHITECTURES)
+
+
+def _attention(head_dim: int, *, is_int8: bool = False, is_fused: bool = True) -> DecodeAttention:
+    """Of one row, with the 32 heads on 8 of Llama 3's 8B model."""
+    return DecodeAttention(
+        rows=1, heads=32, kv_heads=8, head_dim=head_dim, is_int8=is_int8, is_fused=is_fused
+    )
 
 
 def _plain(*launches: Launch) -> tuple[Variant, ...]:
@@ -240,9 +246,9 @@ KERNELS = {
         file="rope_append.cu",
         parameters=(*("pointer",) * 7, *("int32",) * 4),
         variants=_plain(
-            step.rope_append(1, DecodeAttention(head_dim=128, **HEADS)),
-            step.rope_append(1, DecodeAttention(head_dim=128, is_int8=True, **HEADS)),
-            step.rope_append(1, DecodeAttention(head_dim=64, **HEADS)),
+            step.rope_append(1, _attention(128)),
+            step.rope_append(1, _attention(128, is_int8=True)),
+            step.rope_append(1, _attention(64)),
         ),
     ),
     "decode_attention": Kernel(
@@ -250,11 +256,11 @@ KERNELS = {
         parameters=(*("pointer",) * 9, *("int32",) * 4, "float32"),
         tensor="HMMA",
         variants=_plain(
-            step.decode_attention(DecodeAttention(head_dim=128, **HEADS)),
-            step.decode_attention(DecodeAttention(head_dim=128, is_int8=True, **HEADS)),
-            step.decode_attention(DecodeAttention(head_dim=128, is_fused=False, **HEADS)),
-            step.decode_attention(DecodeAttention(head_dim=64, **HEADS)),
-            step.decode_attention(DecodeAttention(head_dim=256, **HEADS)),
+            step.decode_attention(_attention(128)),
+            step.decode_attention(_attention(128, is_int8=True)),
+            step.decode_attention(_attention(128, is_fused=False)),
+            step.decode_attention(_attention(64)),
+            step.decode_attention(_attention(256)),
         ),
     ),
     "argmax": Kernel(

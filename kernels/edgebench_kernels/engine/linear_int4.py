@@ -72,10 +72,11 @@ def pack_int4(
         return pack_int4_on(launcher_of(device), weights, quantized)
     from edgebench_kernels.linear import Int4Linear
 
-    return {
+    packed: dict[str, PackedLinear] = {
         name: Int4Linear.from_tensor(tensor)
         for name, tensor in fused_tensors(weights, quantized, kept)
     }
+    return packed
 
 
 def fused_tensors(

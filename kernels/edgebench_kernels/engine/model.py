@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from edgebench_kernels.engine.arithmetic import OpsChoice, OpsName
+from edgebench_kernels.engine.arithmetic import OpsChoice, OpsName, PathChoice
 from edgebench_kernels.engine.cache import CacheCell, KvCache
 from edgebench_kernels.engine.config import LlamaConfig
 from edgebench_kernels.engine.fuse import fused_linears
@@ -80,7 +80,7 @@ class Engine(DecodeEngine):
             raise ValueError(f"[engine] no linear given for {', '.join(missing[:4])}")
         self.config = config
         self.cache = KvCache(config, max_batch, max_length, cell)
-        self.linears = {name: linears[name] for name in names}
+        self.linears: Mapping[str, Linear] = {name: linears[name] for name in names}
         self._embedding = tensors[EMBEDDING]
         self._final_norm = NormWeight.of(tensors[FINAL_NORM])
         self._layers = [self._layer(index, tensors) for index in range(config.layers)]
@@ -217,16 +217,19 @@ class Engine(DecodeEngine):
         """
         from edgebench_kernels.engine.native_decoder import NativeDecoder
         from edgebench_kernels.linear import Int4Linear
+        from edgebench_kernels.packing import PackedInt4
 
         if any(layer.finish is not None for layer in self._layers):
             return None
-        packed, paths = {}, None
+        packed: dict[str, PackedInt4] = {}
+        paths: PathChoice | None = None
         for name, linear in self.linears.items():
             if not isinstance(linear, PathLinear) or not isinstance(linear.packed, Int4Linear):
                 return None
-            if paths not in (None, linear.paths):
+            weights = linear.packed.packed
+            if not isinstance(weights, PackedInt4) or paths not in (None, linear.paths):
                 return None
-            packed[name], paths = linear.packed.packed, linear.paths
+            packed[name], paths = weights, linear.paths
         if paths is None:
             return None
         norms = [(layer.attention_norm, layer.mlp_norm) for layer in self._layers]

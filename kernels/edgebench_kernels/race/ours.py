@@ -16,13 +16,13 @@ from edgebench_kernels.race.cases import copies_past_cache
 class Ours:
     """w4a16 or w4a8 through its C door, the weights another copy at each call."""
 
-    ceiling = "int8"
+    ceiling: str | None = "int8"
     products = 1
 
     def __init__(self, path: str, weights: Sequence[PackedInt4]) -> None:
         self.op = path
-        self.group = weights[0].group
-        self.weight_bytes = weights[0].size_bytes
+        self.group: int | None = weights[0].group
+        self.weight_bytes: int | None = weights[0].size_bytes
         self.operations = 4 if path == "w4a16" else 2
         self._weights = weights
         self._door = getattr(native.library(), LINEAR_DOORS[path])

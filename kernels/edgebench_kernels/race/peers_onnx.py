@@ -63,7 +63,7 @@ def model_bytes(tensor: Int4Tensor, copies: int, accuracy_level: int) -> bytes:
     groups = k // tensor.group
     even = np.zeros((n, groups + groups % 2), np.uint8)
     even[:, :groups] = tensor.zero
-    parts = {
+    parts: dict[str, NDArray[Any]] = {
         "w": tensor.qweight.reshape(n, groups, tensor.group // 2),
         "s": tensor.scale.astype(np.float32),
         "z": pack_codes(even),
@@ -77,7 +77,7 @@ def model_bytes(tensor: Int4Tensor, copies: int, accuracy_level: int) -> bytes:
             flat = turned if name == "w" else turned.reshape(-1)
             constants.append(numpy_helper.from_array(flat, f"{name}{copy}"))
         inputs = ["x", *(f"{name}{copy}" for name in parts)]
-        settings = {"N": n, "K": k, "bits": 4, "block_size": tensor.group}
+        settings: dict[str, Any] = {"N": n, "K": k, "bits": 4, "block_size": tensor.group}
         settings["accuracy_level"] = accuracy_level
         nodes.append(
             helper.make_node("MatMulNBits", inputs, [f"y{copy}"], domain=NODE_DOMAIN, **settings)

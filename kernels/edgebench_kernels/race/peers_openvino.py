@@ -15,14 +15,14 @@ class OpenVinoPeer:
     """A compiled model whose every inference multiplies by each copy once."""
 
     op = "w4a8"
-    ceiling = "int8"
+    ceiling: str | None = "int8"
     operations = 2
 
     def __init__(self, tensor: Int4Tensor, threads: int) -> None:
         import openvino
 
         self.group: int | None = tensor.group
-        self.weight_bytes = tensor.size_bytes
+        self.weight_bytes: int | None = tensor.size_bytes
         self.products = copies_past_cache(tensor.size_bytes)
         self._constants: list[Any] = []  # the model reads them in place
         settings = {

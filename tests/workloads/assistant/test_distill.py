@@ -37,7 +37,15 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> distill.Settings:
     """A reference of four layers that has hardly learnt, to be distilled into two."""
     out = tmp_path_factory.mktemp("reference")
     settings = train.Settings(
-        out=out, steps=8, batch=4, threads=1, every_steps=8, hidden=32, layers=4, peak_rate=1e-2
+        out=out,
+        steps=8,
+        batch=4,
+        threads=1,
+        workers=0,
+        every_steps=8,
+        hidden=32,
+        layers=4,
+        peak_rate=1e-2,
     )
     train.train(settings)
     return distill.Settings(
@@ -77,11 +85,9 @@ def test_who_draws_the_examples_changes_nothing(
 def test_a_step_lowers_the_loss_on_its_batch(tiny: distill.Settings, tmp_path: Path) -> None:
     settings = replace(tiny, out=tmp_path)
     run = distill.start_run(settings)
-    tokenizer = distill.load_tokenizer(settings.reference)
-    batch = next(distill.batches(tokenizer, run, settings, 16))
-    for _ in range(12):
-        distill.train_step(run, settings, *batch)
-    assert run.losses[-1] < run.losses[0]
+    batch = next(distill.batches(distill.load_tokenizer(settings.reference), run, settings))
+    losses = [distill.train_step(run, settings, *batch) for _ in range(12)]
+    assert losses[-1] < losses[0]
 
 
 def test_the_student_begins_as_the_layers_of_its_reference(tiny: distill.Settings) -> None:
@@ -109,16 +115,6 @@ def test_equal_logits_leave_the_cross_entropy_alone() -> None:
     came = distill.loss_of(logits, logits, answers)
     assert came == pytest.approx(distill.HARD_SHARE * float(hard), rel=1e-5)
     assert distill.loss_of(logits + 3 * logits.flip(1), logits, answers) > came
-
-
-def test_a_loss_that_is_no_number_names_its_step(tiny: distill.Settings, tmp_path: Path) -> None:
-    settings = replace(tiny, out=tmp_path)
-    run = distill.start_run(settings)
-    with torch.no_grad():
-        run.student.lm_head.weight[0, 0] = torch.nan
-    batch = next(distill.batches(distill.load_tokenizer(tiny.reference), run, settings, 16))
-    with pytest.raises(FloatingPointError, match="at step 1"):
-        distill.train_step(run, settings, *batch)
 
 
 def test_resume_without_a_checkpoint_says_what_is_missing(

@@ -14,13 +14,22 @@ pytestmark = pytest.mark.torch
 
 import transformers  # noqa: E402
 
+from edgebench_workloads import training  # noqa: E402
 from edgebench_workloads.assistant import llama, train  # noqa: E402
 from edgebench_workloads.assistant import tokenizer as bpe  # noqa: E402
 from edgebench_workloads.assistant.dataset import Pair, training_pairs  # noqa: E402
 from edgebench_workloads.assistant.quality import is_exact_match  # noqa: E402
 
 TINY = train.Settings(
-    out=Path(), steps=8, batch=4, threads=1, every_steps=4, hidden=32, layers=2, peak_rate=1e-2
+    out=Path(),
+    steps=8,
+    batch=4,
+    threads=1,
+    workers=0,
+    every_steps=4,
+    hidden=32,
+    layers=2,
+    peak_rate=1e-2,
 )
 
 
@@ -104,14 +113,23 @@ def test_more_steps_do_not_change_the_start() -> None:
     assert all(same)
 
 
+def drawn(tokenizer: bpe.Tokenizer, first: int, count: int) -> list[list[list[int]]]:
+    """Inputs and targets of some batches, as lists."""
+    settings = replace(TINY, steps=first + count)
+    batches = train.batches(tokenizer, training.Run(step=first), settings)
+    return [[part.tolist() for part in next(batches)] for _ in range(count)]
+
+
 def test_batches_can_start_anywhere(tokenizer: bpe.Tokenizer) -> None:
-    stream = train.batches(tokenizer, TINY, 0)
-    whole = [next(stream) for _ in range(train.WINDOW + 3)]
-    assert next(train.batches(tokenizer, TINY, train.WINDOW + 2)) == whole[-1]
-    assert next(train.batches(tokenizer, TINY, 5)) == whole[5]
-    first = sorted(e for b in whole[: train.WINDOW] for e in b)
+    whole = drawn(tokenizer, 0, train.WINDOW + 3)
+    assert drawn(tokenizer, train.WINDOW + 2, 1) == whole[-1:]
+    assert drawn(tokenizer, 5, 2) == whole[5:7]
+
+
+def test_a_window_has_every_example_once(tokenizer: bpe.Tokenizer) -> None:
+    window = train.window_batches(tokenizer, 0, size=TINY.batch, seed=TINY.seed)
     examples = [llama.encode(tokenizer, p) for p in training_pairs(train.WINDOW * TINY.batch)]
-    assert first == sorted(examples)
+    assert sorted(e for batch in window for e in batch) == sorted(examples)
 
 
 def test_targets_are_the_answer_alone(tokenizer: bpe.Tokenizer) -> None:

@@ -9,22 +9,18 @@ scenes are drawn ahead by other processes and depend on their number alone.
 
 from __future__ import annotations
 
-import argparse
 import copy
-import json
 import math
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.data import DataLoader
 
+from edgebench_workloads import training
 from edgebench_workloads.draws import Draws
 from edgebench_workloads.wake.dataset import CALIBRATION_BATCH, CALIBRATION_BATCHES
 from edgebench_workloads.wake.genome import (
@@ -77,32 +73,26 @@ PHASES = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(training.Settings):
     """What determines a run, beside the library versions."""
 
-    out: Path
-    seed: int = 2026
     steps: int = 12_000
     batch: int = 64
-    threads: int = 2
-    workers: int = 1
-    """Processes that draw scenes ahead; 0 draws them between the steps."""
-    device: str = "cpu"
     every_steps: int = 200
-    resume: bool = False
-    stop_after: int | None = None
 
 
 @dataclass(slots=True, kw_only=True)
-class Run:
+class Run(training.Run):
     """The state of a run between two steps."""
 
     net: Supernet
     optimizer: torch.optim.AdamW
-    teacher: Supernet | None
-    step: int
-    seconds: float
-    curve: list[dict[str, Any]]
+    teacher: Supernet | None = None
+
+    def parts(self) -> Mapping[str, training.Stateful]:
+        """See training.Run."""
+        own: dict[str, training.Stateful] = {"net": self.net, "optimizer": self.optimizer}
+        return own if self.teacher is None else own | {"teacher": self.teacher}
 
 
 def phase_at(step: int, steps: int) -> tuple[Phase, int, int]:
@@ -149,65 +139,30 @@ def start_run(settings: Settings) -> Run:
         [{"params": decayed, "weight_decay": 0.02}, {"params": plain, "weight_decay": 0.0}],
         lr=PHASES[0].peak_rate,
     )
-    run = Run(net=net, optimizer=optimizer, teacher=None, step=0, seconds=0.0, curve=[])
-    return restore(run, settings) if settings.resume else run
-
-
-def restore(run: Run, settings: Settings) -> Run:
-    """The run as its last checkpoint left it."""
-    path = settings.out / "checkpoint.pt"
-    if not path.exists():
-        raise FileNotFoundError(
-            f"[wake/train] --resume needs {path}, which is not there; start without it"
-        )
-    state = torch.load(path, weights_only=True, map_location=settings.device)
-    run.net.load_state_dict(state["net"])
-    run.optimizer.load_state_dict(state["optimizer"])
-    run.step, run.seconds, run.curve = state["step"], state["seconds"], state["curve"]
-    if state["teacher"] is not None:
-        run.teacher = copy.deepcopy(run.net)
-        run.teacher.load_state_dict(state["teacher"])
+    run = Run(net=net, optimizer=optimizer)
+    if settings.resume:
+        state = training.read_checkpoint(settings)
+        run.teacher = copy.deepcopy(net) if "teacher" in state else None
+        training.restore(run, state)
     return run
-
-
-def checkpoint(run: Run, settings: Settings) -> None:
-    """Save everything that resume needs."""
-    state = {
-        "net": run.net.state_dict(),
-        "optimizer": run.optimizer.state_dict(),
-        "teacher": None if run.teacher is None else run.teacher.state_dict(),
-        "step": run.step,
-        "seconds": run.seconds,
-        "curve": run.curve,
-    }
-    torch.save(state, settings.out / "checkpoint.new")
-    (settings.out / "checkpoint.new").replace(settings.out / "checkpoint.pt")
-    (settings.out / "learning_curve.json").write_text(json.dumps(run.curve, indent=1) + "\n")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batches:
-    """The scenes of every step, as a data set whose items are whole batches."""
+    """Draws the scenes of a step."""
 
-    steps: range
     batch: int
 
-    def __len__(self) -> int:
-        return len(self.steps)
-
-    def __getitem__(self, place: int) -> tuple[Tensor, Tensor]:
-        first = self.steps[place] * self.batch
-        return tensors(list(scenes("training", self.batch, first)))
+    def __call__(self, step: int) -> tuple[Tensor, Tensor]:
+        """Images and answers of a step's scenes."""
+        return tensors(list(scenes("training", self.batch, step * self.batch)))
 
 
-def batches(run: Run, settings: Settings, end: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Images and answers of every step still to do, in order."""
-    loader = DataLoader(
-        Batches(steps=range(run.step, end), batch=settings.batch),
-        batch_size=None,
-        num_workers=settings.workers,
-    )
-    for images, answers in loader:
+def batches(run: Run, settings: Settings) -> Iterator[tuple[Tensor, Tensor]]:
+    """Images and answers of every step still to do, in order, on the run's device."""
+    places = range(run.step, settings.end)
+    draw = Batches(batch=settings.batch)
+    for images, answers in training.drawn_ahead(draw, places, run, settings):
         images = images.to(settings.device, memory_format=torch.channels_last)
         yield images, answers.to(settings.device)
 
@@ -230,7 +185,6 @@ def train_step(run: Run, settings: Settings, images: Tensor, answers: Tensor) ->
         total += float(loss.detach())
     torch.nn.utils.clip_grad_norm_(run.net.parameters(), 5.0)
     run.optimizer.step()
-    run.step += 1
     return total
 
 
@@ -279,61 +233,30 @@ def top1_percent(net: Supernet, genome: Genome, images: Tensor, answers: Tensor)
     return 100.0 * right / len(answers)
 
 
-def report(
-    run: Run, losses: list[float], validation: tuple[Tensor, Tensor], settings: Settings
-) -> None:
-    """Add a point to the learning curve and print it with the time still to go."""
+def judged(run: Run, settings: Settings, validation: tuple[Tensor, Tensor]) -> Mapping[str, Any]:
+    """Top-1 on validation scenes of the largest subnet, and of the smallest once it is trained."""
     phase, _, _ = phase_at(run.step - 1, settings.steps)
-    point = {
-        "step": run.step,
-        "phase": phase.name,
-        "minutes": round(run.seconds / 60, 2),
-        "loss": round(sum(losses) / len(losses), 5),
-        "largest_top1": round(top1_percent(run.net, LARGEST, *validation), 2),
-    }
+    subnets = {"largest_top1": LARGEST}
     if phase is not PHASES[0]:
-        point["smallest_top1"] = round(top1_percent(run.net, SMALLEST, *validation), 2)
-    run.curve.append(point)
-    left = (settings.steps - run.step) * run.seconds / run.step / 60
-    print(" ".join(f"{k}={v}" for k, v in point.items()), f"eta_minutes={left:.1f}", flush=True)
+        subnets["smallest_top1"] = SMALLEST
+    top1 = {name: round(top1_percent(run.net, g, *validation), 2) for name, g in subnets.items()}
+    return {"phase": phase.name, **top1}
 
 
 def train(settings: Settings) -> Run:
     """Train to the last step (or stop_after) and leave a checkpoint."""
-    torch.set_num_threads(settings.threads)
-    settings.out.mkdir(parents=True, exist_ok=True)
     images, answers = tensors(list(scenes("validation", VALIDATION_COUNT)))
     validation = images.to(settings.device), answers.to(settings.device)
     run = start_run(settings)
-    end = min(settings.steps, settings.stop_after or settings.steps)
-    losses: list[float] = []
-    began = time.monotonic() - run.seconds
-    for batch in batches(run, settings, end):
-        losses.append(train_step(run, settings, *batch))
-        run.seconds = time.monotonic() - began
-        if run.step % settings.every_steps == 0 or run.step == end:
-            report(run, losses, validation, settings)
-            losses.clear()
-            checkpoint(run, settings)
+    training.train_on(
+        run,
+        settings,
+        batches(run, settings),
+        lambda batch: train_step(run, settings, *batch),
+        lambda: judged(run, settings, validation),
+    )
     return run
 
 
-def parse_settings(argv: list[str] | None = None) -> Settings:
-    """The command line as settings."""
-    usual = Settings(out=Path())
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--seed", type=int, default=usual.seed)
-    parser.add_argument("--steps", type=int, default=usual.steps)
-    parser.add_argument("--batch", type=int, default=usual.batch)
-    parser.add_argument("--threads", type=int, default=usual.threads)
-    parser.add_argument("--workers", type=int, default=usual.workers)
-    parser.add_argument("--device", default=usual.device, help="cpu or cuda")
-    parser.add_argument("--every-steps", type=int, default=usual.every_steps)
-    parser.add_argument("--stop-after", type=int)
-    parser.add_argument("--resume", action="store_true")
-    return Settings(**vars(parser.parse_args(argv)))
-
-
 if __name__ == "__main__":
-    train(parse_settings())
+    train(training.parse_settings(Settings, __doc__))
