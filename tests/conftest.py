@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+OPTIONAL = ("browser", "meters", "nvrtc", "servers", "formats")
 
 
 @pytest.fixture(scope="session")
@@ -26,17 +27,10 @@ def house_environment() -> dict[str, str]:
 
 def variable_that_forbids_skipping(item: pytest.Item) -> str | None:
     """The environment variable, if set, under which this test must run."""
-    variable = None
-    if item.get_closest_marker("browser"):
-        variable = "EDGEBENCH_REQUIRE_BROWSER"
-    elif item.get_closest_marker("nvrtc"):
-        variable = "EDGEBENCH_REQUIRE_NVRTC"
-    elif item.get_closest_marker("servers"):
-        variable = "EDGEBENCH_REQUIRE_SERVERS"
-    elif item.get_closest_marker("formats"):
-        variable = "EDGEBENCH_REQUIRE_FORMATS"
-    elif ROOT / "tests" / "loadgen" in item.path.parents:
-        variable = "EDGEBENCH_REQUIRE_LOADGEN"
+    marker = next(filter(item.get_closest_marker, OPTIONAL), None)
+    if marker is None and ROOT / "tests" / "loadgen" in item.path.parents:
+        marker = "loadgen"
+    variable = f"EDGEBENCH_REQUIRE_{marker.upper()}" if marker else None
     return variable if variable and os.environ.get(variable) else None
 
 

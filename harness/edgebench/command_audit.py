@@ -15,7 +15,7 @@ from edgebench.audit.case import COUNTS, Case, Claimed
 from edgebench.audit.conduct import Judged, conduct
 from edgebench.audit.intervals import Interval
 from edgebench.audit.libraries import scored_library, unseen_library
-from edgebench.audit.premises import OWN, Premises, differing, incomparable_outputs, premises
+from edgebench.audit.premises import OWN, Given, Premises, differing, incomparable_outputs, premises
 from edgebench.audit.record import AuditedKernel, AuditedTest, AuditMeasure, AuditRecord
 from edgebench.audit.report import FORMATS, exit_code, markdown, overall
 from edgebench.audit.runs import AuditTest, Part
@@ -50,6 +50,7 @@ class AuditOptions:
 
     bundle: Path
     tensors: Path | None = None
+    student: Path | None = None
     tests: str = ",".join(TESTS)
     out: Path | None = None
     seed: int | None = None
@@ -113,7 +114,12 @@ def chosen_tests(names: str) -> list[AuditTest]:
 
 
 def _require_folder(options: AuditOptions) -> None:
-    for path, what in ((options.bundle, "a bundle"), (options.tensors, "--tensors")):
+    folders = (
+        (options.bundle, "a bundle"),
+        (options.tensors, "--tensors"),
+        (options.student, "--student"),
+    )
+    for path, what in folders:
         if path is not None and not path.is_dir():
             raise SpecError(f"[audit] expected {what} to be a folder, got {path}; check the path")
 
@@ -158,7 +164,8 @@ def audit(
         system = target.described(describe_system())
         for text in differing(bundle.system, system):
             progress.note(f"not the bundle's system: {text}")
-        given = premises(bundle, system, target, options.tensors, progress)
+        has = Given(tensors=options.tensors, student=options.student)
+        given = premises(bundle, system, target, has, progress)
         kernels = [one.kernel for one in bundle.record.results if one.kernel in BUILT_HERE]
         with progress.stage(f"{bundle.record.workload.name}: packing and probing") as update:
             engines = target.engines(given.prepared, kernels)

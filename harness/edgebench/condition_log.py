@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import threading
 import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
@@ -12,6 +11,7 @@ from edgebench.conditions import CAP_NAME, Snapshot, Watch
 from edgebench.device_catalog import DEVICES
 from edgebench.record import Conditions, ConditionSample
 from edgebench.system import SystemDescription
+from edgebench.ticker import Ticker
 
 PERIOD_S = 0.5
 MAX_POINTS = 600  # record.Conditions.timeline
@@ -30,15 +30,14 @@ class ConditionLog:
         self._watch = watch
         self._period_s = period_s
         self._clock_s = clock_s
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._loop, name="edgebench-watch", daemon=True)
+        self._ticker = Ticker(self.take, period_s, name="edgebench-watch")
         self._started_s = 0.0
         self.taken: list[tuple[float, Snapshot]] = []
 
     def __enter__(self) -> ConditionLog:
         self._started_s = self._clock_s()
         self.take()
-        self._thread.start()
+        self._ticker.start()
         return self
 
     def __exit__(
@@ -47,17 +46,12 @@ class ConditionLog:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._stop.set()
-        self._thread.join()
+        self._ticker.stop()
         self.take()
 
     def take(self) -> None:
         """Add a snapshot."""
         self.taken.append((self._clock_s() - self._started_s, self._watch.look()))
-
-    def _loop(self) -> None:
-        while not self._stop.wait(self._period_s):
-            self.take()
 
     def summary(
         self, system: SystemDescription, *, load_before: float | None, covers_part: bool

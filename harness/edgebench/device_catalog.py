@@ -10,7 +10,7 @@ not read.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Generic, Literal, TypeVar
+from typing import Generic, Literal, NamedTuple, TypeVar
 
 T = TypeVar("T", int, float)
 Backend = Literal["cpu", "cuda"]
@@ -26,11 +26,26 @@ SUPER_GUIDE = "ARK Electronics, Jetson Orin NX/Nano super-mode guide"
 A100_QUERY = "https://gist.github.com/gengwg/3520df2ebf8872e5ee4818367e3a4122 (deviceQuery)"
 HOPPER_NOTES = "https://glennklockwood.com/garden/processors/h100"
 L4_TABLE = "https://www.topcpu.net/en/gpu-c/l40-vs-l4"
-ADA_BOOK = "NVIDIA Ada GPU Architecture whitepaper"
 LAPTOP_4070 = "https://data-check.eu/en/nvidia-geforce-rtx-4070-laptop-gpu/"
 PI5_NOTES = "Zephyr project, boards/raspberrypi/rpi_5 (4 x Cortex-A76, 2.4 GHz)"
-APPLE_PRESS = "MacRumors and MacTrast, M4 family, from Apple's press releases"
+APPLE_M4 = "MacRumors and MacTrast, M4 family, from Apple's press releases"
+APPLE_M3 = "https://www.macrumors.com/2023/10/31/apple-m3-pro-less-memory-bandwidth/"
+APPLE_M3_ULTRA = "TechPowerUp, Apple Unleashes New Mac Studio, March 2025"
+APPLE_M2_ULTRA = "https://propakistani.pk/2023/06/06/ (M2 Ultra: twice the M2 Max)"
+APPLE_M1_ULTRA = "Lifewire, March 2022, Apple's M1 Ultra chip (read in a copy)"
+APPLE_M5 = "TechRadar on the M5, 2025; read in copies"
+APPLE_M5_MAX = "thedailyscout.com on the M5 Max, 2026: up to"
 APPLE_KNOWN = "Apple's press release of the chip; known, not read"
+A100_40_QUERY = "Paderborn PC2, NVIDIA A100 40GB with NVLINK (deviceQuery)"
+H200_NEWS = "geektopia.es, 13 November 2023: 6 x 1024 bit at 6.2 Gbit/s"
+PI5_NEWS = "https://circuitdigest.com/news/the-new-raspberry-pi-5-is-here-faster-than-ever"
+FPS_4090 = (
+    "https://www.thefpsreview.com/gpu-family/nvidia-geforce-rtx-4090-gpu-family-specifications"
+)
+NANO_SUPER_NOTES = (
+    "brojogopalsapui.com, Jetson Orin Nano Super (from NVIDIA's data sheet, Dec 2024)"
+)
+NANO_SUPER_SHEET = "Jetson Orin Nano Super data sheet"
 ADA_4090 = "https://gist.github.com/mikasenghaas/d63ded03f1f0417b1677627119bacc0d"
 
 
@@ -146,19 +161,123 @@ class Device:
         )
 
 
-def _apple(title: str, bandwidth_GBps: float, *, is_read: bool = False) -> Device:
-    """A chip whose GPU peaks Apple does not publish; `is_read`: the bandwidth's source was."""
-    source = APPLE_PRESS if is_read else APPLE_KNOWN
+class Orin(NamedTuple):
+    """What tells the modules of one generation apart; everything else of their rows is the same."""
+
+    model: str
+    parts: tuple[str, ...]
+    multiprocessors: int
+    cores: str
+    """The words of the data sheet that the multiprocessors follow from, 128 cores each."""
+    clock_GHz: float
+    bandwidth_GBps: float
+    super_mode: SuperMode | None = None
+
+
+class Sheet(NamedTuple):
+    """A family's data sheet, and where it says what."""
+
+    name: str
+    module: str
+    """The page of GPU and clock."""
+    memory: str
+
+
+def _super(clock_GHz: float, source: str, bandwidth: Cited[float] | None = None) -> SuperMode:
+    return SuperMode(clock_GHz=Cited(value=clock_GHz, source=source), bandwidth_GBps=bandwidth)
+
+
+SHEETS = {
+    "AGX Orin": Sheet(AGX_SHEET, module="p.7", memory="p.12"),
+    "Orin NX": Sheet(NX_SHEET, module="p.1", memory="p.9"),
+    "Orin Nano": Sheet(NANO_SHEET, module="p.1", memory="p.7"),
+}
+NX_SUPER = _super(1.173, SUPER_GUIDE)
+NANO_SUPER = _super(1.02, NANO_SUPER_SHEET, Cited(value=102.0, source=NANO_SUPER_NOTES))
+NANO_4_SUPER = _super(
+    1.02,
+    NANO_SUPER_SHEET,
+    Cited(value=51.0, source="half of the 8 GB module's bus", verified=False),
+)
+# p3701-0000 is the first AGX developer kit: same GPU, 32 GB. p3767-0005 is the Nano kit's module.
+# Part numbers: NVIDIA's board support package, tegra234-p3701-*.dtb and tegra234-p3767-*.dtb.
+# fmt: off
+ORINS = {
+    "orin":          Orin("AGX Orin 64GB", ("p3701-0005", "p3701-0000"),
+                          16, "8 TPCs, 2048 cores", 1.3, 204.8),
+    "orin-32gb":     Orin("AGX Orin 32GB", ("p3701-0004",),
+                          14, "7 TPCs, 1792 cores", 0.939, 204.8),
+    "orin-nx":       Orin("Orin NX 16GB", ("p3767-0000",), 8, "1024 cores", 0.918, 102.0, NX_SUPER),
+    "orin-nx-8gb":   Orin("Orin NX 8GB", ("p3767-0001",), 8, "1024 cores", 0.765, 102.0, NX_SUPER),
+    "orin-nano":     Orin("Orin Nano 8GB", ("p3767-0003", "p3767-0005"),
+                          8, "1024 cores", 0.625, 68.0, NANO_SUPER),
+    "orin-nano-4gb": Orin("Orin Nano 4GB", ("p3767-0004",),
+                          4, "512 cores", 0.625, 34.0, NANO_4_SUPER),
+}
+# The bandwidth of a chip's largest configuration: the M3 Max of 30 GPU cores has 300 GB/s.
+APPLES = {
+    "apple-m1":       ("Apple M1", 68.0, APPLE_KNOWN),
+    "apple-m1-pro":   ("Apple M1 Pro", 200.0, APPLE_M3),
+    "apple-m1-max":   ("Apple M1 Max", 400.0, APPLE_KNOWN),
+    "apple-m1-ultra": ("Apple M1 Ultra", 800.0, APPLE_M1_ULTRA),
+    "apple-m2":       ("Apple M2", 100.0, APPLE_KNOWN),
+    "apple-m2-pro":   ("Apple M2 Pro", 200.0, APPLE_M3),
+    "apple-m2-max":   ("Apple M2 Max", 400.0, APPLE_M3),
+    "apple-m2-ultra": ("Apple M2 Ultra", 800.0, APPLE_M2_ULTRA),
+    "apple-m3":       ("Apple M3", 100.0, APPLE_KNOWN),
+    "apple-m3-pro":   ("Apple M3 Pro", 150.0, APPLE_M3),
+    "apple-m3-max":   ("Apple M3 Max", 400.0, APPLE_M3),
+    "apple-m3-ultra": ("Apple M3 Ultra", 819.0, APPLE_M3_ULTRA),
+    "apple-m4":       ("Apple M4", 120.0, APPLE_M4),
+    "apple-m4-pro":   ("Apple M4 Pro", 273.0, APPLE_M4),
+    "apple-m4-max":   ("Apple M4 Max", 546.0, APPLE_M4),
+    "apple-m5":       ("Apple M5", 153.0, APPLE_M5),
+    "apple-m5-max":   ("Apple M5 Max", 614.0, APPLE_M5_MAX),
+}
+# fmt: on
+UNVERIFIED = (APPLE_KNOWN, APPLE_M5, APPLE_M5_MAX)
+
+
+def _orin(row: Orin) -> Device:
+    """A module's row, with the page of its family's sheet beside each number."""
+    family = row.model.rpartition(" ")[0]
+    sheet = SHEETS[family]
+    module = f"{sheet.name} {sheet.module}"
     return Device(
-        title=title,
-        backend="cpu",
-        source=source,
-        cpus=(title,),
-        bandwidth_GBps=Cited(value=bandwidth_GBps, source=source, verified=is_read),
+        title=f"NVIDIA Jetson {row.model}",
+        backend="cuda",
+        source=sheet.name,
+        board=family,
+        parts=row.parts,
+        multiprocessors=Cited(value=row.multiprocessors, source=f"{module}: {row.cores}"),
+        clock_GHz=Cited(value=row.clock_GHz, source=module),
+        rate=GA10B,
+        bandwidth_GBps=Cited(value=row.bandwidth_GBps, source=f"{sheet.name} {sheet.memory}"),
+        super_mode=row.super_mode,
     )
 
 
-# Part numbers: NVIDIA's board support package, tegra234-p3701-*.dtb and tegra234-p3767-*.dtb.
+def _apple(title: str, bandwidth_GBps: float, source: str) -> Device:
+    """A chip whose GPU peaks Apple does not publish."""
+    bandwidth = Cited(value=bandwidth_GBps, source=source, verified=source not in UNVERIFIED)
+    return Device(
+        title=title, backend="cpu", source=source, cpus=(title,), bandwidth_GBps=bandwidth
+    )
+
+
+def _a100(memory: str, bandwidth: Cited[float], source: str) -> Device:
+    return Device(
+        title=f"NVIDIA A100 SXM {memory}",
+        backend="cuda",
+        source=source,
+        gpus=(f"NVIDIA A100-SXM4-{memory}",),
+        multiprocessors=Cited(value=108, source=source),
+        clock_GHz=Cited(value=1.41, source=source),
+        rate=GA100,
+        bandwidth_GBps=bandwidth,
+    )
+
+
 DEVICES: dict[str, Device] = {
     "cpu": Device(title="This machine's CPU", backend="cpu", source=MEASURED),
     "x86-64": Device(
@@ -168,82 +287,7 @@ DEVICES: dict[str, Device] = {
         title="A 64-bit Arm CPU", backend="cpu", source=MEASURED, architecture="aarch64"
     ),
     "cuda": Device(title="Any NVIDIA GPU", backend="cuda", source=MEASURED),
-    "orin": Device(
-        title="NVIDIA Jetson AGX Orin 64GB",
-        backend="cuda",
-        source=AGX_SHEET,
-        board="AGX Orin",
-        parts=("p3701-0005", "p3701-0000"),  # -0000: the first developer kit, same GPU, 32 GB
-        multiprocessors=Cited(value=16, source=f"{AGX_SHEET} p.7: 8 TPCs, 2048 cores"),
-        clock_GHz=Cited(value=1.3, source=f"{AGX_SHEET} p.7"),
-        rate=GA10B,
-        bandwidth_GBps=Cited(value=204.8, source=f"{AGX_SHEET} p.12"),
-    ),
-    "orin-32gb": Device(
-        title="NVIDIA Jetson AGX Orin 32GB",
-        backend="cuda",
-        source=AGX_SHEET,
-        board="AGX Orin",
-        parts=("p3701-0004",),
-        multiprocessors=Cited(value=14, source=f"{AGX_SHEET} p.7: 7 TPCs, 1792 cores"),
-        clock_GHz=Cited(value=0.939, source=f"{AGX_SHEET} p.7"),
-        rate=GA10B,
-        bandwidth_GBps=Cited(value=204.8, source=f"{AGX_SHEET} p.12"),
-    ),
-    "orin-nx": Device(
-        title="NVIDIA Jetson Orin NX 16GB",
-        backend="cuda",
-        source=NX_SHEET,
-        board="Orin NX",
-        parts=("p3767-0000",),
-        multiprocessors=Cited(value=8, source=f"{NX_SHEET} p.1: 1024 cores"),
-        clock_GHz=Cited(value=0.918, source=f"{NX_SHEET} p.1"),
-        rate=GA10B,
-        bandwidth_GBps=Cited(value=102.0, source=f"{NX_SHEET} p.9"),
-        super_mode=SuperMode(clock_GHz=Cited(value=1.173, source=SUPER_GUIDE)),
-    ),
-    "orin-nx-8gb": Device(
-        title="NVIDIA Jetson Orin NX 8GB",
-        backend="cuda",
-        source=NX_SHEET,
-        board="Orin NX",
-        parts=("p3767-0001",),
-        multiprocessors=Cited(value=8, source=f"{NX_SHEET} p.1: 1024 cores"),
-        clock_GHz=Cited(value=0.765, source=f"{NX_SHEET} p.1"),
-        rate=GA10B,
-        bandwidth_GBps=Cited(value=102.0, source=f"{NX_SHEET} p.9"),
-        super_mode=SuperMode(clock_GHz=Cited(value=1.173, source=SUPER_GUIDE)),
-    ),
-    "orin-nano": Device(
-        title="NVIDIA Jetson Orin Nano 8GB",
-        backend="cuda",
-        source=NANO_SHEET,
-        board="Orin Nano",
-        parts=("p3767-0003", "p3767-0005"),  # -0005: the developer kit's module
-        multiprocessors=Cited(value=8, source=f"{NANO_SHEET} p.1: 1024 cores"),
-        clock_GHz=Cited(value=0.625, source=f"{NANO_SHEET} p.1"),
-        rate=GA10B,
-        bandwidth_GBps=Cited(value=68.0, source=f"{NANO_SHEET} p.7"),
-        super_mode=SuperMode(
-            clock_GHz=Cited(value=1.02, source="Jetson Orin Nano Super data sheet"),
-            bandwidth_GBps=Cited(value=102.0, source="Orin Nano Super notes", verified=False),
-        ),
-    ),
-    "orin-nano-4gb": Device(
-        title="NVIDIA Jetson Orin Nano 4GB",
-        backend="cuda",
-        source=NANO_SHEET,
-        board="Orin Nano",
-        parts=("p3767-0004",),
-        multiprocessors=Cited(value=4, source=f"{NANO_SHEET} p.1: 512 cores"),
-        clock_GHz=Cited(value=0.625, source=f"{NANO_SHEET} p.1"),
-        rate=GA10B,
-        bandwidth_GBps=Cited(value=34.0, source=f"{NANO_SHEET} p.7"),
-        super_mode=SuperMode(
-            clock_GHz=Cited(value=1.02, source="Jetson Orin Nano Super data sheet"),
-            bandwidth_GBps=Cited(value=51.0, source="Orin Nano Super notes", verified=False),
-        ),
-    ),
+    **{name: _orin(row) for name, row in ORINS.items()},
     "thor": Device(
         title="NVIDIA Jetson AGX Thor (T5000)",
         backend="cuda",
@@ -255,15 +299,15 @@ DEVICES: dict[str, Device] = {
         rate=GB10B,
         bandwidth_GBps=Cited(value=273.0, source=THOR_WIKI),
     ),
-    "a100": Device(
-        title="NVIDIA A100 SXM 80GB",
-        backend="cuda",
-        source=A100_QUERY,
-        gpus=("NVIDIA A100-SXM4-80GB",),
-        multiprocessors=Cited(value=108, source=A100_QUERY),
-        clock_GHz=Cited(value=1.41, source=A100_QUERY),
-        rate=GA100,
-        bandwidth_GBps=Cited(value=2039.0, source=f"{A100_QUERY}: 1593 MHz x 2 x 5120 bit"),
+    "a100": _a100(
+        "80GB",
+        Cited(value=2039.0, source=f"{A100_QUERY}: 1593 MHz x 2 x 5120 bit"),
+        A100_QUERY,
+    ),
+    "a100-40gb": _a100(
+        "40GB",
+        Cited(value=1555.0, source=f"{A100_40_QUERY}: 1215 MHz x 2 x 5120 bit"),
+        A100_40_QUERY,
     ),
     "h100": Device(
         title="NVIDIA H100 SXM",
@@ -283,7 +327,7 @@ DEVICES: dict[str, Device] = {
         multiprocessors=Cited(value=132, source=f"{HOPPER_NOTES}: the GPU of the H100 SXM"),
         clock_GHz=Cited(value=1.83, source=f"{HOPPER_NOTES} (low precision)"),
         rate=GH100,
-        bandwidth_GBps=Cited(value=4800.0, source="NVIDIA H200 data sheet", verified=False),
+        bandwidth_GBps=Cited(value=4800.0, source=H200_NEWS),
     ),
     "l4": Device(
         title="NVIDIA L4",
@@ -300,8 +344,8 @@ DEVICES: dict[str, Device] = {
         backend="cuda",
         source=ADA_4090,
         gpus=("NVIDIA GeForce RTX 4090",),
-        multiprocessors=Cited(value=128, source=ADA_BOOK, verified=False),
-        clock_GHz=Cited(value=2.52, source=ADA_BOOK, verified=False),
+        multiprocessors=Cited(value=128, source=f"{FPS_4090}: 16384 cores"),
+        clock_GHz=Cited(value=2.52, source=FPS_4090),
         rate=AD102,
         bandwidth_GBps=Cited(value=1008.0, source=ADA_4090),
     ),
@@ -324,17 +368,7 @@ DEVICES: dict[str, Device] = {
         multiprocessors=Cited(value=4, source=PI5_NOTES),
         clock_GHz=Cited(value=2.4, source=PI5_NOTES),
         rate=A76,
-        bandwidth_GBps=Cited(value=17.1, source="LPDDR4X-4267 x 32 bit", verified=False),
+        bandwidth_GBps=Cited(value=17.1, source=f"{PI5_NEWS}: 32 bit at 4267 MT/s"),
     ),
-    "apple-m1": _apple("Apple M1", 68.0),
-    "apple-m1-pro": _apple("Apple M1 Pro", 200.0),
-    "apple-m1-max": _apple("Apple M1 Max", 400.0),
-    "apple-m2": _apple("Apple M2", 100.0),
-    "apple-m2-pro": _apple("Apple M2 Pro", 200.0),
-    "apple-m2-max": _apple("Apple M2 Max", 400.0),
-    "apple-m3": _apple("Apple M3", 100.0),
-    "apple-m3-pro": _apple("Apple M3 Pro", 150.0),
-    "apple-m4": _apple("Apple M4", 120.0, is_read=True),
-    "apple-m4-pro": _apple("Apple M4 Pro", 273.0, is_read=True),
-    "apple-m4-max": _apple("Apple M4 Max", 546.0, is_read=True),
+    **{name: _apple(*row) for name, row in APPLES.items()},
 }

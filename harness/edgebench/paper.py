@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
+from edgebench import markdown as table
 from edgebench.device_catalog import DEVICES, Device
 from edgebench.errors import SpecError, unknown_name
 from edgebench.record import Kernel
@@ -169,13 +170,17 @@ def _as_json(bound: Bound) -> dict[str, object]:
     }
 
 
+TITLES = (
+    "kernel", "batch", "weights", "a step reads for", "computes for", "bound", "time per token",
+    "tokens/s at most",
+)  # fmt: skip
+
+
 def _table(workload: str, device: Device, bounds: list[Bound]) -> list[str]:
     lines = [
         f"{workload} on {device.title}: a bound on paper, not a measurement",
         "",
-        "| kernel | batch | weights | a step reads for | computes for | bound | time per token "
-        "| tokens/s at most |",
-        "|" + " --- |" * 8,
+        *table.header(TITLES),
     ]
     for bound in bounds:
         cells = (
@@ -188,7 +193,7 @@ def _table(workload: str, device: Device, bounds: list[Bound]) -> list[str]:
             format_si(bound.step_s, "s"),
             format_number(bound.tokens_per_s),
         )
-        lines.append("| " + " | ".join(cells) + " |")
+        lines.append(table.row(cells))
     return [*lines, "", *_premises(device, bounds[0])]
 
 

@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Callable, Mapping
 
+from edgebench import markdown as table
 from edgebench.perplexity_record import PerplexityRecord, PerplexityResult
 from edgebench.units import DASH, format_number
 
@@ -23,10 +24,10 @@ COLUMNS: Mapping[str, Callable[[PerplexityResult], str]] = {
 def markdown(record: PerplexityRecord) -> str:
     """One row per kernel; the number never stands without its protocol."""
     protocol = record.protocol
-    lines = ["| model | " + " | ".join(COLUMNS) + " |", "|" + " --- |" * (len(COLUMNS) + 1)]
+    lines = table.header(("model", *COLUMNS))
     for result in record.results:
         cells = [record.model.name, *(cell(result) for cell in COLUMNS.values())]
-        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+        lines.append(table.row(cells))
     lines += [
         "",
         f"Protocol: context {protocol.context}, stride {protocol.stride}, "

@@ -17,6 +17,7 @@ from edgebench import layout
 from edgebench.accuracy import call_nll_rows
 from edgebench.answers import AnswerKey
 from edgebench.errors import AssetError, BenchError, SpecError
+from edgebench.identity import identified
 from edgebench.images.graph import graph_sha256 as genome_sha256
 from edgebench.images.graph import read_genome
 from edgebench.images.prepared import (
@@ -362,15 +363,7 @@ def calibration_set(workload: Workload, directory: Path) -> CalibrationSet:
 
 
 def _identity(workload: Workload) -> WorkloadIdentity:
-    return WorkloadIdentity(
-        name=workload.name,
-        kind=workload.kind,
-        disclosure=workload.disclosure,
-        task_sha256=workload.task_sha256,
-        reference_sha256=workload.reference_sha256,
-        scored_sha256=workload.task.data.scored_sha256,
-        calibration_sha256=workload.task.data.calibration_sha256,
-    )
+    return WorkloadIdentity(disclosure=workload.disclosure, **identified(workload))
 
 
 def _ledger(

@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 
+from edgebench import markdown as table
 from edgebench.record import Row, kernel_title
 from edgebench.units import DASH, format_fraction, format_number, format_percent, format_si
 
@@ -52,11 +53,8 @@ COLUMNS: Mapping[str, Callable[[Row], str]] = {
 
 def markdown(rows: Sequence[Row]) -> str:
     """Return a Markdown table, one row per (workload, scenario, kernel)."""
-    lines = ["| " + " | ".join(COLUMNS) + " |", "|" + " --- |" * len(COLUMNS)]
-    for row in rows:
-        cells = (cell(row).replace("|", "\\|") for cell in COLUMNS.values())
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    lines = (table.row(cell(row) for cell in COLUMNS.values()) for row in rows)
+    return "\n".join([*table.header(COLUMNS), *lines])
 
 
 def as_json(rows: Sequence[Row]) -> str:

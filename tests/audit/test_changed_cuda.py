@@ -2,41 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
-from safetensors.torch import save_file  # noqa: E402
 
 from edgebench.audit.noise import NoisyLayer  # noqa: E402
 from edgebench.engines_cuda import CudaEngines  # noqa: E402
 from edgebench.transform.quantized import Folded  # noqa: E402
 from tests.cuda import tiny_llama  # noqa: E402
 from tests.cuda.emulated_launcher import Collector  # noqa: E402
-from tests.harness.test_target import CONFIG_JSON  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
 
 def test_a_gpus_engine_is_built_again_around_other_weights(tmp_path: Path) -> None:
-    weights = tiny_llama.weights_of()
-    save_file(dict(weights.tensors), tmp_path / "model.safetensors")
-    (tmp_path / "config.json").write_text(json.dumps(CONFIG_JSON))
-    prepared = SimpleNamespace(
-        directory=tmp_path,
-        candidate_directory=tmp_path,
-        changed=None,
-        prompts=[[1, 2, 3], [4]],
-        calls=[[5, 63], [6, 7, 63]],
-        eos_id=63,
-        quantized=SimpleNamespace(tensors=tiny_llama.quantized(weights), folded=Folded()),
-        workload=SimpleNamespace(task=SimpleNamespace(max_new_tokens=6)),
-    )
+    prepared = tiny_llama.prepared_in(tmp_path, Folded())
     engines = CudaEngines(Collector(), prepared, ("fp16", "int4"))  # type: ignore[arg-type]
     changed: list[str] = []
 

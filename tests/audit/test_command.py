@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 from edgebench import command_audit
 from edgebench.audit import TESTS
 from edgebench.audit.case import COUNTS, Counts
-from edgebench.audit.premises import differing, incomparable_outputs, premises
+from edgebench.audit.premises import Given, differing, incomparable_outputs, premises
 from edgebench.audit.record import AuditedKernel, AuditedTest, AuditMeasure, AuditRecord
 from edgebench.audit.report import exit_code, markdown, overall
 from edgebench.bundle import Bundle, read_bundle
@@ -155,7 +155,7 @@ def target(shortage: str | None = None) -> Any:
 
 
 def test_the_tensors_are_the_bundles_own(bundle: Bundle) -> None:
-    given = premises(bundle, bundle.system, target(), None, SilentProgress())
+    given = premises(bundle, bundle.system, target(), Given(), SilentProgress())
     assert given.differences == ()
     assert set(given.prepared.quantized.tensors) == set(bundle.ledger.tensors)
     assert given.prepared.quantized.steps == tuple(bundle.ledger.steps)
@@ -170,12 +170,12 @@ def test_tensors_that_are_not_the_ledgers_are_refused(bundle: Bundle) -> None:
     with pytest.raises(
         RuleViolation, match="the recipe to give the ledger's tensors, got 1 others"
     ):
-        premises(edited, bundle.system, target(), None, SilentProgress())
+        premises(edited, bundle.system, target(), Given(), SilentProgress())
 
 
 def test_a_model_larger_than_memory_is_not_begun(bundle: Bundle) -> None:
     with pytest.raises(RunFailed, match="expected memory for assistant: too little"):
-        premises(bundle, bundle.system, target("too little"), None, SilentProgress())
+        premises(bundle, bundle.system, target("too little"), Given(), SilentProgress())
 
 
 def test_another_system_is_named_and_its_outputs_are_compared_on_one_isa_only(

@@ -42,8 +42,8 @@ def test_the_open_model_must_come_out_again(
         record=record, ledger=claimed, tensors_path=None, folded_path=None
     )
     if here == {"a": "1" * 64}:
-        assert premises._prepare(bundle, None, None).ledger.open_model.kept == here  # type: ignore[arg-type]
+        assert premises._prepare(bundle, premises.Given(), None).ledger.open_model.kept == here  # type: ignore[arg-type]
     else:
         with pytest.raises(RuleViolation, match="1 other tensors, such as a"):
-            premises._prepare(bundle, None, None)  # type: ignore[arg-type]
+            premises._prepare(bundle, premises.Given(), None)  # type: ignore[arg-type]
     assert asked == ["prune:layers=1"]

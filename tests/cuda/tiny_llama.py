@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
+from edgebench.transform.quantized import Folded
 from edgebench_kernels.engine import LlamaConfig, LlamaWeights, weights_from_tensors
 from edgebench_kernels.engine.weights import EMBEDDING, FINAL_NORM, LM_HEAD, tensor_shapes
 from edgebench_kernels.formats import Int4Tensor, dequantize
@@ -27,6 +32,18 @@ CONFIG = LlamaConfig(
     rms_norm_eps=1e-5,
     is_tied=False,
 )
+CONFIG_JSON = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "vocab_size": CONFIG.vocab_size,
+    "hidden_size": CONFIG.hidden_size,
+    "intermediate_size": CONFIG.intermediate_size,
+    "num_hidden_layers": CONFIG.layers,
+    "num_attention_heads": CONFIG.heads,
+    "num_key_value_heads": CONFIG.kv_heads,
+    "head_dim": CONFIG.head_dim,
+    "rms_norm_eps": CONFIG.rms_norm_eps,
+}
 
 
 def weights_of(config: LlamaConfig = CONFIG, seed: int = 26) -> LlamaWeights:
@@ -103,3 +120,20 @@ def _attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     future = torch.ones(scores.shape[1:], dtype=torch.bool).triu(1)
     softmax = scores.masked_fill(future, -torch.inf).softmax(-1)
     return torch.einsum("hts,shd->thd", softmax, value).flatten(1)
+
+
+def prepared_in(folder: Path, folded: Folded) -> SimpleNamespace:
+    """Write this model into a folder; returns what engines take of a prepared workload of it."""
+    weights = weights_of()
+    save_file(dict(weights.tensors), folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps(CONFIG_JSON))
+    return SimpleNamespace(
+        directory=folder,
+        candidate_directory=folder,
+        changed=None,
+        prompts=[[1, 2, 3], [4]],
+        calls=[[5, 63], [6, 7, 63]],
+        eos_id=63,
+        quantized=SimpleNamespace(tensors=quantized(weights), folded=folded),
+        workload=SimpleNamespace(task=SimpleNamespace(max_new_tokens=6)),
+    )

@@ -29,6 +29,8 @@ H200 = {
     "temperature": 41,
     "mig": 0,
 }
+# What a superchip's driver adds: the module's power and limit, and its memory's average.
+MODULE = {"field186.1": 210_000, "field190.1": 1_000_000, "field185.2": 31_000}
 # A Jetson's NVML counts a device and refuses everything that a meter asks.
 JETSON: dict[str, object] = {"name": "Orin (nvgpu)"}
 

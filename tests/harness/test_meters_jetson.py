@@ -12,7 +12,18 @@ from edgebench.meters.integrate import Source, integrate
 from edgebench.meters.rails import TOTALS, total_of
 from edgebench.meters.sampler import PowerLog, Probed
 from edgebench.record import Energy
-from tests.harness.trees import AGX_RAILS, RAILS, Tree, board, ina238, ina3221, put
+from tests.harness.trees import (
+    AGX_RAILS,
+    NX_RAILS,
+    RAILS,
+    Rails,
+    Tree,
+    board,
+    ina238,
+    ina3221,
+    ina3221x,
+    put,
+)
 
 S = 1_000_000_000
 
@@ -93,6 +104,37 @@ def test_a_rail_that_does_not_answer_leaves_no_total(tmp_path: Path) -> None:
     assert probe.primary is None
     assert "VDD_CPU_CV: FileNotFoundError on curr2_input" in probe.reason
     assert "no known way" in probe.reason
+
+
+@pytest.mark.parametrize(
+    ("rails", "total", "watts"),
+    [
+        (NX_RAILS, "VDD_IN", 7.6),  # a Xavier NX names them as an Orin NX does
+        ({"POM_5V_IN": (5_000, 800), "POM_5V_GPU": (5_000, 300), "NC": (1, 1)}, "POM_5V_IN", 4.0),
+    ],
+)
+def test_jetpack_4_shows_its_rails_through_another_driver(
+    rails: Rails, total: str, watts: float, tmp_path: Path
+) -> None:
+    ina3221x(tmp_path, "6-0040", 0, rails)
+    energy = measured(Tree(tmp_path), Ina3221Meter(tmp_path))
+    assert (energy.domain, energy.mean_power_W) == (total, pytest.approx(watts))
+    read = Ina3221Meter(tmp_path)
+    assert {domain.name for domain in read.probe().domains} == set(rails) - {"NC"}
+
+
+def test_jetpack_4_on_an_agx_xavier_shows_rails_and_no_total(tmp_path: Path) -> None:
+    ina3221x(tmp_path, "1-0040", 0, dict.fromkeys(("GPU", "CPU", "SOC"), (5000, 100)))
+    ina3221x(tmp_path, "1-0041", 1, dict.fromkeys(("CV", "VDDRQ", "SYS5V"), (5000, 100)))
+    probe = Ina3221Meter(tmp_path).probe()
+    assert (probe.ok, probe.primary) == (False, None)
+    assert probe.reason == "no known way to total the rails CPU, CV, GPU, SOC, SYS5V, VDDRQ"
+
+
+def test_a_slow_poll_of_jetpack_4_is_declared(tmp_path: Path) -> None:
+    ina3221x(tmp_path, "6-0040", 0, NX_RAILS)
+    put(tmp_path, "sys/bus/i2c/drivers/ina3221x/6-0040/iio:device0/polling_delay_1", "250 ms")
+    assert {domain.update_s for domain in Ina3221Meter(tmp_path).probe().domains} == {0.25}
 
 
 def test_channels_that_are_not_connected_are_passed_over(tmp_path: Path) -> None:

@@ -17,9 +17,12 @@ from edgebench.meters.integrate import Source, integrate
 from edgebench.meters.jtop import NO_SERVICE, JtopMeter
 from edgebench.meters.sampler import PowerLog, Probed
 
-pytestmark = pytest.mark.skipif(
-    find_spec("jtop") is None, reason="needs jetson-stats: pip install 'edgebench[jetson]'"
-)
+pytestmark = [
+    pytest.mark.meters,
+    pytest.mark.skipif(
+        find_spec("jtop") is None, reason="needs jetson-stats: pip install 'edgebench[test]'"
+    ),
+]
 FAKE = Path(__file__).with_name("fake_jtop.py")
 Serve = Callable[..., Path]
 
@@ -73,8 +76,7 @@ def test_rails_arrive_and_only_what_may_be_added_is(serve: Serve, meters: list[J
     with PowerLog([Probed(meter=meter, probe=probe)], path, 0.05) as log:
         start_ns = log._clock_ns()
         while log._newest_ns.get("jtop", 0) < start_ns + 600_000_000:
-            assert log._thread is not None
-            log._thread.join(0.05)
+            log._ticker._thread.join(0.05)
     times = powercsv.load(path)["jtop", "VDD_GPU_SOC"].t_ns
     energy = integrate(
         path, [(times[0], times[-1])], source=Source(meter="jtop", domain=probe.primary)
@@ -114,8 +116,7 @@ def test_a_service_that_dies_ends_the_meter_and_not_the_run(
     assert probe.ok, probe.reason
     with PowerLog([Probed(meter=meter, probe=probe)], root / "power.csv", 0.05) as log:
         while not log.failures:
-            assert log._thread is not None
-            log._thread.join(0.05)
+            log._ticker._thread.join(0.05)
     assert "RuntimeError" in log.failures["jtop"]
 
 

@@ -62,7 +62,12 @@ MUTATIONS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("mutation", MUTATIONS.values(), ids=MUTATIONS)
+def _case(mutation: Mutation) -> object:
+    marks = pytest.mark.meters if "nvml_real" in mutation.tests else ()
+    return pytest.param(mutation, marks=marks)
+
+
+@pytest.mark.parametrize("mutation", [*map(_case, MUTATIONS.values())], ids=MUTATIONS)
 def test_a_rule_that_is_dropped_is_missed(mutation: Mutation, root: Path) -> None:
     if "nvml_real" in mutation.tests:
         pytest.importorskip("pynvml", reason="needs nvidia-ml-py")

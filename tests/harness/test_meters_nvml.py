@@ -87,7 +87,9 @@ class FakeNvml:
     def nvmlDeviceGetEnforcedPowerLimit(self, handle: int) -> int:
         return self._get("limit")
 
-    def nvmlDeviceGetFieldValues(self, handle: int, fields: list[int]) -> list[Any]:
+    def nvmlDeviceGetFieldValues(self, handle: int, fields: list[Any]) -> list[Any]:
+        if isinstance(fields[0], tuple):  # another scope than the GPU
+            return [SimpleNamespace(nvmlReturn=3, value=SimpleNamespace(uiVal=0))]
         what = {185: "average", 186: "instant"}[fields[0]]
         code = 3 if what in self.broken else 0
         value = SimpleNamespace(uiVal=self.values[what])

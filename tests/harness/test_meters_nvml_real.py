@@ -10,16 +10,26 @@ from typing import Any
 
 import pytest
 
+from edgebench import meters
 from edgebench.conditions import Watch
+from edgebench.devices import ResolvedDevice
 from edgebench.gpus import describe_gpus
 from edgebench.meters.integrate import Source, integrate
 from edgebench.meters.nvml import NvmlMeter
+from edgebench.meters.request import MeterRequest
 from edgebench.meters.sampler import PowerLog, Probed
 from edgebench.record import Energy
 from tests.harness import nvml_driver
-from tests.harness.nvml_driver import FUNCTION_NOT_FOUND, JETSON, NOT_SUPPORTED, Driver
+from tests.harness.nvml_driver import FUNCTION_NOT_FOUND, JETSON, MODULE, NOT_SUPPORTED, Driver
 
-pynvml = pytest.importorskip("pynvml", reason="needs nvidia-ml-py: pip install 'edgebench[nvidia]'")
+try:
+    import pynvml
+except ImportError:
+    pynvml = None
+pytestmark = [
+    pytest.mark.meters,
+    pytest.mark.skipif(pynvml is None, reason="needs nvidia-ml-py: pip install 'edgebench[test]'"),
+]
 S = 1_000_000_000
 
 
@@ -76,6 +86,39 @@ def test_a_counters_difference_is_the_energy(driver: Driver) -> None:
     source = Source(meter="nvml", domain="gpu0.power_instant")
     instant = integrate(driver.path.with_name("power.csv"), [(0, 3 * S)], source=source)
     assert instant.joules == pytest.approx(360.0)
+
+
+def test_a_superchips_counter_is_the_modules_and_scopes_are_told_apart(driver: Driver) -> None:
+    driver.set(**MODULE)
+    probe = NvmlMeter().probe()
+    assert (probe.ok, probe.reason, probe.primary) == (True, "", "gpu0.module_energy")
+    covers = {domain.name: (domain.covers, domain.limit_W) for domain in probe.domains}
+    assert covers == {
+        "gpu0.module_energy": ("module, CPU and GPU (NVML scope module)", 2000.0),
+        "gpu0.power_instant": ("GPU board (NVML scope GPU)", 1400.0),
+        "gpu0.power_average": ("GPU board (NVML scope GPU)", 1400.0),
+        "gpu0.module_power_instant": ("module, CPU and GPU (NVML scope module)", 2000.0),
+        "gpu0.memory_power_average": (
+            "GPU memory, inside the GPU's power (NVML scope memory)", None,
+        ),
+    }  # fmt: skip
+    # None is added to another, and only what covers the same is held against the counter.
+    assert "+" not in str(probe.primary)
+    device = ResolvedDevice(requested="cuda", name="cuda", backend="cuda", executed_on="GPU")
+    chosen = meters.select(device, MeterRequest(names=("nvml",)))
+    assert chosen.primary is not None
+    same = [one.domain for one in chosen.beside if one.covers == chosen.primary.covers]
+    assert same == ["gpu0.module_power_instant"]
+    assert len(chosen.beside) == 4
+    energy = run(driver, [{"energy": 1_000_000 + 21_000 * i} for i in range(31)])
+    assert energy.mean_power_W == pytest.approx(210.0)
+
+
+def test_a_module_scope_that_reads_nothing_is_none(driver: Driver) -> None:
+    driver.set(**{"field186.1": 0, "field185.2": 0})
+    probe = NvmlMeter().probe()
+    assert probe.covers == "GPU board (NVML scope GPU)"
+    assert [domain.name for domain in probe.domains][3:] == []
 
 
 def test_a_counter_that_is_stuck_is_refused(driver: Driver) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +11,6 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from safetensors.torch import save_file  # noqa: E402
 
 from edgebench import target_cuda  # noqa: E402
 from edgebench.engines_cuda import CudaEngines  # noqa: E402
@@ -35,23 +33,10 @@ from edgebench_kernels.cuda.errors import (  # noqa: E402
 )
 from tests.cuda import tiny_llama  # noqa: E402
 from tests.cuda.emulated_launcher import Collector  # noqa: E402
-from tests.cuda.tiny_llama import CONFIG  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
 NAME = "NVIDIA H200"
-CONFIG_JSON = {
-    "architectures": ["LlamaForCausalLM"],
-    "model_type": "llama",
-    "vocab_size": CONFIG.vocab_size,
-    "hidden_size": CONFIG.hidden_size,
-    "intermediate_size": CONFIG.intermediate_size,
-    "num_hidden_layers": CONFIG.layers,
-    "num_attention_heads": CONFIG.heads,
-    "num_key_value_heads": CONFIG.kv_heads,
-    "head_dim": CONFIG.head_dim,
-    "rms_norm_eps": CONFIG.rms_norm_eps,
-}
 GB = 10**9
 
 
@@ -164,21 +149,8 @@ def test_the_peak_is_that_of_the_gpus_memory(
 def test_engines_are_built_from_a_prepared_workload(tmp_path: Path) -> None:
     """Every call that a run makes, with kernels that are named and not launched."""
     weights = tiny_llama.weights_of()
-    save_file(dict(weights.tensors), tmp_path / "model.safetensors")
-    (tmp_path / "config.json").write_text(json.dumps(CONFIG_JSON))
-    prepared = SimpleNamespace(
-        directory=tmp_path,
-        candidate_directory=tmp_path,
-        changed=None,
-        prompts=[[1, 2, 3], [4]],
-        calls=[[5, 63], [6, 7, 63]],
-        eos_id=63,
-        quantized=SimpleNamespace(
-            tensors=tiny_llama.quantized(weights),
-            folded=Folded(norms={"model.norm": weights.tensors["model.norm.weight"].numpy()}),
-        ),
-        workload=SimpleNamespace(task=SimpleNamespace(max_new_tokens=6)),
-    )
+    norms = {"model.norm": weights.tensors["model.norm.weight"].numpy()}
+    prepared = tiny_llama.prepared_in(tmp_path, Folded(norms=norms))
     launcher = Collector()
     engines = CudaEngines(launcher, prepared, ("fp16", "int4"))  # type: ignore[arg-type]
     assert engines.model.operations_per_token == 2 * sum(

@@ -84,6 +84,18 @@ def ina3221(root: Path, address: str, hwmon: int, rails: Rails) -> None:
         put(root, f"{folder}/curr{number}_input", milliamperes)
 
 
+def ina3221x(root: Path, address: str, number: int, rails: Rails) -> None:
+    """Put one chip as JetPack 4's own driver shows it: through iio, its channels from 0."""
+    folder = f"sys/bus/i2c/drivers/ina3221x/{address}/iio:device{number}"
+    put(root, f"{folder}/name", "ina3221x")
+    for channel, (name, (millivolts, milliamperes)) in enumerate(rails.items()):
+        put(root, f"{folder}/rail_name_{channel}", name)
+        put(root, f"{folder}/in_voltage{channel}_input", millivolts)
+        put(root, f"{folder}/in_current{channel}_input", milliamperes)
+        put(root, f"{folder}/in_power{channel}_input", millivolts * milliamperes // 1000)
+        put(root, f"{folder}/polling_delay_{channel}", "0 ms")
+
+
 def ina238(root: Path, microwatts: int, address: str = "2-0044") -> None:
     """Put the chip of Thor's input."""
     device = f"sys/bus/i2c/devices/{address}"

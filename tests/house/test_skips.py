@@ -17,6 +17,7 @@ def test_one():
 """
 REQUIRE = {
     "browser": "EDGEBENCH_REQUIRE_BROWSER",
+    "meters": "EDGEBENCH_REQUIRE_METERS",
     "nvrtc": "EDGEBENCH_REQUIRE_NVRTC",
     "servers": "EDGEBENCH_REQUIRE_SERVERS",
     "formats": "EDGEBENCH_REQUIRE_FORMATS",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,8 +20,10 @@ from edgebench.record import Ledger
 from edgebench.spec import RunOptions, parse_run
 from edgebench.transform import parse_transform
 from edgebench.transform.changed import ChangedModel, changed_once
-from edgebench.transform.students import named, tensors_sha256
+from edgebench.transform.distill import named_by
+from edgebench.transform.students import given, named, tensors_sha256
 from edgebench_kernels.engine import read_config
+from edgebench_workloads.cache import cache_root
 from tests.harness.checker.tiny_llama import TinyWorld
 from tests.harness.checker.tiny_open import source_of
 from tests.harness.checker.tiny_student import write_cost, write_student
@@ -81,9 +84,44 @@ def test_a_folder_stays_out_of_the_record(world: TinyWorld, tmp_path: Path) -> N
 
 
 def test_a_record_s_name_is_no_folder(world: TinyWorld) -> None:
-    steps = parse_transform("distill:student=sha256:0123456789ab").changes
-    with pytest.raises(SpecError, match="expected the folder of the student"):
+    steps = named(parse_transform("distill:student=sha256:0123456789ab")).changes
+    with pytest.raises(SpecError, match=r"expected the folder of the student.*--student FOLDER"):
         changed_once(steps, source_of(world))
+
+
+def test_a_student_that_was_used_is_found_by_its_name_alone(
+    world: TinyWorld, tmp_path: Path
+) -> None:
+    folder = tmp_path / "student"
+    name = named_by(tensors_sha256(write_student(folder)))
+    by_name = f"distill:student={name}"
+    assert named(parse_transform(by_name)).steps[0].folder is None
+    first = made_of(world, folder)
+    shutil.rmtree(folder)
+    chain = named(parse_transform(by_name))
+    assert str(chain) == by_name
+    again = changed_once(chain.changes, source_of(world))
+    assert again.made.steps == first.made.steps
+    # What was altered there is not that student any more.
+    (weights,) = (cache_root() / "students").glob("*/model.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\0")
+    assert named(parse_transform(by_name)).steps[0].folder is None
+
+
+def test_a_folder_is_given_for_the_student_of_a_record(tmp_path: Path) -> None:
+    folder, other = tmp_path / "student", tmp_path / "other"
+    name = named_by(tensors_sha256(write_student(folder)))
+    write_student(other, intermediate_size=64)
+    chain = parse_transform(f"distill:student={name}+rtn")
+    found = given(chain, folder)
+    assert (str(found), found.steps[0].folder) == (str(chain), folder)
+    assert str(given(chain, None)) == str(chain)
+    with pytest.raises(
+        SpecError, match=r"\[--student\] expected a student of the chain.*got sha256"
+    ):
+        given(chain, other)
+    with pytest.raises(SpecError, match="leave --student out"):
+        given(parse_transform("prune:layers=1"), folder)
 
 
 def test_a_workload_without_a_student_asks_for_a_folder(world: TinyWorld) -> None:

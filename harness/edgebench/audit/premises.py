@@ -18,7 +18,7 @@ from edgebench.progress import Progress
 from edgebench.record import Kernel, Ledger
 from edgebench.system import SystemDescription, usable_cores
 from edgebench.target import Target
-from edgebench.transform import parse_transform
+from edgebench.transform import parse_transform, students
 from edgebench.transform.quantized import (
     SCALE,
     SUFFIX,
@@ -32,6 +32,16 @@ from edgebench_workloads.errors import WorkloadError
 
 OWN: tuple[Kernel, ...] = ("int4", "open")  # what stands beside the reference and is built here
 WITH_PERTURBED = 1.6  # of a run's memory: the perturbed engine holds its kernel's weights again
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Given:
+    """What the auditor has of a bundle beside it."""
+
+    tensors: Path | None = None
+    """The folder of tensors that are too large for the bundle."""
+    student: Path | None = None
+    """The folder of a student that the record names by its tensors."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +59,7 @@ def premises(
     bundle: Bundle,
     system: SystemDescription,
     target: Target,
-    tensors: Path | None,
+    given: Given,
     progress: Progress,
 ) -> Premises:
     """Verify the weights, take the bundle's tensors and set the kernels up as its run had them.
@@ -63,7 +73,7 @@ def premises(
     tuning = None if differences else record.host.kernel_tuning
     target.prepare(threads, record.host.affinity if not differences else None, tuning)
     _require_memory(record.workload.name, target, system)
-    prepared = _prepare(bundle, tensors, progress)
+    prepared = _prepare(bundle, given, progress)
     return Premises(bundle=bundle, prepared=prepared, differences=differences, threads=threads)
 
 
@@ -103,11 +113,11 @@ def _require_memory(name: str, target: Target, system: SystemDescription) -> Non
         raise RunFailed(f"[audit] expected memory for {name}: {shortage}")
 
 
-def _prepare(bundle: Bundle, tensors: Path | None, progress: Progress) -> PreparedText:
+def _prepare(bundle: Bundle, given: Given, progress: Progress) -> PreparedText:
     """Take tensors from the bundle, else --tensors, else the recipe; hold them to the ledger."""
-    record, ledger = bundle.record, bundle.ledger
+    record, ledger, tensors = bundle.record, bundle.ledger, given.tensors
     named = [one.transform for one in record.results if one.kernel in OWN]
-    transform = parse_transform(named[0] if named else "rtn")
+    transform = students.given(parse_transform(named[0] if named else "rtn"), given.student)
     path, folded = bundle.tensors_path, bundle.folded_path
     if path is None and tensors is not None:
         path, folded = tensors / layout.TENSORS, folded or _existing(tensors / layout.FOLDED)

@@ -9,6 +9,7 @@ from edgebench.audit.record import AuditedTest, AuditMeasure, AuditRecord
 from edgebench.codec import encode_model
 from edgebench.errors import EXIT_OK, RuleViolation, RunFailed
 from edgebench.findings import printable
+from edgebench.markdown import header, row
 
 MEANING: Mapping[Verdict, str] = {
     "passed": "nothing was caught",
@@ -50,10 +51,7 @@ def markdown(record: AuditRecord) -> str:
         ]
     if record.other_runs_seen:
         lines += ["Another EdgeBench run was on this machine.", ""]
-    lines += [
-        "| kernel | test | verdict | measured | limit | runs |",
-        "|---|---|---|---|---|---|",
-    ]
+    lines += header(("kernel", "test", "verdict", "measured", "limit", "runs"))
     for kernel in record.kernels:
         for test in kernel.tests:
             lines += [_row(kernel.kernel, test, measure) for measure in _rows_of(test)]
@@ -76,7 +74,7 @@ def _row(kernel: str, test: AuditedTest, measure: AuditMeasure) -> str:
         measure.limit or "-",
         str(test.runs),
     )
-    return "| " + " | ".join(_cell(cell) for cell in cells) + " |"
+    return row(text.replace("<=", "≤").replace(">=", "≥") for text in cells)
 
 
 def _measured(measure: AuditMeasure) -> str:
@@ -88,17 +86,6 @@ def _measured(measure: AuditMeasure) -> str:
     if measure.note:
         text += f" ({measure.note})" if text else measure.note
     return text
-
-
-def _cell(text: str) -> str:
-    return (
-        printable(text)
-        .replace("\\", "\\\\")
-        .replace("|", "\\|")
-        .replace("<=", "≤")
-        .replace(">=", "≥")
-        .replace("<", "&lt;")
-    )
 
 
 def _json(record: AuditRecord) -> str:

@@ -14,6 +14,7 @@ from edgebench.checker.known_images import known_images
 from edgebench.checker.retrace import KnownModel
 from edgebench.checker.subject import KnownStudent, KnownWorkload, Shape
 from edgebench.errors import SpecError
+from edgebench.identity import identified
 from edgebench.prepare import (
     CONFIG_FILE,
     WEIGHTS_FILE,
@@ -54,12 +55,8 @@ def known_workload(name: str) -> KnownWorkload:
     inputs = {pair.command for pair in scored} | {pair.call for pair in scored}
     sequences = calibration_set(workload, directory).sequences
     return KnownWorkload(
-        name=name,
+        **identified(workload),
         closed_only=workload.closed_only,
-        task_sha256=workload.task_sha256,
-        reference_sha256=workload.reference_sha256,
-        scored_sha256=workload.task.data.scored_sha256,
-        calibration_sha256=workload.task.data.calibration_sha256,
         graph_sha256=graph_sha256(directory),
         prompt_tokens=[len(prompt) for prompt in prompts],
         call_tokens=[len(call) for call in calls],

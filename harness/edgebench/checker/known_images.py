@@ -6,6 +6,7 @@ from pathlib import Path
 
 from edgebench.answers import ClassKey
 from edgebench.checker.subject import KnownWorkload
+from edgebench.identity import identified
 from edgebench.images.graph import graph_sha256, read_genome
 from edgebench.images.prepared import SUPERNET, open_linears
 from edgebench_workloads.catalog import Workload
@@ -19,13 +20,8 @@ def known_images(workload: Workload, directory: Path) -> KnownWorkload:
     genome = read_genome(directory)
     seen = {scene.image.tobytes() for scene in scored}
     return KnownWorkload(
-        name=workload.name,
-        kind=workload.kind,
+        **identified(workload),
         closed_only=workload.closed_only,
-        task_sha256=workload.task_sha256,
-        reference_sha256=workload.reference_sha256,
-        scored_sha256=workload.task.data.scored_sha256,
-        calibration_sha256=workload.task.data.calibration_sha256,
         graph_sha256=graph_sha256(genome),
         prompt_tokens=[1] * len(scored),
         call_tokens=[1] * len(scored),

@@ -11,6 +11,7 @@ from edgebench.checker import check
 from edgebench.checker.known import Lookup, known_workload
 from edgebench.errors import EXIT_OK, BundleError, unknown_name
 from edgebench.findings import Finding, printable
+from edgebench.markdown import header, row
 from edgebench.progress import Progress
 from edgebench.rules import RULES
 
@@ -31,20 +32,16 @@ def check_command(
     return FORMATS[form](bundle, findings), BundleError.exit_code if failed else EXIT_OK
 
 
-def _cell(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("`", "'")
-
-
 def _markdown(bundle: Path, findings: Sequence[Finding]) -> str:
     errors = sum(found.severity == "error" for found in findings)
     counted = f"{errors} errors, {len(findings) - errors} warnings"
     verdict = f"FAILED: {counted}" if errors else f"passed {len(RULES)} rules, {counted}"
     lines = [f"{printable(bundle.name)}: {verdict}"]
     if findings:
-        lines += ["", "| rule | severity | expected | came | what to do |", "|---|---|---|---|---|"]
+        lines += ["", *header(("rule", "severity", "expected", "came", "what to do"))]
     for found in findings:
         cells = (found.rule_id, found.severity, found.expected, found.came, found.what_to_do)
-        lines.append("| " + " | ".join(map(_cell, cells)) + " |")
+        lines.append(row(cells))
     return "\n".join(lines)
 
 

@@ -9,7 +9,7 @@ Adding a meter = one file + one row in METERS + its place in PREFERENCE + one te
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -84,12 +84,7 @@ class MeterSelection:
     @property
     def beside(self) -> tuple[Source, ...]:
         """What else is recorded and can be held against the reported energy, meter by meter."""
-        found = [
-            Source(meter=probe.meter, domain=domain, covers=probe.covers)
-            for probe in (item.probe for item in self.working)
-            for domain in (probe.primary, *probe.beside)
-            if domain is not None
-        ]
+        found = [source for item in self.working for source in _sources(item.probe)]
         return tuple(one for one in found if one != self.primary)
 
     @property
@@ -118,6 +113,15 @@ def select(
             )
             return MeterSelection(primary=primary, probed=probed, reason="")
     return MeterSelection(primary=None, probed=probed, reason=_why(probes, device.backend))
+
+
+def _sources(probe: Probe) -> Iterator[Source]:
+    """Yield what a meter reports, then what it shows beside, each with its own cover."""
+    if probe.primary is not None:
+        yield Source(meter=probe.meter, domain=probe.primary, covers=probe.covers)
+    covers = {domain.name: domain.covers for domain in probe.domains}
+    for name in probe.beside:
+        yield Source(meter=probe.meter, domain=name, covers=covers[name])
 
 
 def _why(probes: Mapping[str, Probe], backend: Backend) -> str:

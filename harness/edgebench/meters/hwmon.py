@@ -6,8 +6,8 @@
                                             /curr1_input      480       mA
                                             /update_interval  18        ms
 
-hwmon numbers move between boots, so chips are found by their name. JetPack 4 showed the same chips
-through another driver (iio, rail_name_*), which is not read.
+hwmon numbers move between boots, so chips are found by their name. JetPack 4 shows the same chips
+through another driver: `iio`.
 Source: Linux Documentation/hwmon/ina3221.rst and ina238.rst.
 """
 
@@ -21,6 +21,7 @@ from edgebench.machine import read_int, read_text
 
 LIMIT_W = 400.0  # three times the largest module (Thor, 130 W): above it a reading is broken
 FALLBACK_UPDATE_S = 0.1
+UNUSED = ("", "NC")  # a channel that the board does not connect
 
 Reader = tuple[Path, ...]
 """The files whose product is a power: volts and amperes, or one file that has it."""

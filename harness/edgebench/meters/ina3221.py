@@ -1,4 +1,4 @@
-"""INA3221: the rails of a Jetson Orin, through hwmon; readable without root.
+"""INA3221: the rails of a Jetson, through hwmon or JetPack 4's iio; readable without root.
 
 One step of the AGX's 2 mOhm shunts is 20 mA (0.1 W at 5 V, 0.4 W at 20 V), of the NX's and Nano's
 5 mOhm shunts 8 mA: single readings are coarse, their mean over a block is not.
@@ -11,13 +11,12 @@ from pathlib import Path
 
 from edgebench import machine
 from edgebench.machine import read_text
-from edgebench.meters import hwmon
+from edgebench.meters import hwmon, iio
 from edgebench.meters.protocol import Domain, Probe
 from edgebench.meters.rails import NO_TOTAL, total_of
 
 CHIP = "ina3221"
 NO_CHIPS = "no INA3221 power chip on the I2C bus"
-UNUSED = ("", "NC")  # a channel that the board does not connect
 MICRO_PER_MILLI = 1000  # mV x mA is uW
 
 
@@ -61,7 +60,12 @@ class Ina3221Meter:
         return hwmon.read_all(self._rails, MICRO_PER_MILLI)
 
     def _find(self) -> tuple[dict[str, hwmon.Reader], float]:
-        """Map rails to (mV file, mA file); channels 1-3 alone, the fourth sums their shunts."""
+        """Map rails to (mV file, mA file), as the newer driver shows them, else as JetPack 4's."""
+        rails, update_s = self._find_hwmon()
+        return (rails, update_s) if rails else iio.rails(self._root)
+
+    def _find_hwmon(self) -> tuple[dict[str, hwmon.Reader], float]:
+        """Take channels 1 to 3 alone, the fourth sums their shunts."""
         rails: dict[str, hwmon.Reader] = {}
         update_s = 0.0
         for folder in hwmon.chips(self._root, CHIP):
@@ -69,7 +73,7 @@ class Ina3221Meter:
             for path in sorted(folder.glob("in[123]_label")):
                 label = read_text(path) or ""
                 number = re.sub(r"\D", "", path.name)
-                if label not in UNUSED:
+                if label not in hwmon.UNUSED:
                     files = folder / f"in{number}_input", folder / f"curr{number}_input"
                     rails.setdefault(hwmon.rail_name(label), files)
         return rails, update_s

@@ -2,6 +2,10 @@
 
 On a Jetson the library loads, counts one device and refuses every power call, so a probe is a
 reading, never `nvmlInit()`. The library is imported only here, and only when a probe is made.
+
+On a superchip (GH200, GB200) NVML also tells the module's power, CPU and GPU together, and its
+counter counts the module (ml-energy/zeus, pull request 172): it is then named so, and held against
+the module's power, never against the GPU's. No superchip was at hand.
 Source: https://docs.nvidia.com/deploy/nvml-api/group__nvmlDeviceQueries.html
 """
 
@@ -10,6 +14,7 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +26,14 @@ LIMIT_FACTOR = 2.0  # boards overshoot an enforced limit for milliseconds, not t
 AVERAGE_POWER = 185  # NVML_FI_DEV_POWER_AVERAGE
 INSTANT_POWER = 186  # NVML_FI_DEV_POWER_INSTANT
 AVERAGED_S = 1.0  # the average smears a block's edge over this long: nvml.h, power fields
-BOARD = "GPU board (the whole module on Grace-Hopper)"
+CURRENT_LIMIT = 190  # NVML_FI_DEV_POWER_CURRENT_LIMIT
+SCOPE_GPU, SCOPE_MODULE, SCOPE_MEMORY = 0, 1, 2  # NVML_POWER_SCOPE_*
+# Memory is inside the GPU and the GPU inside the module: each is shown and none is added.
+COVERS: Mapping[int, str] = {
+    SCOPE_GPU: "GPU board (NVML scope GPU)",
+    SCOPE_MODULE: "module, CPU and GPU (NVML scope module)",
+    SCOPE_MEMORY: "GPU memory, inside the GPU's power (NVML scope memory)",
+}
 SHADOW = (
     "the old package 'pynvml' hides nvidia-ml-py; "
     "pip uninstall pynvml && pip install --force-reinstall nvidia-ml-py"
@@ -48,6 +60,53 @@ def first_visible(variables: Mapping[str, str]) -> str:
     Where CUDA_VISIBLE_DEVICES hides all of them there is no first: 0, and nothing runs there.
     """
     return variables.get("CUDA_VISIBLE_DEVICES", "").split(",")[0].strip() or "0"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Source:
+    """One number that NVML may have."""
+
+    name: str
+    update_s: float
+    unit: str = "mW"
+    field: int | None = None
+    """Of nvmlDeviceGetFieldValues; None: `call`."""
+    scope: int = SCOPE_GPU
+    call: str = ""
+    is_fallback: bool = False
+    """Asked only where no other power answers."""
+
+    def read(self, nvml: Any, handle: Any) -> int:
+        """Ask NVML now; raises its NVMLError."""
+        if self.field is not None:
+            return _field_mW(nvml, handle, self.field, self.scope)
+        return int(getattr(nvml, self.call)(handle))
+
+
+MODULE_INSTANT = _Source(
+    name="module_power_instant", update_s=UPDATE_S, field=INSTANT_POWER, scope=SCOPE_MODULE
+)
+SOURCES = (
+    _Source(
+        name="energy", update_s=UPDATE_S, unit="mJ", call="nvmlDeviceGetTotalEnergyConsumption"
+    ),
+    _Source(name="power_instant", update_s=UPDATE_S, field=INSTANT_POWER),
+    _Source(name="power_average", update_s=AVERAGED_S, field=AVERAGE_POWER),
+    _Source(name="power", update_s=AVERAGED_S, call="nvmlDeviceGetPowerUsage", is_fallback=True),
+    MODULE_INSTANT,
+    _Source(
+        name="memory_power_average", update_s=AVERAGED_S, field=AVERAGE_POWER, scope=SCOPE_MEMORY
+    ),
+)
+
+
+def _field_mW(nvml: Any, handle: Any, field: int, scope: int) -> int:
+    """Read a power field of a scope in mW; raises NVMLError as the other calls do."""
+    asked = field if scope == SCOPE_GPU else (field, scope)
+    value = nvml.nvmlDeviceGetFieldValues(handle, [asked])[0]
+    if value.nvmlReturn != 0:
+        raise nvml.NVMLError(value.nvmlReturn)
+    return int(value.value.uiVal)
 
 
 class NvmlMeter:
@@ -81,19 +140,18 @@ class NvmlMeter:
                 return Probe(
                     meter=self.name, ok=False, reason="MIG is on: NVML meters the whole GPU"
                 )
-            limit_W = self._limit_W(handle)
+            domains, missing = self._domains(handle)
         except self._nvml.NVMLError as err:
             absent = machine.inspect(self._root).nvidia_driver is None
             reason = f"{err} (no NVIDIA driver found)" if absent else str(err)
             return Probe(meter=self.name, ok=False, reason=reason)
-        domains, missing = self._domains(handle, limit_W)
         return Probe(
             meter=self.name,
             ok=bool(domains),
             reason="; ".join(missing),
             domains=tuple(domains),
             primary=domains[0].name if domains else None,
-            covers=BOARD,
+            covers=domains[0].covers if domains else "",
             beside=tuple(domain.name for domain in domains[1:]),
         )
 
@@ -113,59 +171,63 @@ class NvmlMeter:
         except self._nvml.NVMLError:
             return None
 
-    def _domains(self, handle: Any, limit_W: float | None) -> tuple[list[Domain], list[str]]:
+    def _domains(self, handle: Any) -> tuple[list[Domain], list[str]]:
         """Try each source of a number; the counter comes first because it misses nothing.
 
         `nvmlDeviceGetPowerUsage` is an average on some GPUs and instantaneous on others, so it is
-        asked only where neither of the two fields that say which they are answers.
+        asked only where neither of the two fields that say which they are answers. Few GPUs have a
+        scope beside their own, so that it is absent is nothing to tell.
         """
-        board = f"gpu{self._visible}" if self._visible.isdecimal() else "gpu"
-        nvml = self._nvml
-        readers: tuple[tuple[str, str, float, Callable[[], float]], ...] = (
-            (
-                "energy",
-                "mJ",
-                UPDATE_S,
-                lambda: int(nvml.nvmlDeviceGetTotalEnergyConsumption(handle)),
-            ),
-            ("power_instant", "mW", UPDATE_S, lambda: self._field_mW(handle, INSTANT_POWER)),
-            ("power_average", "mW", AVERAGED_S, lambda: self._field_mW(handle, AVERAGE_POWER)),
-            ("power", "mW", AVERAGED_S, lambda: int(nvml.nvmlDeviceGetPowerUsage(handle))),
-        )
-        domains: list[Domain] = []
+        found: list[Domain] = []
         missing: list[str] = []
-        for what, unit, update_s, reader in readers:
-            if what == "power" and any(domain.kind == "power" for domain in domains):
+        is_module = self._try(handle, MODULE_INSTANT)
+        for source in SOURCES:
+            if source.is_fallback and any(domain.kind == "power" for domain in found):
                 continue
-            try:
-                reader()
-            except nvml.NVMLError as err:
-                missing.append(f"{what}: {err}")
-                continue
-            self._readers[f"{board}.{what}"] = reader
-            domains.append(
-                Domain(
-                    name=f"{board}.{what}",
-                    covers=BOARD,
-                    kind="counter" if unit == "mJ" else "power",
-                    unit=unit,
-                    update_s=update_s,
-                    limit_W=limit_W,
-                )
-            )
-        return domains, missing
+            fault = self._fault(handle, source)
+            if fault is None:
+                found.append(self._domain(handle, source, is_module=is_module))
+            elif source.scope == SCOPE_GPU:
+                missing.append(f"{source.name}: {fault}")
+        return found, missing
 
-    def _field_mW(self, handle: Any, field: int) -> float:
-        value = self._nvml.nvmlDeviceGetFieldValues(handle, [field])[0]
-        if value.nvmlReturn != 0:
-            raise self._nvml.NVMLError(value.nvmlReturn)
-        return int(value.value.uiVal)
+    def _domain(self, handle: Any, source: _Source, *, is_module: bool) -> Domain:
+        """Declare one source that answered, and keep how it is read."""
+        board = f"gpu{self._visible}" if self._visible.isdecimal() else "gpu"
+        counts_module = is_module and source.unit == "mJ"
+        name = f"{board}.{'module_' if counts_module else ''}{source.name}"
+        self._readers[name] = lambda: source.read(self._nvml, handle)
+        scope = SCOPE_MODULE if counts_module else source.scope
+        return Domain(
+            name=name,
+            covers=COVERS[scope],
+            kind="counter" if source.unit == "mJ" else "power",
+            unit=source.unit,
+            update_s=source.update_s,
+            limit_W=self._limit_W(handle, scope),
+        )
 
-    def _limit_W(self, handle: Any) -> float | None:
+    def _try(self, handle: Any, source: _Source) -> bool:
+        return self._fault(handle, source) is None
+
+    def _fault(self, handle: Any, source: _Source) -> str | None:
+        """Read a source once; say why it has no number."""
         try:
-            return LIMIT_FACTOR * int(self._nvml.nvmlDeviceGetEnforcedPowerLimit(handle)) / 1000
+            value = source.read(self._nvml, handle)
+        except self._nvml.NVMLError as err:
+            return str(err)
+        return None if value or source.scope == SCOPE_GPU else "0 mW"
+
+    def _limit_W(self, handle: Any, scope: int) -> float | None:
+        """More than a scope can draw: from its own limit; None where it tells none."""
+        try:
+            if scope == SCOPE_GPU:
+                limit_mW = int(self._nvml.nvmlDeviceGetEnforcedPowerLimit(handle))
+            else:
+                limit_mW = _field_mW(self._nvml, handle, CURRENT_LIMIT, scope)
         except self._nvml.NVMLError:
             return None
+        return LIMIT_FACTOR * limit_mW / 1000 if limit_mW else None
 
     def _is_partitioned(self, handle: Any) -> bool:
         try:

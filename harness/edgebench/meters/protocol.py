@@ -47,7 +47,7 @@ class Probe:
     covers: str = ""
     """What the reported domains cover together; equal words mean that two meters should agree."""
     beside: tuple[str, ...] = ()
-    """Other domains, of the same cover, that the reported one is held against."""
+    """Other domains to show; those of the same cover are what the reported one is held against."""
 
 
 class Meter(Protocol):

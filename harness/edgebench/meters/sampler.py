@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import IO
 from edgebench.errors import StorageError
 from edgebench.meters import powercsv
 from edgebench.meters.protocol import Domain, Meter, Probe, TimedMeter, TimedReading
+from edgebench.ticker import Ticker
 
 PERIOD_S = 0.1
 SETTLE_S = 2.0  # how long a meter with times of its own may take to show the end of the run
@@ -54,8 +54,7 @@ class PowerLog:
         self._path = path
         self._period_s = period_s
         self._clock_ns = clock_ns
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._ticker = Ticker(self.sample, period_s, name="edgebench-power")
         self._file: IO[str] | None = None
         self._write_error: OSError | None = None
         self._newest_ns: dict[str, int] = {}
@@ -70,8 +69,7 @@ class PowerLog:
         self._forget_old()
         if self._meters:
             self.sample()
-            self._thread = threading.Thread(target=self._loop, name="edgebench-power", daemon=True)
-            self._thread.start()
+            self._ticker.start()
         return self
 
     def __exit__(
@@ -80,9 +78,8 @@ class PowerLog:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join()
+        if self._meters:
+            self._ticker.stop()
             self.sample()
             self._settle(self._clock_ns())
         try:
@@ -98,6 +95,8 @@ class PowerLog:
 
     def sample(self) -> None:
         """Read every meter once and append what came; the time stamp is the reading's middle."""
+        if self._write_error is not None:
+            return
         self._write(
             "".join(line for index in range(len(self._meters)) for line in self._read(index))
         )
@@ -140,14 +139,6 @@ class PowerLog:
             ):
                 time.sleep(self._period_s / 10)
                 self._write("".join(self._read(index)))
-
-    def _loop(self) -> None:
-        due = time.monotonic()
-        while self._write_error is None:
-            due = max(due + self._period_s, time.monotonic())  # late: skip ticks, never catch up
-            if self._stop.wait(due - time.monotonic()):
-                return
-            self.sample()
 
     def _declarations(self) -> str:
         now_ns = self._clock_ns()

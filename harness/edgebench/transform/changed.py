@@ -30,7 +30,7 @@ from edgebench.transform.finetuning import read_finetune
 from edgebench.transform.kept import code_sha256
 from edgebench.transform.pruning import PruneRequest, read_prune
 from edgebench.transform.quantized import array_sha256, lines_sha256
-from edgebench.transform.students import attend, student_of, tensors_sha256
+from edgebench.transform.students import attend, keep, student_of, tensors_sha256
 from edgebench_workloads.cache import build_once, cache_root
 from edgebench_workloads.errors import WorkloadAssetError
 from edgebench_workloads.students import Student
@@ -235,6 +235,8 @@ class _Run:
         """Take the student for the model; returns its name and its shape."""
         student = student_of(step, self._source.student)
         lecture = attend(student, self._reference.config, self._source.sha256)
+        if step.folder is not None:
+            keep(student)
         self._weights, self._config = lecture.weights, _raw(lecture.directory)
         self.training.append(lecture.training)
         shape = shape_of(lecture.weights.config).model_dump(include=set(STUDENT_SHAPE))

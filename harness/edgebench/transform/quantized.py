@@ -62,8 +62,8 @@ class Linears(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReferenceLinears:
-    """The reference's linear layers, read one at a time so that large models fit in memory."""
+class StoredTensors:
+    """A checkpoint's tensors, read one at a time so that large models fit in memory."""
 
     path: Path = field(repr=False)
     sha256: str
@@ -75,6 +75,18 @@ class ReferenceLinears:
         with safe_open(self.path, framework="numpy") as tensors:
             return tuple(tensors.keys())
 
+    def tensor(self, name: str) -> Tensor:
+        """See Linears."""
+        with safe_open(self.path, framework="pt") as tensors:
+            stored: Tensor = tensors.get_tensor(name)
+        return stored
+
+
+class ReferenceLinears(StoredTensors):
+    """The reference's linear layers; see Linears."""
+
+    __slots__ = ()
+
     def config(self) -> LlamaConfig:
         """See Linears: the config.json beside the weights."""
         from edgebench_kernels.engine import read_config  # torch comes with it
@@ -83,12 +95,6 @@ class ReferenceLinears:
             return read_config(self.path.with_name("config.json"))
         except ValueError as err:
             raise SpecError(str(err)) from err
-
-    def tensor(self, name: str) -> Tensor:
-        """See Linears."""
-        with safe_open(self.path, framework="pt") as tensors:
-            stored: Tensor = tensors.get_tensor(name)
-        return stored
 
     def weight(self, name: str) -> npt.NDArray[np.float16]:
         """Return the weight of one linear layer, fp16 [N, K]."""

@@ -1,7 +1,14 @@
-"""Students for the open track: found, verified, and named by what they hold."""
+"""Students for the open track: found, verified, named by what they hold, and kept by that name.
+
+    CACHE/students/0123456789ab/   model.safetensors  config.json  training.json
+
+A record names a student by its tensors. Whoever ran it once here needs not give its folder again:
+a copy is kept, and what is read must have the tensors that its name tells.
+"""
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,15 +20,18 @@ from edgebench.errors import AssetError, SpecError
 from edgebench.open_model import Fp16
 from edgebench.record import Training
 from edgebench.transform import TransformChain, TransformSpec
-from edgebench.transform.distill import named_by, read_distill
+from edgebench.transform.distill import BY_TENSORS, named_by, read_distill
 from edgebench.transform.quantized import array_sha256, lines_sha256
-from edgebench_workloads.errors import WorkloadError
+from edgebench_workloads.assistant.student import TRAINING_FILE
+from edgebench_workloads.cache import build_once, cache_root
+from edgebench_workloads.errors import WorkloadAssetError, WorkloadError
 from edgebench_workloads.students import Student, read_student
 
 if TYPE_CHECKING:
     from edgebench_kernels.engine import LlamaConfig, LlamaWeights
 
 WEIGHTS = "model.safetensors"
+FOLDER = "students"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,15 +46,40 @@ class Lecture:
 def named(chain: TransformChain) -> TransformChain:
     """The chain with each student's folder beside the name that records give it.
 
-    Raises SpecError for a folder that holds no student.
+    A name is looked up among the students kept here; an unknown one is left as it is, and
+    `student_of` says so. Raises SpecError for a folder that holds no student.
     """
     return TransformChain(steps=tuple(map(_named, chain.steps)))
 
 
-def _named(step: TransformSpec) -> TransformSpec:
-    folder = read_distill(step.parameters).folder if step.name == "distill" else None
+def given(chain: TransformChain, folder: Path | None) -> TransformChain:
+    """`named`, with the folder that somebody gives for the student which the chain names.
+
+    Raises SpecError where the chain names none, or another.
+    """
     if folder is None:
+        return named(chain)
+    came = named_by(tensors_sha256(opened(folder)))
+    wanted = [s for s in chain.steps if s.name == "distill" and s.parameters.get("student") == came]
+    if not wanted:
+        raise SpecError(
+            f"[--student] expected a student of the chain {chain}, got {came}; give the folder "
+            "whose student the record names, or leave --student out"
+        )
+    return TransformChain(
+        steps=tuple(
+            replace(step, folder=folder) if step in wanted else _named(step) for step in chain.steps
+        )
+    )
+
+
+def _named(step: TransformSpec) -> TransformSpec:
+    request = read_distill(step.parameters) if step.name == "distill" else None
+    if request is None or step.folder is not None:
         return step
+    folder = request.folder
+    if folder is None:
+        return replace(step, folder=kept(request.student))
     if not folder.is_dir():
         raise SpecError(
             f"[distill] expected student to be a folder, got {folder}, which is none; give what "
@@ -63,6 +98,38 @@ def opened(folder: Path) -> Student:
         raise SpecError(str(err)) from err
 
 
+def kept(name: str) -> Path | None:
+    """The folder of a student that was kept under that name; None where none is whole."""
+    if not BY_TENSORS.fullmatch(name):
+        return None
+    folder = _place(name)
+    try:
+        return folder if named_by(tensors_sha256(opened(folder))) == name else None
+    except SpecError:
+        return None
+
+
+def keep(student: Student) -> None:
+    """Keep a copy under its name, so that a resumed run or an audit finds it again."""
+    name = named_by(tensors_sha256(student))
+    directory = _place(name)
+
+    def copy(folder: Path) -> None:
+        for file in (WEIGHTS, "config.json", TRAINING_FILE):
+            shutil.copyfile(student.directory / file, folder / file)
+
+    try:
+        if student.directory != directory and kept(name) is None:
+            shutil.rmtree(directory, ignore_errors=True)
+            build_once(directory, copy)
+    except WorkloadAssetError:  # no room for it: the folder is asked for again
+        pass
+
+
+def _place(name: str) -> Path:
+    return cache_root() / FOLDER / name.removeprefix("sha256:")
+
+
 def student_of(step: TransformSpec, shipped: Student | None) -> Student:
     """The student that a step asks for."""
     if step.folder is not None:
@@ -70,8 +137,9 @@ def student_of(step: TransformSpec, shipped: Student | None) -> Student:
     request = read_distill(step.parameters)
     if request.student.startswith("sha256:"):
         raise SpecError(
-            f"[distill] expected the folder of the student that a record calls {request.student}; "
-            "give it: distill:student=FOLDER"
+            f"[distill] expected the folder of the student that a record calls {request.student}, "
+            f"which is not kept in {cache_root() / FOLDER}; give it: distill:student=FOLDER "
+            "(bench audit: --student FOLDER)"
         )
     if shipped is None:
         raise SpecError("[distill] expected a workload that ships a student; give student=FOLDER")

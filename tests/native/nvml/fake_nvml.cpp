@@ -3,8 +3,8 @@
 //
 // $FAKE_NVML names the file; each line is `name value` or `name !code`, where `code` is an
 // nvmlReturn_t that the call returns instead. A name that the file does not have is
-// NVML_ERROR_NOT_SUPPORTED, as a Jetson's driver answers every power call.
-// Struct layouts: nvml.h, as nvidia-ml-py declares them.
+// NVML_ERROR_NOT_SUPPORTED, as a Jetson's driver answers every power call. `field186.1` is field
+// 186 of power scope 1, the module. Struct layouts: nvml.h, as nvidia-ml-py declares them.
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -117,7 +117,9 @@ int nvmlDeviceGetPowerManagementDefaultLimit(void*, unsigned* limit_mW) {
 int nvmlDeviceGetFieldValues(void*, int count, FieldValue* fields) {
   for (int i = 0; i < count; ++i) {
     fields[i].type = 1;  // NVML_VALUE_TYPE_UNSIGNED_INT
-    fields[i].result = number("field" + std::to_string(fields[i].field), &fields[i].value.u32);
+    std::string name = "field" + std::to_string(fields[i].field);
+    if (fields[i].scope != 0) name += "." + std::to_string(fields[i].scope);
+    fields[i].result = number(name, &fields[i].value.u32);
   }
   return kOk;
 }
