@@ -1,21 +1,23 @@
-"""Draws this device's own front of `wake`: subnets that `nas` finds beside uniformly scaled ones.
+"""Draws this device's own front of `wake`: subnets that `nas` finds beside uniformly scaled nets.
 
-    python docs/nas_sweep.py --out FOLDER [--points 8] [--samples 100] [--threads N]
+    python -m edgebench_workloads.wake.train_scaled --out SCALED      resumes; about 15 minutes
+    python docs/nas_sweep.py --out FOLDER --scaled SCALED [--points 8] [--samples 100] [--threads N]
 
-Latency limits are spread evenly, as ratios, between the fastest subnet and the largest. The
-baseline is uniform, from the same supernet: every block the same kernel (5) and expansion, every
-stage the same depth, at each resolution; 27 subnets. All are then timed in turns, and judged on
-1,000 validation scenes that no search saw. Writes sweep.json and sweep.svg. Searches are kept in
-the cache (docs/open-track.md), so a second run only measures again.
+Latency limits are spread evenly, as ratios, between the fastest subnet and the largest. Two
+baselines: the largest architecture by width multiplier, trained by the first command, with the
+shipped reference as width 1; and uniform subnets of the same supernet, every block the same kernel
+(5) and expansion, every stage the same depth. Both at each resolution. All are then timed in turns,
+and judged on 1,000 validation scenes that no search saw. Writes sweep.json and sweep.svg. Searches
+are kept in the cache (docs/open-track.md), so a second run only measures again.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import statistics
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,14 +28,15 @@ import vl_convert
 
 from edgebench.codec import write_atomic
 from edgebench.images.choices import reference_choices
-from edgebench.images.engine import inputs_of, reference_engine
+from edgebench.images.engine import ImageEngine, inputs_of
 from edgebench.images.graph import read_genome
 from edgebench.images.prepared import SUPERNET
+from edgebench.subnet_record import LatencyTable
 from edgebench.system import usable_cores
 from edgebench.transform.nas import read_nas, shown
 from edgebench.transform.nas_accuracy import BATCH, Evaluator
 from edgebench.transform.nas_found import Ground, found_once, machine_name
-from edgebench.transform.nas_measure import measure_subnet
+from edgebench.transform.nas_measure import WINNER_PASSES, measure_subnets
 from edgebench.transform.nas_table import cheapest, predicted_ns
 from edgebench_kernels import native
 from edgebench_reports.charts import chart_of
@@ -47,11 +50,22 @@ from edgebench_workloads.wake.genome import (
     Genome,
     make_genome,
 )
+from edgebench_workloads.wake.scaled import (
+    ScaledNet,
+    genome_at,
+    scaled_layers,
+    scaled_multiply,
+)
 from edgebench_workloads.wake.scenes import Scene, scenes
+from edgebench_workloads.wake.subnet import cut
+from edgebench_workloads.wake.supernet import calibrate
+from edgebench_workloads.wake.train import calibration_images
+from edgebench_workloads.wake.train_scaled import RECORD, trained
 
 KERNEL = 5  # of the uniform baseline
+LABELS = {"nas": "found by nas", "uniform": "uniform subnets", "width": "width multiplier"}
 JUDGED = range(1000, 2000)  # validation scenes
-TURNS = 3  # of timing every subnet; the median counts
+PLAIN = 1  # fp32 as convolutions, of the reference's engines: fastest for many images
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,16 +74,26 @@ class Point:
 
     kind: str
     genome: Genome
-    predicted_ns: int
+    predicted_ns: int | None = None
+    width: float | None = None
+    """Of a width multiplier's network, whose genome is the largest but for its channels."""
     latency_ns: int = 0
     top1: float = 0.0
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one image."""
+        if self.width is None:
+            return total_macs(self.genome)
+        return sum(one.macs for one in scaled_layers(self.width, self.genome.resolution))
 
     def as_json(self) -> dict[str, Any]:
         """As sweep.json has it."""
         return {
             "kind": self.kind,
             "genome": self.genome.as_json(),
-            "macs": total_macs(self.genome),
+            "width": self.width,
+            "macs": self.macs,
             "predicted_ns": self.predicted_ns,
             "latency_ns": self.latency_ns,
             "top1": self.top1,
@@ -95,10 +119,15 @@ def limits(fastest_ns: int, largest_ns: int, count: int) -> list[int]:
     return [round(low * (largest_ns / low) ** (place / (count - 1))) for place in range(count)]
 
 
-def points_of(ground: Ground, count: int, samples: int) -> list[Point]:
-    """Search for every limit; a first search without a limit to speak of gives the table."""
+def table_of(ground: Ground, samples: int = 100) -> LatencyTable:
+    """This machine's table, from a search without a limit to speak of."""
     widest = read_nas({"latency": "1000s", "samples": samples})
-    table = found_once(widest, ground).found.search.table
+    return found_once(widest, ground).found.search.table
+
+
+def points_of(ground: Ground, count: int, samples: int) -> list[Point]:
+    """Search for every limit."""
+    table = table_of(ground, samples)
     fastest = cheapest(table, resolutions=RESOLUTIONS)
     found: dict[Genome, Point] = {}
     for limit in limits(predicted_ns(table, fastest), predicted_ns(table, LARGEST), count):
@@ -117,48 +146,68 @@ def points_of(ground: Ground, count: int, samples: int) -> list[Point]:
     ]
 
 
-def judged(points: Sequence[Point], evaluator: Evaluator) -> list[Point]:
-    """Time all subnets in turns, each turn the other way round, and count right answers."""
-    chosen = list(scenes("validation", len(JUDGED), JUDGED.start))
-    weights = [evaluator.cut(point.genome) for point in points]
-    engines = [reference_choices(p.genome, w) for p, w in zip(points, weights, strict=True)]
-    took: list[list[int]] = [[] for _ in points]
-    for turn in range(TURNS):
-        order = range(len(points))
-        for place in order if turn % 2 == 0 else reversed(order):
-            images = inputs_of(chosen[:64], points[place].genome.resolution)
-            took[place].append(measure_subnet(engines[place], images).latency_ns)
+def scaled_points(folder: Path) -> tuple[list[Point], dict[float, ScaledNet]]:
+    """Every trained width at every resolution, and the shipped reference as width 1."""
+    nets = trained(folder)
+    points = [
+        Point(kind="width", genome=genome_at(resolution), width=width)
+        for width in nets
+        for resolution in RESOLUTIONS
+    ]
+    whole = [Point(kind="width", genome=genome_at(resolution)) for resolution in RESOLUTIONS]
+    return [*points, *whole], nets
+
+
+def ready(point: Point, nets: Mapping[float, ScaledNet], evaluator: Evaluator) -> list[ImageEngine]:
+    """A point's network in every engine that it may run in."""
+    genome = point.genome
+    if point.width is None:
+        return reference_choices(genome, evaluator.cut(genome))
+    net, width = nets[point.width], point.width
+    calibrate(net, genome, calibration_images(genome.resolution))
+    weights = {name: one.half().float() for name, one in cut(net, genome).items()}
     return [
-        replace(
-            point,
-            latency_ns=round(statistics.median(took[place])),
-            top1=top1(point.genome, weights[place], chosen),
-        )
-        for place, point in enumerate(points)
+        replace(one, multiply=scaled_multiply(one.multiply, width, genome.resolution))
+        for one in reference_choices(genome, weights)
     ]
 
 
-def top1(genome: Genome, weights: dict[str, torch.Tensor], chosen: Sequence[Scene]) -> float:
+def judged(
+    points: Sequence[Point], nets: Mapping[float, ScaledNet], evaluator: Evaluator
+) -> list[Point]:
+    """Time all networks in turns, and count right answers."""
+    chosen = list(scenes("validation", len(JUDGED), JUDGED.start))
+    engines = [ready(point, nets, evaluator) for point in points]
+    shown = {r: inputs_of(chosen[:64], r) for r in RESOLUTIONS}
+    timed = measure_subnets(
+        [(own, shown[p.genome.resolution]) for p, own in zip(points, engines, strict=True)]
+    )
+    return [
+        replace(point, latency_ns=one.latency_ns, top1=top1(own[PLAIN], chosen))
+        for point, one, own in zip(points, timed, engines, strict=True)
+    ]
+
+
+def top1(engine: ImageEngine, chosen: Sequence[Scene]) -> float:
     """The share of right answers."""
-    engine = reference_engine(genome, weights, torch.float32, as_matrices=False)
-    parts = inputs_of(chosen, genome.resolution).split(BATCH)
+    parts = inputs_of(chosen, engine.genome.resolution).split(BATCH)
     came = [one for part in parts for one in engine.classify(part)]
     return sum(a == int(b.is_wake) for a, b in zip(came, chosen, strict=True)) / len(chosen)
 
 
-def beaten(points: Sequence[Point]) -> int:
-    """Uniform subnets that a found one matches in both latency and top-1."""
+def beaten(points: Sequence[Point], kind: str) -> int:
+    """How many of a baseline a found subnet matches in both latency and top-1."""
     found = [point for point in points if point.kind == "nas"]
     return sum(
         any(f.latency_ns <= u.latency_ns and f.top1 >= u.top1 for f in found)
         for u in points
-        if u.kind == "uniform"
+        if u.kind == kind
     )
 
 
 def plot(points: Sequence[Point]) -> str:
     """Top-1 over latency as SVG; kinds differ in shape as well as colour."""
-    values = [{"ms": p.latency_ns / 1e6, "top1": p.top1, "subnets": p.kind} for p in points]
+    values = [{"ms": p.latency_ns / 1e6, "top1": p.top1, "subnets": LABELS[p.kind]} for p in points]
     chart = (
         chart_of(values)
         .mark_point(filled=True, size=70, opacity=0.85)
@@ -177,6 +226,7 @@ def main() -> int:
     """Sweep, and say how the two compare."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--scaled", type=Path, help="folder of train_scaled; without: no widths")
     parser.add_argument("--points", type=int, default=8)
     parser.add_argument("--samples", type=int, default=100)
     parser.add_argument("--threads", type=int, default=usable_cores())
@@ -187,19 +237,30 @@ def main() -> int:
     native.set_threads(options.threads)
     evaluator = Evaluator(WORKLOADS["wake"].reference_directory() / SUPERNET)
     ground = ground_of(evaluator)
-    points = judged(points_of(ground, options.points, options.samples), evaluator)
+    scaled, nets = scaled_points(options.scaled) if options.scaled else ([], {})
+    searched = points_of(ground, options.points, options.samples)
+    points = judged([*searched, *scaled], nets, evaluator)
     options.out.mkdir(parents=True, exist_ok=True)
+    counts = {
+        kind: {"beaten": beaten(points, kind), "of": sum(one.kind == kind for one in points)}
+        for kind in ("width", "uniform")
+    }
     result = {
         "machine": ground.machine,
+        "threads": options.threads,
+        "torch": torch.__version__,
+        "load_average_after": os.getloadavg(),
         "supernet_sha256": ground.supernet_sha256,
         "judged_on": f"validation scenes {JUDGED.start} to {JUDGED.stop - 1}",
-        "uniform_beaten": beaten(points),
+        "passes": WINNER_PASSES,
+        "table": table_of(ground, options.samples).model_dump(mode="json", exclude={"block_ns"}),
+        "widths": json.loads((options.scaled / RECORD).read_text()) if options.scaled else None,
+        "baselines": counts,
         "points": [point.as_json() for point in points],
     }
     write_atomic(options.out / "sweep.json", json.dumps(result, indent=1).encode() + b"\n")
     write_atomic(options.out / "sweep.svg", plot(points).encode())
-    found = [point for point in points if point.kind == "nas"]
-    print(f"{len(found)} found; {beaten(points)} of {len(points) - len(found)} uniform are beaten")
+    print(f"{sum(one.kind == 'nas' for one in points)} found; {counts}")
     for point in sorted(points, key=lambda one: one.latency_ns):
         print(f"{point.kind:8} {point.latency_ns / 1e6:7.3f} ms  top-1 {point.top1:.1%}")
     return 0

@@ -14,6 +14,8 @@ from edgebench.units import DASH, format_fraction, format_number
 ROOT = Path(__file__).parent.parent
 BEGIN = "<!-- results: written by `python docs/results.py` from submissions/ -->"
 END = "<!-- end of results -->"
+CODED_BEGIN = "<!-- stages: written by `python docs/results.py` from submissions/ -->"
+CODED_END = "<!-- end of stages -->"
 HEADINGS = (
     "workload", "scenario", "kernel", "p90 latency ms", "TPOT p90 ms", "samples/s",
     "speedup [95 % interval]",
@@ -24,6 +26,7 @@ OPEN_HEADINGS = (
     "speedup [95 % interval]", "weights MB", "stored MB", "bits a weight", "entropy bound",
     "parameters", "not zero",
 )  # fmt: skip
+CODED_HEADINGS = ("stage", "bytes", "ratio", "right")
 
 
 def _share(percent: float | None) -> str:
@@ -113,7 +116,7 @@ def _open_cells(record: Record, ledger: Ledger | None) -> list[list[str]]:
     for result in record.results:
         if record.track == "open" and result.kernel == "fp16":
             continue  # the reference stands once, in the closed bundle's rows
-        counted = ledger and (ledger.open_model or ledger.open_subnet)
+        counted = ledger and (ledger.open_model or ledger.open_subnet or ledger.open_network)
         stored = None if not counted else counted.bits_per_weight * counted.params_total / 8
         rows.append(
             [
@@ -136,17 +139,48 @@ def _open_cells(record: Record, ledger: Ledger | None) -> list[list[str]]:
     return rows
 
 
-def _replace(page: Path, table: str) -> None:
+def coded_markdown(submissions: Path) -> str:
+    """Return, for every bundle with a coded file, its stages as in Deep Compression's tables."""
+    lines: list[str] = []
+    for path in find_bundles(submissions):
+        bundle = read_bundle(path)
+        network = bundle.ledger.open_network if bundle.ledger else None
+        if network is None or (coded := network.coded) is None:
+            continue
+        reference, candidate = bundle.record.results
+        lines += [f"`{bundle.record.system}`, `{bundle.record.workload.name}`:", ""]
+        lines += [f"`{candidate.transform}`", "", "| " + " | ".join(CODED_HEADINGS) + " |"]
+        lines += ["|" + " --- |" * len(CODED_HEADINGS)]
+        whole = coded.reference_bytes
+        stages = (
+            ("reference, fp32", whole, format_fraction(reference.accuracy)),
+            ("pruned: fp32 values and gaps", coded.pruned_bytes, ""),
+            ("shared: codebooks and codes", coded.shared_bytes, ""),
+            ("Huffman coded: `coded.bin`", coded.size_bytes, format_fraction(candidate.accuracy)),
+            ("entropy bound of its symbols", coded.entropy_bytes, ""),
+        )
+        for name, size, right in stages:
+            lines.append(f"| {name} | {size:,.0f} | {whole / size:.1f}x | {right} |")
+        share = f"{network.params_nonzero / network.params_total:.0%}"
+        lines += ["", f"{coded.bits_per_weight:.2f} bits for each of {network.params_total:,} "
+                  f"parameters, of which {share} are not zero."]  # fmt: skip
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _replace(page: Path, table: str, begin: str = BEGIN, end: str = END) -> None:
     """Put a table between the two marks of a page."""
-    before, rest = page.read_text().split(BEGIN)
-    _, after = rest.split(END)
-    page.write_text(f"{before}{BEGIN}\n{table}{END}{after}")
+    before, rest = page.read_text().split(begin)
+    _, after = rest.split(end)
+    page.write_text(f"{before}{begin}\n{table}{end}{after}")
 
 
 def main() -> None:
-    """Write both tables."""
+    """Write every table."""
     _replace(ROOT / "README.md", results_markdown(ROOT / "submissions"))
-    _replace(ROOT / "docs" / "open-track.md", open_markdown(ROOT / "submissions"))
+    page = ROOT / "docs" / "open-track.md"
+    _replace(page, open_markdown(ROOT / "submissions"))
+    _replace(page, coded_markdown(ROOT / "submissions"), CODED_BEGIN, CODED_END)
 
 
 if __name__ == "__main__":

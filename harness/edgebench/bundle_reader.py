@@ -34,6 +34,7 @@ class Bundle:
     tensors_path: Path | None
     folded_path: Path | None = None
     open_path: Path | None = None
+    coded_path: Path | None = None
 
     @property
     def is_complete(self) -> bool:
@@ -134,6 +135,7 @@ def _parse(folder: Path, dir_fd: int, sizes: Mapping[str, int]) -> Bundle:
             tensors_path=folder / layout.TENSORS if layout.TENSORS in sizes else None,
             folded_path=folder / layout.FOLDED if layout.FOLDED in sizes else None,
             open_path=folder / layout.OPEN if layout.OPEN in sizes else None,
+            coded_path=folder / layout.CODED if layout.CODED in sizes else None,
         )
     except BundleError as err:
         raise refuse("S-04", "strict JSON of the published schema", err) from err

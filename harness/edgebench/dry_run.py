@@ -25,7 +25,7 @@ from edgebench.prepare import harness_error, prepare
 from edgebench.profiles import PROFILES
 from edgebench.progress import Progress, Update
 from edgebench.record import Scenario
-from edgebench.run import selected_meters, set_affinity
+from edgebench.run import require_engine, selected_meters, set_affinity
 from edgebench.spec import RunSpec
 from edgebench.system import SystemDescription, describe_system, usable_cores
 from edgebench.target import Target, open_target
@@ -141,6 +141,7 @@ def plan_run(spec: RunSpec, progress: Progress) -> RunPlan:
     served = connect(spec.external) if spec.external else None
     root = find_root()
     device = resolve(spec.device, root, simulated=is_simulated(root))
+    require_engine(spec, device)
     selection = selected_meters(spec, device, root)
     target = open_target(device.backend)
     threads = spec.threads or usable_cores()

@@ -57,4 +57,6 @@ def open_writer(
     kept = prepared.kept_arrays
     if kept:
         writer.write_tensors(save(dict(kept)), layout.OPEN)
+    if (coded := prepared.coded_bytes) is not None:
+        writer.write_tensors(coded, layout.CODED)
     return writer

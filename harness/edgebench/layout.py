@@ -19,6 +19,7 @@ POWER = "power.csv"
 TENSORS = "int4.safetensors"
 FOLDED = "folded.safetensors"
 OPEN = "open.safetensors"
+CODED = "coded.bin"
 CHECKSUMS = "SHA256SUMS"
 PROGRESS = "progress.json"  # exists only while a run is unfinished
 
@@ -35,10 +36,11 @@ SIZE_LIMITS: Mapping[str, int] = {
     POWER: 256 * _MIB,
     TENSORS: TENSORS_IN_BUNDLE_BYTES + 256 * _KIB,  # and the header that names them
     OPEN: TENSORS_IN_BUNDLE_BYTES + 256 * _KIB,
+    CODED: 16 * _MIB,
     FOLDED: 16 * _MIB,  # 4 MB for a model of 8B parameters
     CHECKSUMS: 64 * _KIB,
 }
-OPTIONAL = frozenset({TENSORS, FOLDED, OPEN})
+OPTIONAL = frozenset({TENSORS, FOLDED, OPEN, CODED})
 MAX_TOTAL_BYTES = 768 * _MIB
 MAX_ROWS = 2_000_000  # of one .jsonl file
 

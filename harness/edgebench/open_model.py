@@ -15,7 +15,15 @@ import numpy.typing as npt
 
 from edgebench.errors import SpecError
 from edgebench.profiles import CLOSED_TRANSFORMS
-from edgebench.record import Ledger, OpenModel, OpenShape, TensorFacts, Training, TransformStep
+from edgebench.record import (
+    Ledger,
+    OpenModel,
+    OpenNetwork,
+    OpenShape,
+    TensorFacts,
+    Training,
+    TransformStep,
+)
 from edgebench.transform.quantized import array_sha256
 from edgebench_kernels.formats import Int4Tensor, unpack_codes
 
@@ -203,6 +211,8 @@ def not_closed(ledger: Ledger, reference: OpenShape | None) -> list[str]:
             f"W-03: a subnet of the supernet, not the reference: {depths} blocks at resolution "
             f"{subnet.genome.resolution}, {subnet.dense_macs_per_image} multiply-accumulates"
         )
+    if (network := ledger.open_network) is not None:
+        reasons += _network_reasons(network, is_quantized=bool(ledger.tensors))
     model = ledger.open_model
     if model is None:
         return reasons
@@ -220,10 +230,29 @@ def not_closed(ledger: Ledger, reference: OpenShape | None) -> list[str]:
         reasons.append(
             f"W-12: {share:.1%} of the layers' weights are zero, in patterns {', '.join(found)}"
         )
-    reasons += [
-        f"W-04: trained on {one.examples} examples ({one.steps} steps)" for one in model.training
-    ]
-    return reasons
+    return reasons + _trained(model.training)
+
+
+def _network_reasons(network: OpenNetwork, *, is_quantized: bool) -> list[str]:
+    """Of a changed network of images."""
+    reasons = []
+    if (middles := network.genome.middles) is not None:
+        widths = "-".join(str(one) for row in middles for one in row if one)
+        reasons.append(f"W-03: narrower blocks than the reference's: {widths} middle channels")
+    if not is_quantized:
+        reasons.append("W-03: its matrix products are not quantized")
+    body = [facts for name, facts in network.tensors.items() if name.endswith(".weight")]
+    found = sorted({facts.pattern for facts in body} - {"dense"})
+    if found:
+        share = 1 - sum(f.nonzero for f in body) / sum(f.weights for f in body)
+        reasons.append(f"W-12: {share:.1%} of the weights are zero, in patterns {', '.join(found)}")
+    if network.coded is not None:
+        reasons.append("W-05: weights share values, which are no grid of INT4")
+    return reasons + _trained(network.training)
+
+
+def _trained(training: Sequence[Training]) -> list[str]:
+    return [f"W-04: trained on {one.examples} examples ({one.steps} steps)" for one in training]
 
 
 def _worded(step: TransformStep) -> str:

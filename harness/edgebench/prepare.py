@@ -13,27 +13,21 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from edgebench import layout
 from edgebench.accuracy import call_nll_rows
 from edgebench.answers import AnswerKey
 from edgebench.errors import AssetError, BenchError, SpecError
-from edgebench.identity import identified
-from edgebench.images.graph import graph_sha256 as genome_sha256
-from edgebench.images.graph import read_genome
-from edgebench.images.prepared import (
-    PreparedImages,
-    image_chain,
-    image_search,
-    linears_of,
-    open_linears,
-)
+from edgebench.images.prepare import prepare_images
+from edgebench.ledger import identity_of, ledger_of
 from edgebench.loadgen import SystemUnderTest
 from edgebench.open_model import describe, kept_shapes, not_closed, shape_of
-from edgebench.open_subnet import describe_subnet
 from edgebench.prepared import PreparedWorkload, Update
 from edgebench.profiles import TENSORS_IN_BUNDLE_BYTES
 from edgebench.progress import Progress
-from edgebench.record import Kernel, Ledger, NllRow, OpenModel, OpenSubnet, WorkloadIdentity
+from edgebench.record import (
+    Kernel,
+    NllRow,
+    OpenModel,
+)
 from edgebench.sut import EngineSut
 from edgebench.transform import TransformChain, apply_transform
 from edgebench.transform.calibration import CalibrationSet
@@ -42,10 +36,8 @@ from edgebench.transform.kept import quantized_once
 from edgebench.transform.quantized import (
     QuantizedModel,
     ReferenceLinears,
-    folded_hashes,
     open_reference,
 )
-from edgebench_kernels.formats import Int4Tensor, tensor_sha256
 from edgebench_workloads.assistant.tokenizer import EOS as EOS_ID
 from edgebench_workloads.assistant.tokenizer import call_ids, prompt_ids
 from edgebench_workloads.catalog import WORKLOADS, Workload
@@ -53,7 +45,6 @@ from edgebench_workloads.errors import WorkloadAssetError, WorkloadError
 
 if TYPE_CHECKING:
     from edgebench.engines import CpuEngines, KernelEngine
-    from edgebench.transform.nas_found import FoundSubnet
     from edgebench_workloads.assistant.dataset import Pair
 
 WEIGHTS_FILE = "model.safetensors"
@@ -162,11 +153,6 @@ def graph_sha256(directory: Path) -> str:
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
-def size_bytes(tensors: Mapping[str, Int4Tensor]) -> int:
-    """Return the canonical size of a quantized model."""
-    return sum(tensor.size_bytes for tensor in tensors.values())
-
-
 def prepare(
     name: str,
     transform: TransformChain | None,
@@ -182,7 +168,7 @@ def prepare(
         with progress.stage(f"{name}: weights") as update:
             directory = workload.reference_directory(progress=update)
         if workload.kind == "images":
-            return _prepare_images(workload, directory, transform, progress, quantized)
+            return prepare_images(workload, directory, transform, progress, quantized)
         pairs = workload.scored()
         calibration = calibration_set(workload, directory)
     except WorkloadError as error:
@@ -207,78 +193,14 @@ def prepare(
         prompts=prompts,
         calls=calls,
         quantized=quantized,
-        identity=_identity(workload),
-        ledger=_ledger(
+        identity=identity_of(workload),
+        ledger=ledger_of(
             workload,
             graph_sha256(directory if changed is None else changed.directory),
             quantized,
             None if changed is None else _open_model(changed, quantized),
         ),
         changed=changed,
-    )
-
-
-def _prepare_images(
-    workload: Workload,
-    directory: Path,
-    transform: TransformChain | None,
-    progress: Progress,
-    quantized: QuantizedModel | None,
-) -> PreparedImages:
-    rounding = None if transform is None or transform.rounding is None else transform.rounding
-    chain = None if rounding is None else image_chain(rounding)  # refused before any work
-    found = None if transform is None else _searched(workload, directory, transform, progress)
-    scenes, genome = workload.scored_scenes(), read_genome(directory)
-    workload.calibration_scenes()  # its hash goes into the record
-    linears = open_linears(workload, directory)
-    if found is not None:
-        linears = linears_of(found.directory, found.found.step.after_sha256)
-    if transform is None or quantized is None:
-        quantized = QuantizedModel(tensors={}, steps=())
-        if chain is not None:
-            with progress.stage(f"{workload.name}: {rounding}") as update:
-                quantized = apply_transform(chain, linears, update)
-        if found is not None:
-            quantized = replace(quantized, steps=(found.found.step, *quantized.steps))
-    own = genome if found is None else read_genome(found.directory)
-    return PreparedImages(
-        workload=workload,
-        directory=directory,
-        genome=genome,
-        scenes=scenes,
-        found=found,
-        quantized=quantized,
-        identity=_identity(workload),
-        ledger=_ledger(
-            workload,
-            genome_sha256(own),
-            quantized,
-            open_subnet=None if found is None else _open_subnet(workload, found, quantized),
-        ),
-    )
-
-
-def _searched(
-    workload: Workload, directory: Path, transform: TransformChain, progress: Progress
-) -> FoundSubnet | None:
-    if image_search(transform) is None:
-        return None
-    from edgebench.images.searched import searched, summary
-
-    with progress.stage(f"{workload.name}: {transform.steps[0]}") as update:
-        found = searched(workload, directory, transform, update)
-    if found is not None:
-        progress.note(summary(found))
-    return found
-
-
-def _open_subnet(workload: Workload, found: FoundSubnet, quantized: QuantizedModel) -> OpenSubnet:
-    return describe_subnet(
-        read_genome(found.directory),
-        quantized.tensors.items(),
-        found.arrays(),
-        supernet_sha256=str(workload.task.model.supernet_sha256),
-        search=found.found.search,
     )
 
 
@@ -359,30 +281,6 @@ def calibration_set(workload: Workload, directory: Path) -> CalibrationSet:
     return CalibrationSet(
         sha256=workload.task.data.calibration_sha256,
         sequences=[prompt + call for prompt, call in zip(prompts, calls, strict=True)],
-    )
-
-
-def _identity(workload: Workload) -> WorkloadIdentity:
-    return WorkloadIdentity(disclosure=workload.disclosure, **identified(workload))
-
-
-def _ledger(
-    workload: Workload,
-    graph: str,
-    quantized: QuantizedModel,
-    open_model: OpenModel | None = None,
-    open_subnet: OpenSubnet | None = None,
-) -> Ledger:
-    fits = 0 < size_bytes(quantized.tensors) <= TENSORS_IN_BUNDLE_BYTES
-    return Ledger(
-        reference_sha256=workload.reference_sha256,
-        steps=list(quantized.steps),
-        tensors={name: tensor_sha256(t) for name, t in quantized.tensors.items()},
-        tensors_file=layout.TENSORS if fits else None,
-        folded=folded_hashes(quantized.folded),
-        graph_sha256=graph,
-        open_model=open_model,
-        open_subnet=open_subnet,
     )
 
 

@@ -49,6 +49,11 @@ class PreparedWorkload(ABC):
         return {}
 
     @property
+    def coded_bytes(self) -> bytes | None:
+        """The open track's entropy-coded file; None where no step asked for one."""
+        return None
+
+    @property
     @abstractmethod
     def scored_count(self) -> int:
         """How many samples the scored set holds."""

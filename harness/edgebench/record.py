@@ -18,6 +18,8 @@ from edgebench.conditions_record import Sustained as Sustained
 from edgebench.energy_record import Energy as Energy
 from edgebench.energy_record import EnergyMetrics as EnergyMetrics
 from edgebench.energy_record import PhaseEnergy as PhaseEnergy
+from edgebench.network_record import Coded as Coded
+from edgebench.network_record import OpenNetwork as OpenNetwork
 from edgebench.strict import Count as Count
 from edgebench.strict import Fraction as Fraction
 from edgebench.strict import Name as Name
@@ -27,6 +29,7 @@ from edgebench.strict import StrictModel as StrictModel
 from edgebench.strict import Text as Text
 from edgebench.subnet_record import OpenSubnet as OpenSubnet
 from edgebench.tensor_facts import TensorFacts as TensorFacts
+from edgebench.training_record import Training as Training
 
 Track = Literal["closed", "open"]
 Scenario = Literal["single-stream", "offline"]
@@ -301,21 +304,6 @@ class OpenShape(StrictModel):
     is_tied: bool = Field(description="lm_head reads the embedding's weight")
 
 
-class Training(StrictModel):
-    """What one fine-tune or one student cost, and where its targets came from."""
-
-    teacher_sha256: Sha256
-    examples: Annotated[int, Field(ge=1)]
-    steps: Annotated[int, Field(ge=1)]
-    cpu_s: Annotated[float, Field(gt=0.0)] = Field(description="of its processes, all threads")
-    first_loss: NonNegative = Field(description="nats per answer token, mean of the first tenth")
-    last_loss: NonNegative = Field(description="of the last tenth")
-    device: Text = Field(default="cpu", description="what multiplied: cpu, or a GPU by its name")
-    student_sha256: Sha256 | None = Field(
-        default=None, description="model.safetensors of a student that was trained beforehand"
-    )
-
-
 class OpenModel(StrictModel):
     """What the open track's model is: measured on its tensors, computed again by the checker."""
 
@@ -358,6 +346,9 @@ class Ledger(StrictModel):
     )
     open_subnet: OpenSubnet | None = Field(
         default=None, description="given exactly where nas searched a model of images"
+    )
+    open_network: OpenNetwork | None = Field(
+        default=None, description="given exactly where another step changed a model of images"
     )
 
 

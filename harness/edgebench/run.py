@@ -99,6 +99,7 @@ def run(spec: RunSpec, progress: Progress) -> Campaign:
     root = machine.find_root()
     load_before = Watch(root).look().load
     device = resolve(spec.device, root, simulated=machine.is_simulated(root))
+    require_engine(spec, device)
     selection = selected_meters(spec, device, root)
     target = open_target(device.backend)
     require_multiprocessors(device.name, target.multiprocessors())
@@ -125,6 +126,16 @@ def run(spec: RunSpec, progress: Progress) -> Campaign:
         for name in spec.workloads:
             _run_workload(campaign, name)
     return campaign
+
+
+def require_engine(spec: RunSpec, device: ResolvedDevice) -> None:
+    """SpecError before any work where a device has no engine for a workload."""
+    images = [name for name in spec.workloads if WORKLOADS[name].kind == "images"]
+    if images and device.backend != "cpu":
+        raise SpecError(
+            f"[run] expected workloads of text on {device.name}, got {', '.join(images)}: networks "
+            "of images run on CPUs alone; use --device cpu"
+        )
 
 
 def selected_meters(spec: RunSpec, device: ResolvedDevice, root: Path) -> meters.MeterSelection:

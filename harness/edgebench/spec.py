@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import cast, get_args
 
 from edgebench.errors import RuleViolation, SpecError, unknown_name
+from edgebench.images.request import image_steps
 from edgebench.meters import EVERY, METERS, MeterRequest, parse_meter
 from edgebench.openai.address import Address, parse_url
 from edgebench.profiles import EXTERNAL_TRANSFORM
 from edgebench.record import Kernel, Profile, Scenario, Track
 from edgebench.transform import TransformChain, check_calibration, parse_transform
 from edgebench.transform.nas import NAME as NAS
+from edgebench.transform.sharing import NAME as SHARE
 from edgebench.transform.students import named
 from edgebench_workloads.catalog import WORKLOADS
 
@@ -356,12 +358,20 @@ def _check_track(spec: RunSpec) -> None:
 
 
 def _check_kinds(spec: RunSpec) -> None:
-    """Refuse, before any work, a search of workloads that have no supernet: SpecError."""
-    if NAS not in spec.transform.names:
+    """Refuse, before any work, steps that a workload's kind of model does not take: SpecError."""
+    if any(name != LLM and WORKLOADS[name].kind == "images" for name in spec.workloads):
+        image_steps(spec.transform)
+    own = [name for name in (NAS, SHARE) if name in spec.transform.names]
+    if not own:
         return
     without = [name for name in spec.workloads if name == LLM or WORKLOADS[name].kind != "images"]
     if without:
         raise SpecError(
-            f"[nas] expected workloads with a supernet, got {', '.join(without)}; use --workload "
+            f"[{own[0]}] expected workloads of images, got {', '.join(without)}; use --workload "
             "wake"
+        )
+    if spec.transform.names not in ((NAS,), (NAS, "rtn")):
+        raise SpecError(
+            f"[nas] expected nas alone or with rtn behind it, got {spec.transform}: the other "
+            "steps learn from Llama's layers or change them; leave them out"
         )

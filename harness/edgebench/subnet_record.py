@@ -17,6 +17,9 @@ class GenomeRow(StrictModel):
     depths: list[Count] = Field(max_length=16)
     kernels: list[list[Count]] = Field(max_length=16)
     expansions: list[list[Count]] = Field(max_length=16)
+    middles: list[list[Count]] | None = Field(
+        default=None, max_length=16, description="channels between a block's products, after a cut"
+    )
 
 
 class LatencyTable(StrictModel):
@@ -29,7 +32,29 @@ class LatencyTable(StrictModel):
         description="by 'RESOLUTION/STAGE.PLACE/kKERNELeEXPANSION': one block inside a network"
     )
     executed_paths: dict[Text, Text] = Field(description="by resolution: the engine that was timed")
-    passes: Count = Field(description="of each network; the median counts")
+    passes: Count = Field(
+        description="of each network; the lower decile counts, the median where fitted is none"
+    )
+    fitted: Count | None = Field(
+        default=None, description="whole networks that the entries are scaled to"
+    )
+    held_out: Count | None = Field(
+        default=None, description="other networks, timed in the same turns, for the errors"
+    )
+    held_out_median_error: NonNegative | None = Field(
+        default=None, description="of predicted over measured, less 1, without its sign"
+    )
+    held_out_worst_error: NonNegative | None = None
+
+
+class Tried(StrictModel):
+    """A finalist: judged directly, and timed in turns with the others."""
+
+    genome: GenomeRow
+    searched_limit: Count = Field(description="that its prediction was held to")
+    predicted_latency_ns: Count
+    measured_latency_ns: Count
+    evaluated_top1: Fraction
 
 
 class Search(StrictModel):
@@ -52,10 +77,19 @@ class Search(StrictModel):
     evaluated_top1: Fraction = Field(description="of the winner, directly")
     table: LatencyTable
     predicted_latency_ns: Count
-    measured_latency_ns: Count = Field(description="of the winner: median of measured_passes")
+    measured_latency_ns: Count = Field(
+        description="of the winner: lower decile of measured_passes in turns with the other "
+        "finalists; their median where tried is empty"
+    )
     measured_passes: Count
     measured_path: Text
     latency_error: float = Field(description="predicted over measured, less 1")
+    tried: list[Tried] = Field(
+        default=[],
+        max_length=256,
+        description="every finalist; a limit of latency holds for the winner as measured. Empty "
+        "in bundles whose limit held for the prediction alone",
+    )
 
 
 class OpenSubnet(StrictModel):

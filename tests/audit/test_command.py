@@ -287,7 +287,7 @@ def test_the_table_says_test_verdict_measured_limit_and_runs() -> None:
         "assistant offline run: CAUGHT: at least one test was not passed",
         "",
         "| kernel | test | verdict | measured | limit | runs |",
-        "|---|---|---|---|---|---|",
+        "| --- | --- | --- | --- | --- | --- |",
         "| int4 | seeds | **caught** | latency \\| there: 0.5 [0.4, 0.6] | ≥ 0.9 | 7 |",
         "| int4 | seeds | not applicable | no door | - | 7 |",
         "",

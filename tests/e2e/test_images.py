@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from edgebench_workloads.cache import CACHE_VARIABLE
 from tests.e2e.conftest import ROOT, Said, _run
 
 pytestmark = [pytest.mark.e2e, pytest.mark.torch, pytest.mark.native]
@@ -133,3 +134,39 @@ def test_what_speaks_of_tokens_refuses(
     assert said.code == code, said.err
     assert expected in said.err
     assert "Traceback" not in said.err
+
+
+QUICK = """
+from edgebench.transform import nas_accuracy, nas_measure
+from edgebench_workloads.wake import dataset, extract, train
+for module in (train, dataset, extract):
+    module.CALIBRATION_BATCHES, module.CALIBRATION_BATCH = 2, 4
+nas_measure.ROUNDS, nas_measure.RACE_ROUNDS = 2, 2
+nas_measure.FITTED, nas_measure.HELD_OUT = 6, 3
+nas_accuracy.SCENES, nas_accuracy.ROUGH_SCENES = 40, 20
+"""
+
+
+def test_a_subnet_is_searched_measured_and_checked(tmp_path: Path) -> None:
+    """`nas` as a user types it, with a small table and few scenes; the limit is one of memory."""
+    main = "from edgebench.cli import main"
+    script = TINY.replace(main, f"{QUICK}\n{main}")
+    step = "nas:memory=64kib,samples=20,generations=2"
+    words = (
+        *("run", "--track", "open", "--workload", "wake", "--transform", step),
+        *("--scenario", "single-stream", "--budget", "30", "--format", "json"),
+    )
+    folder = str(tmp_path / "root")
+    cache = {CACHE_VARIABLE: str(tmp_path / "cache")}
+    said = _run([sys.executable, "-c", script, str(ROOT), folder], words, tmp_path, cache)
+    assert said.code == 0, said.err
+    assert {row["kernel"] for row in said.rows} == {"fp16", "open"}
+    (bundle,) = tmp_path.glob("submissions/open/*/*/wake/single-stream/*")
+    ledger = json.loads((bundle / "ledger.json").read_text())
+    search = ledger["open_subnet"]["search"]
+    assert ledger["open_subnet"]["peak_activation_bytes"] <= search["limit"] == 65_536
+    assert search["measured_latency_ns"] in [one["measured_latency_ns"] for one in search["tried"]]
+    checked = _run(
+        [sys.executable, "-c", script, str(ROOT), folder], ("check", bundle), tmp_path, cache
+    )
+    assert checked.code == 0, checked.out

@@ -15,3 +15,5 @@ def test_result_tables_are_the_submissions(root: Path) -> None:
         shown = (root / name).read_text().split(results.BEGIN + "\n")[1].split(results.END)[0]
         assert shown == table(root / "submissions"), "run: python docs/results.py"
         assert "**" in shown, f"the table of {name} shows no speedup"
+    stages = (root / "docs" / "open-track.md").read_text().split(results.CODED_BEGIN + "\n")[1]
+    assert stages.split(results.CODED_END)[0] == results.coded_markdown(root / "submissions")

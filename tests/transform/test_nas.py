@@ -9,11 +9,14 @@ from itertools import pairwise, product
 import pytest
 
 from edgebench.errors import RuleViolation, SpecError
+from edgebench.open_subnet import genome_row
 from edgebench.record import OpenSubnet
 from edgebench.spec import RunOptions, parse_run
-from edgebench.subnet_record import LatencyTable
+from edgebench.subnet_record import LatencyTable, Tried
 from edgebench.transform import parse_transform
 from edgebench.transform.nas import NasRequest, check_reachable, read_nas, shown
+from edgebench.transform.nas_finalists import Finalist, winner_within
+from edgebench.transform.nas_fit import Timed, fitted, judged
 from edgebench.transform.nas_predictor import fit
 from edgebench.transform.nas_search import Generation, Problem, Space, evolve, nearer
 from edgebench.transform.nas_table import cheapest, key_of, predicted_ns
@@ -154,7 +157,7 @@ def test_closed_refuses_before_any_work() -> None:
 
 
 def test_text_has_no_supernet() -> None:
-    with pytest.raises(SpecError, match="expected workloads with a supernet, got assistant"):
+    with pytest.raises(SpecError, match="expected workloads of images, got assistant"):
         parse_run(options(track="open", workload="assistant"))
     assert parse_run(options(track="open")).kernels == ("fp16", "open")
     assert parse_run(options(track="open", transform="nas:macs=5m+rtn")).kernels[1] == "int4"
@@ -210,3 +213,96 @@ def test_the_predictor_learns_what_is_linear_and_says_what_it_misses() -> None:
 def test_the_ledger_refuses_what_it_has_no_words_for() -> None:
     with pytest.raises(ValueError, match="genome"):
         OpenSubnet.model_validate({"genome": {"resolution": -1}})
+
+
+@pytest.mark.parametrize(
+    "chain", ["nas:macs=5m+awq", "prune:magnitude=0.5+nas:macs=5m", "nas:macs=5m+nas:macs=4m"]
+)
+def test_nas_goes_with_rtn_alone(chain: str) -> None:
+    with pytest.raises(SpecError, match="expected nas alone or with rtn behind it, got"):
+        parse_run(options(track="open", transform=chain))
+
+
+def test_a_fit_finds_the_factors_and_its_errors_on_what_it_has_not_seen() -> None:
+    table, draws = table_of(), Draws("fit")
+    true = table.model_copy(
+        update={
+            "fixed_ns": {r: round(1.2 * took) for r, took in table.fixed_ns.items()},
+            "block_ns": {key: round(1.2 * took) for key, took in table.block_ns.items()},
+        }
+    )
+    timed = [
+        Timed(genome=genome, latency_ns=predicted_ns(true, genome))
+        for genome in (make_genome(draws.choose) for _ in range(90))
+    ]
+    before, after = judged(table, timed[60:]), judged(fitted(table, timed[:60]), timed[60:])
+    assert before.held_out_median_error == pytest.approx(1 - 1 / 1.2, rel=0.01)
+    assert after.held_out == 30
+    assert after.held_out_worst_error is not None
+    assert after.held_out_worst_error < 0.02
+
+
+def finalist(genome: Genome, measured_ns: int, top1: float, limit: int) -> Finalist:
+    return Finalist(
+        genome=genome,
+        weights={},
+        path="",
+        tried=Tried(
+            genome=genome_row(genome),
+            searched_limit=limit,
+            predicted_latency_ns=1,
+            measured_latency_ns=measured_ns,
+            evaluated_top1=top1,
+        ),
+    )
+
+
+def latency_problem(limit: int, own: LatencyTable) -> Problem:
+    return replace(
+        problem(limit, Space()),
+        cost=lambda genome: predicted_ns(own, genome),
+        cheapest=cheapest(own, resolutions=RESOLUTIONS),
+    )
+
+
+@pytest.mark.parametrize("slowness", [0.9, 1.5])
+def test_a_limit_holds_as_measured(slowness: float) -> None:
+    """A table that is wrong by half: the search goes on below the limit until one keeps it."""
+    table = table_of()
+    limit = 2 * predicted_ns(table, cheapest(table, resolutions=RESOLUTIONS))
+    request = NasRequest(constraint="latency", limit=limit, text="x")
+    asked = []
+
+    def found(within: Problem) -> list[Genome]:
+        asked.append(within.limit)
+        draws = Draws("found")
+        drawn = (make_genome(draws.choose) for _ in range(2000))
+        return [genome for genome in drawn if within.cost(genome) <= within.limit][-8:]
+
+    def judge(genomes: list[Genome], own: int) -> list[Finalist]:
+        return [
+            finalist(g, round(slowness * predicted_ns(table, g)), predicted_ns(table, g) / 1e6, own)
+            for g in genomes
+        ]
+
+    winner, tried = winner_within(request, latency_problem(limit, table), found, judge)  # type: ignore[arg-type]
+    assert winner.tried.measured_latency_ns <= limit
+    assert winner.tried in tried
+    assert all(later < first for first, later in pairwise(asked))
+
+
+def test_a_limit_that_none_keeps_as_measured_names_the_fastest() -> None:
+    table = table_of()
+    least = predicted_ns(table, cheapest(table, resolutions=RESOLUTIONS))
+    request = NasRequest(constraint="latency", limit=2 * least, text="x")
+
+    def judge(genomes: list[Genome], own: int) -> list[Finalist]:
+        return [finalist(genome, 9_000_000, 0.5, own) for genome in genomes]
+
+    with pytest.raises(SpecError, match="latency of at least 9000us, the smallest that a subnet"):
+        winner_within(
+            request,
+            latency_problem(request.limit, table),
+            lambda within: [within.cheapest],
+            judge,  # type: ignore[arg-type]
+        )

@@ -10,7 +10,7 @@ from edgebench.derive import REFERENCE
 from edgebench.errors import BundleError
 from edgebench.findings import Finding, finding
 from edgebench.images.cost import cost_of
-from edgebench.transform.nas import NAME as NAS
+from edgebench.transform import TRANSFORMS
 
 
 def check_costs(subject: Subject) -> Iterator[Finding]:
@@ -23,7 +23,7 @@ def check_costs(subject: Subject) -> Iterator[Finding]:
                 groups = {} if result.kernel == REFERENCE else _groups(subject)
             except BundleError:
                 return  # W-07 says so
-            own = None if result.kernel == REFERENCE else subject.searched_genome
+            own = None if result.kernel == REFERENCE else subject.open_genome
             expected = cost_of(own or genome, groups)
         if result.cost != expected:
             yield finding("N-04", f"{result.kernel} cost = {expected}", result.cost)
@@ -32,7 +32,8 @@ def check_costs(subject: Subject) -> Iterator[Finding]:
 def _groups(subject: Subject) -> dict[str, int]:
     """The group of every quantized layer, by the ledger's recipe."""
     shapes = subject.candidate_shapes
-    steps = [step for step in subject.bundle.ledger.steps if step.transform != NAS]
+    ledger = subject.bundle.ledger
+    steps = [step for step in ledger.steps if TRANSFORMS.get(step.transform) != "change"]
     if not steps:
         return {}
     try:

@@ -104,8 +104,9 @@ def check_chain(subject: Subject) -> Iterator[Finding]:
     filed = ledger.tensors | ledger.folded
     if ledger.open_model is not None and not ledger.tensors:
         filed = ledger.open_model.kept  # the model stays fp16
-    if ledger.open_subnet is not None and not ledger.tensors:
-        filed = ledger.open_subnet.kept
+    of_images = ledger.open_subnet or ledger.open_network
+    if of_images is not None and not ledger.tensors:
+        filed = of_images.kept
     expected = lines_sha256(filed)
     if ledger.steps[-1].after_sha256 != expected:
         text = f"the last step to end at {expected}, the hash of its tensors"

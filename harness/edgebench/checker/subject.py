@@ -151,18 +151,19 @@ class Subject:
             return None
 
     @property
-    def searched_genome(self) -> Genome | None:
-        """Of the open track's subnet; None where there is none, or none that its genes name."""
-        subnet = self.bundle.ledger.open_subnet
+    def open_genome(self) -> Genome | None:
+        """Of the open track's model of images; None where there is none, or no genome."""
+        ledger = self.bundle.ledger
+        model = ledger.open_subnet or ledger.open_network
         try:
-            return None if subnet is None else genome_of(subnet.genome)
-        except ValueError:  # O-07 says so
+            return None if model is None else genome_of(model.genome)
+        except ValueError:  # O-07 or O-08 says so
             return None
 
     @property
     def candidate_shapes(self) -> Mapping[str, Shape]:
         """(N, K) of the linear layers that run beside the reference's."""
-        model, genome = self.bundle.ledger.open_model, self.searched_genome
+        model, genome = self.bundle.ledger.open_model, self.open_genome
         if genome is not None:
             return {layer.name: (layer.outputs, layer.inputs) for layer in products(genome)}
         return self.workload.shapes if model is None else linear_shapes(model.shape)
@@ -170,8 +171,8 @@ class Subject:
     @property
     def candidate_work(self) -> Model:
         """What runs beside the reference multiplies."""
-        if self.searched_genome is not None:
-            return Model(body_weights=total_macs(self.searched_genome), head_weights=0)
+        if self.open_genome is not None:
+            return Model(body_weights=total_macs(self.open_genome), head_weights=0)
         if self.bundle.ledger.open_model is None:
             return self.workload.work
         return model_of(self.candidate_shapes)

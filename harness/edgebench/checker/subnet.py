@@ -18,7 +18,8 @@ from edgebench.open_subnet import describe_subnet, genome_of, shapes_of
 from edgebench.profiles import SUBNET_TOLERANCE
 from edgebench.progress import slow_stage
 from edgebench.record import OpenSubnet, TransformStep
-from edgebench.transform import TransformChain, TransformSpec, apply_transform
+from edgebench.subnet_record import Search
+from edgebench.transform import TRANSFORMS, TransformChain, TransformSpec, apply_transform
 from edgebench.transform.nas import NAME, NasRequest, read_nas
 from edgebench.transform.nas_table import predicted_ns
 from edgebench.transform.quantized import BIAS, array_sha256
@@ -57,6 +58,9 @@ def _faults(subject: Subject, model: OpenSubnet, step: TransformStep) -> Faults:
         yield f"the supernet {pinned}", model.supernet_sha256
         return
     genome, kept = genome_of(model.genome), kept_arrays(subject)
+    if genome.middles is not None:
+        yield "a genome of the space", f"cut to {genome.middles} middle channels"
+        return
     came = {name: array.shape for name, array in kept.items()}
     if came != shapes_of(genome) or any(one.dtype != np.float16 for one in kept.values()):
         differing = sorted(set(came.items()) ^ set(shapes_of(genome).items()))
@@ -68,16 +72,16 @@ def _faults(subject: Subject, model: OpenSubnet, step: TransformStep) -> Faults:
     hashes = {name: array_sha256(array) for name, array in kept.items()}
     if hashes != model.kept:
         yield "the ledger's hash of every tensor", "others"
-    quantized = dict(_quantized(subject, genome))
+    quantized = dict(quantized_products(subject, genome))
     told = [
-        *_rounded(subject, kept, quantized),
+        *rounded_faults(subject, kept, quantized),
         *_numbers(model, genome, kept, quantized),
         *_search(model, genome, step),
     ]
     yield from told or _extracted(subject, genome, kept)  # which takes seconds
 
 
-def _quantized(subject: Subject, genome: Genome) -> Iterator[tuple[str, Int4Tensor]]:
+def quantized_products(subject: Subject, genome: Genome) -> Iterator[tuple[str, Int4Tensor]]:
     """The INT4 tensors; ValueError where there are others than the genome's products."""
     if not subject.bundle.ledger.tensors:
         return
@@ -104,17 +108,19 @@ def _extracted(subject: Subject, genome: Genome, kept: Mapping[str, Fp16]) -> Fa
             yield f"{name} as the supernet gives it", f"up to {worst:.3g} beside it"
 
 
-def _rounded(
+def rounded_faults(
     subject: Subject, kept: Mapping[str, Fp16], quantized: Mapping[str, Int4Tensor]
 ) -> Faults:
     """INT4 tensors are what the declared quantizer makes of the fp16 ones, bit for bit."""
-    steps = subject.bundle.ledger.steps[1:]
+    steps = [
+        step for step in subject.bundle.ledger.steps if TRANSFORMS.get(step.transform) != "change"
+    ]
     if not quantized:
         if steps:
-            yield "no step behind nas where the subnet stays fp16", steps[0].transform
+            yield "no quantizer where the model stays fp16", steps[0].transform
         return
     if [step.transform for step in steps] != ["rtn"]:
-        yield "rtn behind nas", [step.transform for step in steps]
+        yield "rtn where the model is quantized", [step.transform for step in steps]
         return
     given = {k: v for k, v in steps[0].parameters.items() if k != "bits" and v is not None}
     chain = TransformChain(steps=(TransformSpec(name="rtn", parameters=given),))
@@ -175,16 +181,32 @@ def _search(model: OpenSubnet, genome: Genome, step: TransformStep) -> Faults:
         return
     if search.predicted_latency_ns != foreseen:
         yield f"a prediction of {foreseen} ns, the table's sum", search.predicted_latency_ns
-    if (cost := _cost(request, genome, foreseen)) > search.limit:
+    cost = _cost(request, genome, search.measured_latency_ns if search.tried else foreseen)
+    if cost > search.limit:
         yield f"{request.constraint} of at most {search.limit}", cost
+    yield from _tried(search, genome)
     if search.measured_latency_ns == 0:
         yield "a measured latency above 0", 0
     elif not equal(error := foreseen / search.measured_latency_ns - 1, search.latency_error):
         yield f"latency_error = {error:.6f}", search.latency_error
 
 
-def _cost(request: NasRequest, genome: Genome, predicted: int) -> int:
-    """What the constraint bounds; latency as predicted, which is what a search can know."""
+def _tried(search: Search, genome: Genome) -> Faults:
+    """The winner is the best finalist that keeps the limit; bundles of before list none."""
+    own = [one for one in search.tried if genome_of(one.genome) == genome]
+    if not search.tried:
+        return
+    if not own or own[-1].measured_latency_ns != search.measured_latency_ns:
+        yield "the winner among the finalists, with its latency", "another"
+        return
+    for one in search.tried:
+        if one.predicted_latency_ns != predicted_ns(search.table, genome_of(one.genome)):
+            yield "every finalist's prediction as the table's sum", one.predicted_latency_ns
+            return
+
+
+def _cost(request: NasRequest, genome: Genome, latency_ns: int) -> int:
+    """What the constraint bounds."""
     if request.constraint == "latency":
-        return predicted
+        return latency_ns
     return peak_activations(genome) if request.constraint == "memory" else total_macs(genome)

@@ -46,9 +46,9 @@ def check_weights(subject: Subject) -> Iterator[Finding]:
     """W-02, W-03, W-04, W-05, W-06, W-07, W-09, W-10, W-11, W-12: linears as the recipe says."""
     is_closed = subject.bundle.record.track == "closed"
     ledger = subject.bundle.ledger
-    is_open = ledger.open_model is not None or ledger.open_subnet is not None
+    is_open = any((ledger.open_model, ledger.open_subnet, ledger.open_network))
     if not is_closed and is_open and not ledger.tensors:
-        return  # the open model stays fp16: O-01 or O-07 looks at its tensors
+        return  # the open model stays fp16: O-01, O-07 or O-08 looks at its tensors
     try:
         recipe = _recipe(subject) if is_closed else None
     except BundleError as err:

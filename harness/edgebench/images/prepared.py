@@ -11,17 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgebench.answers import ClassKey
-from edgebench.errors import SpecError
+from edgebench.coded import encode
 from edgebench.images.cost import cost_of
 from edgebench.images.graph import read_genome
 from edgebench.images.sut import ImageSut
 from edgebench.loadgen import SystemUnderTest
 from edgebench.prepared import PreparedWorkload, Update
 from edgebench.record import Kernel, ModelCost, NllRow
-from edgebench.transform import TransformChain, TransformSpec
 from edgebench.transform.convolutions import ConvolutionLinears
-from edgebench.transform.nas import NAME as NAS
-from edgebench.transform.nas import NasRequest, read_nas
 from edgebench_workloads.catalog import Workload
 from edgebench_workloads.wake.costs import products
 from edgebench_workloads.wake.genome import Genome
@@ -29,6 +26,7 @@ from edgebench_workloads.wake.scenes import Scene
 
 if TYPE_CHECKING:
     from edgebench.engines import KernelEngine, WorkloadEngines
+    from edgebench.images.changed import ChangedNetwork
     from edgebench.images.engine import ImageEngine
     from edgebench.transform.nas_found import FoundSubnet
 
@@ -45,21 +43,35 @@ class PreparedImages(PreparedWorkload):
     scenes: Sequence[Scene]
     found: FoundSubnet | None = None
     """The open track's subnet, where a search found one."""
+    changed: ChangedNetwork | None = None
+    """The open track's network, where steps changed the reference."""
+
+    @property
+    def candidate(self) -> FoundSubnet | ChangedNetwork | None:
+        """The open track's model; None where the reference itself runs or is quantized."""
+        return self.found or self.changed
 
     @property
     def candidate_directory(self) -> Path:
-        """The subnet that runs beside the reference, or is quantized to."""
-        return self.directory if self.found is None else self.found.directory
+        """What runs beside the reference, or is quantized to."""
+        return self.directory if self.candidate is None else self.candidate.directory
 
     @property
     def candidate_genome(self) -> Genome:
         """Its genome."""
-        return self.genome if self.found is None else read_genome(self.found.directory)
+        return self.genome if self.candidate is None else read_genome(self.candidate.directory)
 
     @property
     def kept_arrays(self) -> Mapping[str, NDArray[np.generic]]:
-        """See PreparedWorkload: the whole subnet, which the supernet gives again."""
-        return {} if self.found is None else self.found.arrays()
+        """See PreparedWorkload: the whole open model."""
+        return {} if self.candidate is None else self.candidate.arrays()
+
+    @property
+    def coded_bytes(self) -> bytes | None:
+        """See PreparedWorkload: where values are shared."""
+        if self.changed is None or not self.changed.is_shared:
+            return None
+        return encode(self.candidate_genome, self.changed.arrays())
 
     @property
     def scored_count(self) -> int:
@@ -130,28 +142,3 @@ def linears_of(directory: Path, sha256: str) -> ConvolutionLinears:
         sha256=sha256,
         names=tuple(sorted(layer.name for layer in products(read_genome(directory)))),
     )
-
-
-def image_chain(chain: TransformChain) -> TransformChain:
-    """The chain that quantizes, as it is applied to convolutions; SpecError for those of text."""
-    if chain.names != ("rtn",):
-        raise SpecError(
-            f"[transform] expected rtn for a workload of images, got {chain}: the others learn "
-            "from the activations of Llama's layers; leave --transform out"
-        )
-    parameters = {**chain.steps[0].parameters, "whole_rows": True}
-    return TransformChain(steps=(TransformSpec(name="rtn", parameters=parameters),))
-
-
-def image_search(chain: TransformChain) -> NasRequest | None:
-    """What a chain searches for; None where it does not. SpecError for steps that change text."""
-    if not chain.changes:
-        return None
-    names = [step.name for step in chain.changes]
-    if names != [NAS]:
-        raise SpecError(
-            f"[transform] expected nas, rtn or nas+rtn for a workload of images, got {chain}: "
-            f"{' and '.join(name for name in names if name != NAS) or 'nas'} "
-            f"{'comes once' if set(names) == {NAS} else 'changes models of text'}"
-        )
-    return read_nas(chain.steps[0].parameters)

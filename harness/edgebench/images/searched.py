@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edgebench.errors import SpecError
-from edgebench.images.prepared import SUPERNET, image_chain, image_search
+from edgebench.images.prepared import SUPERNET
+from edgebench.images.request import image_chain, image_search
 from edgebench.transform import TransformChain
 from edgebench.transform.nas_found import FoundSubnet, Ground, found_once, machine_name
 from edgebench_workloads.catalog import Workload

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from edgebench.errors import SpecError, unknown_name
-from edgebench.transform import distill, finetuning, nas, pruning, rtn
+from edgebench.transform import distill, finetuning, nas, pruning, rtn, sharing
 
 if TYPE_CHECKING:
     from edgebench.transform.calibration import CalibrationSet
@@ -30,6 +30,7 @@ TRANSFORMS: Mapping[str, Role] = {
     "prune": "change",
     "finetune": "change",
     "nas": "change",
+    "share": "change",
 }
 PARAMETERS: Mapping[str, Mapping[str, type]] = {
     "rtn": rtn.PARAMETERS,
@@ -42,6 +43,7 @@ PARAMETERS: Mapping[str, Mapping[str, type]] = {
     "prune": pruning.PARAMETERS,
     "finetune": finetuning.PARAMETERS,
     "nas": nas.PARAMETERS,
+    "share": sharing.PARAMETERS,
 }  # fmt: skip
 SUMMARIES: Mapping[str, str] = {
     "rtn": "round to nearest: each group of weights gets its own 4-bit grid; needs no data",
@@ -52,6 +54,7 @@ SUMMARIES: Mapping[str, str] = {
     "prune": "open track: remove weights (0.5, 2:4, 4:8), heads, FFN units or layers",
     "finetune": "open track: recover on the training set, towards the reference's logits",
     "nas": "open track, wake: search the supernet for a subnet within latency, memory or macs",
+    "share": "open track, wake: few values a layer by k-means, and a Huffman-coded file of them",
 }
 WORD = re.compile(r"[a-z0-9.:-]{1,20}")
 """A parameter that is a word or a pattern."""
@@ -171,9 +174,15 @@ def parse_transform(text: str) -> TransformChain:
 
 def _check_changes(chain: TransformChain) -> None:
     """Read every step that changes the model; cuts come before zeros, whose groups they break."""
-    masked = None
+    masked = shared = None
     for place, step in enumerate(chain.changes):
         request = CHANGES[step.name](step.parameters)
+        if shared is not None and step.name != "finetune":
+            raise SpecError(
+                f"[transform] expected nothing but finetune behind {shared}, got {step}; "
+                "change places"
+            )
+        shared = step if step.name == sharing.NAME else shared
         if step.name == "distill" and place > 0:
             raise SpecError(
                 f"[transform] expected distill first, since it takes the place of the model, got "
@@ -193,6 +202,7 @@ CHANGES: Mapping[str, Callable[[Mapping[str, Parameter]], object]] = {
     "prune": pruning.read_prune,
     "finetune": finetuning.read_finetune,
     "nas": nas.read_nas,
+    "share": sharing.read_share,
 }
 """The steps that change the model, each with what reads its parameters."""
 

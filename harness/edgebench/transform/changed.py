@@ -189,19 +189,19 @@ class _Run:
                 DEFAULT_SAMPLES, len(self._source.calibration.sequences)
             )
             self._prune(request, samples)
-            written, used = _written(request, samples), request.needs_data
+            told, used = written(request, samples), request.needs_data
         elif step.name == "distill":
-            written, used = self._distill(step), False
+            told, used = self._distill(step), False
         else:
             self._finetune(index, step)
             tuning = read_finetune(step.parameters)
-            written = {"steps": tuning.steps, "batch": tuning.batch, "rate": tuning.rate}
-            written, used = {**written, "seed": tuning.seed}, False
+            told = {"steps": tuning.steps, "batch": tuning.batch, "rate": tuning.rate}
+            told, used = {**told, "seed": tuning.seed}, False
         after = arrays_sha256(self.arrays())
         self.steps.append(
             TransformStep(
                 transform=step.name,
-                parameters=written,
+                parameters=told,
                 before_sha256=self._sha256,
                 after_sha256=after,
                 calibration_sha256=self._source.calibration.sha256 if used else None,
@@ -264,7 +264,7 @@ def _raw(directory: Path) -> dict[str, Any]:
     return found
 
 
-def _written(request: PruneRequest, samples: int) -> dict[str, int | float | str | bool | None]:
+def written(request: PruneRequest, samples: int) -> dict[str, int | float | str | bool | None]:
     """A step's parameters in the ledger: those given, and the defaults of those that were not."""
     amount: int | float | str = str(request.pattern) if request.pattern else request.share
     if request.method == "layers":

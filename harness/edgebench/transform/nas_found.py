@@ -33,6 +33,7 @@ from edgebench.system import system_name
 from edgebench.transform.changed import arrays_sha256
 from edgebench.transform.kept import code_sha256
 from edgebench.transform.nas import NAME, NasRequest, check_reachable
+from edgebench.transform.nas_finalists import Judge, winner_within
 from edgebench.transform.nas_predictor import NAME as PREDICTOR
 from edgebench.transform.nas_predictor import Predictor, fit
 from edgebench.transform.nas_search import POPULATION, Generation, Problem, Space, evolve
@@ -45,7 +46,7 @@ from edgebench_workloads.wake.genome import SMALLEST, Genome
 
 if TYPE_CHECKING:
     from edgebench.transform.nas_accuracy import Evaluator
-    from edgebench.transform.nas_measure import Choices, Weights
+    from edgebench.transform.nas_measure import Choices
 
 Model = TypeVar("Model", bound=StrictModel)
 
@@ -106,6 +107,16 @@ class FoundSubnet:
 
     directory: Path
     found: Found
+
+    @property
+    def steps(self) -> tuple[TransformStep, ...]:
+        """The ledger's."""
+        return (self.found.step,)
+
+    @property
+    def sha256(self) -> str:
+        """The subnet by content."""
+        return self.found.step.after_sha256
 
     def arrays(self) -> dict[str, Fp16]:
         """Every tensor, fp16."""
@@ -199,19 +210,24 @@ class _Search:
 
     def write(self, folder: Path) -> None:
         """Search, and write the winner into a folder."""
-        from edgebench.transform.nas_measure import WINNER_PASSES, measure_subnet
+        from edgebench.transform.nas_measure import WINNER_PASSES
         from edgebench_workloads.wake import subnet
 
         evaluator = self._ground.evaluator
         table = self._table()
         problem, predictor = self._problem(table)
-        last = self._evolved(problem, predictor)
-        winner, weights, top1 = self._best(last, problem)
-        subnet.write(folder / MODEL, winner, weights)
-        engines = self._ground.choices(winner, weights)
-        measured = measure_subnet(engines, evaluator.images(winner.resolution)[:64])
-        predicted = predicted_ns(table, winner)
+        judge = Judge(
+            evaluator=evaluator, choices=self._ground.choices, table=table, tell=self._tell
+        )
+        winner, tried = winner_within(
+            self._request,
+            problem,
+            lambda within: self._evolved(within, predictor)[:FINALISTS],
+            judge,
+        )
+        subnet.write(folder / MODEL, winner.genome, winner.weights)
         self._tell()
+        predicted, measured = winner.tried.predicted_latency_ns, winner.tried.measured_latency_ns
         search = Search(
             constraint=self._request.constraint,
             limit=self._request.limit,
@@ -223,15 +239,16 @@ class _Search:
             evaluations=self._request.samples,
             generations=self._request.generations,
             population=POPULATION,
-            finalists=min(FINALISTS, len(last)),
-            predicted_top1=predictor([winner])[0],
-            evaluated_top1=top1,
+            finalists=len(tried),
+            predicted_top1=predictor([winner.genome])[0],
+            evaluated_top1=winner.tried.evaluated_top1,
             table=table,
             predicted_latency_ns=predicted,
-            measured_latency_ns=measured.latency_ns,
+            measured_latency_ns=measured,
             measured_passes=WINNER_PASSES,
-            measured_path=measured.path,
-            latency_error=predicted / measured.latency_ns - 1,
+            measured_path=winner.path,
+            latency_error=predicted / measured - 1,
+            tried=tried,
         )
         step = TransformStep(
             transform=NAME,
@@ -243,6 +260,7 @@ class _Search:
 
     def _tell(self, count: int = 1) -> None:
         self._done += count
+        self._total = max(self._total, self._done)  # a search below the limit comes on top
         self._progress(self._done, self._total)
 
     def _table(self) -> LatencyTable:
@@ -295,7 +313,7 @@ class _Search:
 
     def _evolved(self, problem: Problem, predictor: Predictor) -> list[Genome]:
         path = self._begun / GENERATION
-        name = sha256_bytes(predictor.weights.tobytes())
+        name = sha256_bytes(predictor.weights.tobytes() + str(problem.limit).encode())
         kept = _parsed(Kept, path)
         begun = None
         if kept is not None and kept.predictor == name:
@@ -316,16 +334,6 @@ class _Search:
             begun=begun,
             keep=keep,
         )
-
-    def _best(self, ranked: list[Genome], problem: Problem) -> tuple[Genome, Weights, float]:
-        """The finalist with the highest top-1 on the whole split; of equals the cheaper."""
-        evaluator = self._ground.evaluator
-        judged = []
-        for genome in ranked[:FINALISTS]:
-            weights = evaluator.cut(genome)
-            judged.append((genome, weights, evaluator.exact(genome, weights)))
-            self._tell()
-        return min(judged, key=lambda one: (-one[2], problem.cost(one[0])))
 
 
 def _parsed(model: type[Model], path: Path) -> Model | None:

@@ -11,7 +11,8 @@ import pytest
 from edgebench.errors import AssetError, SpecError
 from edgebench.images.cost import cost_of
 from edgebench.images.graph import graph_sha256, read_genome
-from edgebench.images.prepared import PreparedImages, image_chain
+from edgebench.images.prepared import PreparedImages
+from edgebench.images.request import image_chain
 from edgebench.prepare import prepare, require_text
 from edgebench.progress import SilentProgress
 from edgebench.transform import parse_transform

@@ -35,6 +35,8 @@ class Genome:
     depths: tuple[int, ...]
     kernels: tuple[tuple[int, ...], ...]
     expansions: tuple[tuple[int, ...], ...]
+    middles: tuple[tuple[int, ...], ...] | None = None
+    """Middle channels of every block after a cut, which no subnet has; None: as it expands."""
 
     def __post_init__(self) -> None:
         """Raise ValueError for a genome that names no subnet."""
@@ -55,6 +57,31 @@ class Genome:
                     raise ValueError(
                         f"[wake] expected {depth} {name} of {choices} and zeros, got {row}"
                     )
+        if self.middles is not None:
+            self._check_middles(self.middles)
+
+    def _check_middles(self, middles: tuple[tuple[int, ...], ...]) -> None:
+        whole = [self.expanded(stage) for stage in range(STAGES)]
+        fits = [len(row) for row in middles] == [MAX_DEPTH] * STAGES and all(
+            bool(here) == bool(most) and 0 <= here <= most
+            for row, own in zip(middles, whole, strict=True)
+            for here, most in zip(row, own, strict=True)
+        )
+        if not fits:
+            raise ValueError(f"[wake] expected middle channels of at most {whole}, got {middles}")
+
+    def expanded(self, stage: int) -> tuple[int, ...]:
+        """Middle channels of a stage's blocks as they expand, 0 where there is no block."""
+        before = STAGE_CHANNELS[stage - 1] if stage else STEM_CHANNELS
+        return tuple(
+            expansion * (STAGE_CHANNELS[stage] if place else before)
+            for place, expansion in enumerate(self.expansions[stage])
+        )
+
+    def middle(self, stage: int, place: int) -> int:
+        """Middle channels of one block."""
+        own = self.expanded(stage) if self.middles is None else self.middles[stage]
+        return own[place]
 
     def blocks(self) -> Iterator[tuple[int, int, int, int]]:
         """Stage, place, kernel and expansion of every block that there is, in order."""
@@ -64,12 +91,15 @@ class Genome:
 
     def as_json(self) -> dict[str, Any]:
         """As files and ledgers hold it."""
-        return {
+        found: dict[str, Any] = {
             "resolution": self.resolution,
             "depths": list(self.depths),
             "kernels": [list(row) for row in self.kernels],
             "expansions": [list(row) for row in self.expansions],
         }
+        if self.middles is not None:
+            found["middles"] = [list(row) for row in self.middles]
+        return found
 
 
 def genome_from_json(found: dict[str, Any]) -> Genome:
@@ -80,9 +110,14 @@ def genome_from_json(found: dict[str, Any]) -> Genome:
             depths=tuple(map(int, found["depths"])),
             kernels=tuple(tuple(map(int, row)) for row in found["kernels"]),
             expansions=tuple(tuple(map(int, row)) for row in found["expansions"]),
+            middles=_rows(found.get("middles")),
         )
     except (KeyError, TypeError) as err:
         raise ValueError(f"[wake] expected a genome, got {found!r}") from err
+
+
+def _rows(found: Sequence[Sequence[int]] | None) -> tuple[tuple[int, ...], ...] | None:
+    return None if found is None else tuple(tuple(map(int, row)) for row in found)
 
 
 def make_genome(
@@ -139,10 +174,10 @@ class Layer:
 def layers(genome: Genome) -> list[Layer]:
     """Every layer of a subnet in execution order."""
     found = [_dense("stem", 1, STEM_CHANNELS, genome.resolution // 2, STEM_KERNEL, stride=2)]
-    for stage, place, kernel, expansion in genome.blocks():
+    for stage, place, kernel, _ in genome.blocks():
         block = f"stages.{stage}.{place}"
         inputs, side = found[-1].outputs, found[-1].side
-        middle, stride = expansion * inputs, block_stride(place)
+        middle, stride = genome.middle(stage, place), block_stride(place)
         depthwise = Layer(
             name=f"{block}.depthwise",
             inputs=middle,

@@ -1,0 +1,133 @@
+"""The open track's ledger of a changed network of images: what it is by its tensors.
+
+Computed once by the runner and again by `bench check`. Needs no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from edgebench import coded
+from edgebench.codec import sha256_bytes
+from edgebench.open_model import Fp16, count_fp16, count_int4, entropy_bits
+from edgebench.open_subnet import PEAK_DEFINITION, genome_row
+from edgebench.record import Coded, OpenNetwork, TensorFacts, Training
+from edgebench.transform.quantized import array_sha256
+from edgebench_kernels.formats import Int4Tensor
+from edgebench_workloads.wake.costs import peak_activations, total_parameters
+from edgebench_workloads.wake.genome import Genome, layers
+
+FP16_BYTES, FP32_BYTES = 2, 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """What every open model of images has in its ledger."""
+
+    kept: dict[str, str]
+    tensors: dict[str, TensorFacts]
+    dense_macs: int
+    effective_macs: int
+
+    @property
+    def total(self) -> int:
+        """Parameters."""
+        return sum(one.weights for one in self.tensors.values())
+
+    def per_weight(self, size_bytes: float) -> float:
+        """Bits of each parameter."""
+        return 8 * size_bytes / self.total
+
+
+def count(
+    genome: Genome, quantized: Iterable[tuple[str, Int4Tensor]], kept: Mapping[str, Fp16]
+) -> Counts:
+    """Count a network; kept holds all of it in fp16. Rows are a weight's outputs."""
+    facts = {f"{name}.weight": count_int4(tensor).facts for name, tensor in quantized}
+    flat = {name: one.reshape(len(one), -1) if one.ndim > 2 else one for name, one in kept.items()}
+    facts |= {name: count_fp16(one).facts for name, one in flat.items() if name not in facts}
+    pixels = {f"{layer.name}.weight": layer.side**2 for layer in layers(genome)}
+    return Counts(
+        kept={name: array_sha256(array) for name, array in kept.items()},
+        tensors=dict(sorted(facts.items())),
+        dense_macs=sum(facts[name].weights * side for name, side in pixels.items()),
+        effective_macs=sum(facts[name].nonzero * side for name, side in pixels.items()),
+    )
+
+
+def describe_network(
+    genome: Genome,
+    quantized: Iterable[tuple[str, Int4Tensor]],
+    kept: Mapping[str, Fp16],
+    *,
+    training: Sequence[Training] = (),
+    coded_for: Genome | None = None,
+) -> OpenNetwork:
+    """Everything that the ledger says of a network; coded_for: the reference of a coded file."""
+    counts = count(genome, quantized, kept)
+    facts = counts.tensors.values()
+    return OpenNetwork(
+        genome=genome_row(genome),
+        kept=counts.kept,
+        tensors=counts.tensors,
+        params_total=counts.total,
+        params_nonzero=sum(one.nonzero for one in facts),
+        bits_per_weight=counts.per_weight(sum(one.stored_bytes for one in facts)),
+        entropy_bits_per_weight=counts.per_weight(sum(one.entropy_bytes for one in facts)),
+        dense_macs_per_image=counts.dense_macs,
+        effective_macs_per_image=counts.effective_macs,
+        peak_activation_bytes=peak_activations(genome),
+        peak_memory_definition=PEAK_DEFINITION,
+        training=list(training),
+        coded=None if coded_for is None else describe_coded(genome, kept, coded_for),
+    )
+
+
+def describe_coded(genome: Genome, arrays: Mapping[str, Fp16], reference: Genome) -> Coded:
+    """The stages of Deep Compression, each by its bytes."""
+    data = coded.encode(genome, arrays)
+    weights = [arrays[f"{layer.name}.weight"] for layer in layers(genome)]
+    biases = sum(layer.outputs for layer in layers(genome))
+    streams = [coded.smallest(weight) for weight in weights]
+    whole = FP32_BYTES * total_parameters(reference)
+    saved = sum(len(one.encoded()) - _entropy_bytes(one) for one in streams)
+    return Coded(
+        sha256=sha256_bytes(data),
+        size_bytes=len(data),
+        reference_bytes=whole,
+        pruned_bytes=FP32_BYTES * biases + sum(map(_pruned_bytes, weights)),
+        shared_bytes=FP16_BYTES * biases + sum(map(_shared_bytes, streams)),
+        entropy_bytes=len(data) - saved,
+        bits_per_weight=8 * len(data) / total_parameters(genome),
+        ratio=whole / len(data),
+    )
+
+
+def _pruned_bytes(weight: Fp16) -> int:
+    """Values in fp32 with gaps of the best size, or all of them."""
+    sizes = [FP32_BYTES * weight.size]
+    for bits in coded.GAP_BITS:
+        gaps = coded.gapped(weight, bits)
+        if gaps is not None:
+            sizes.append(FP32_BYTES * gaps.count + _whole_bytes(bits * len(gaps.gaps)))
+    return min(sizes)
+
+
+def _shared_bytes(one: coded.Streams) -> int:
+    if one.form == coded.RAW:
+        return len(one.raw)
+    bits = one.value_bits * one.count + one.gap_bits * len(one.gaps)
+    return FP16_BYTES * len(one.values) + _whole_bytes(bits)
+
+
+def _entropy_bytes(one: coded.Streams) -> float:
+    if one.form == coded.RAW:
+        return len(one.raw)
+    parts = [each for each in (one.numbers, one.gaps) if len(each)]
+    bits = sum(entropy_bits(each) * len(each) for each in parts)
+    return FP16_BYTES * len(one.values) + bits / 8
+
+
+def _whole_bytes(bits: int) -> int:
+    return -(-bits // 8)
