@@ -9,6 +9,7 @@ from edgebench.profiles import EXTERNAL
 from edgebench.record import Record, kernel_title
 from edgebench.units import DASH, format_fraction, format_ms, format_number
 from edgebench_reports.entries import SCENARIOS, Entry, Submission
+from edgebench_reports.learning_cost import cost_text, costs_of
 from edgebench_reports.tables import interval_text
 
 MAX_CARDS = 12
@@ -43,6 +44,8 @@ class Card:
     link: str
     not_closed: tuple[str, ...] = ()
     """What disqualifies it from the closed track."""
+    costs: tuple[str, ...] = ()
+    """What its training or its search cost."""
 
 
 def make_cards(
@@ -78,6 +81,7 @@ def _card(entry: Entry) -> Card:
         system=record.system,
         link=f"#{entry.submission.anchor}",
         not_closed=tuple(record.not_closed),
+        costs=tuple(cost_text(cost) for cost in costs_of(entry)),
     )
 
 

@@ -13,12 +13,13 @@ from edgebench.bundle_reader import parse_checksums
 from edgebench.codec import read_capped
 from edgebench.meters import powercsv
 from edgebench.meters.protocol import UNITS
-from edgebench.record import Count, Kernel, NonNegative, Sha256, StrictModel, Text
+from edgebench.record import Count, Kernel, Ledger, NonNegative, Sha256, StrictModel, Text
 from edgebench.scenarios import mode_rows, span_ns
 from edgebench.units import NS_PER_S, ms_from_ns
 
 QUANTILES = 101  # of latencies: the 0th to the 100th percentile
 TIMELINE_POINTS = 200  # of one domain's power
+LEARNING, SEARCHING = ("distill", "finetune"), "nas"  # steps whose cost the ledger tells
 COUNTER_PERIODS, MIN_PERIOD_S = 4, 0.05
 
 
@@ -56,11 +57,23 @@ class Step(StrictModel):
     after_sha256: Sha256
 
 
+class LearningCost(StrictModel):
+    """What one step of an open model cost, as its ledger says; what is not there is null."""
+
+    transform: Text
+    examples: Count | None = None
+    steps: Count | None = None
+    cpu_s: NonNegative | None = None
+    device: Text | None = None
+    evaluations: Count | None = None
+    """Subnets that a search evaluated directly."""
+
+
 class Evidence(StrictModel):
     """What the page of a submission draws and lists beyond its record."""
 
     steps: tuple[Step, ...] = ()
-
+    costs: tuple[LearningCost, ...] = ()
     latencies: tuple[Latencies, ...] = ()
     power: tuple[Timeline, ...] = ()
     files: tuple[BundleFile, ...] = ()
@@ -70,6 +83,7 @@ def gather(bundle: Bundle) -> Evidence:
     """Summarise a bundle that the checker has read; BundleError where a file cannot be read."""
     return Evidence(
         steps=tuple(_steps(bundle)),
+        costs=tuple(learning_costs(bundle.ledger)),
         latencies=tuple(_latencies(bundle)),
         power=tuple(_power(bundle)),
         files=tuple(_files(bundle)),
@@ -88,6 +102,28 @@ def _steps(bundle: Bundle) -> list[Step]:
         )
         for step in bundle.ledger.steps
     ]
+
+
+def learning_costs(ledger: Ledger) -> list[LearningCost]:
+    """Return the cost of every step that learnt or searched, in the ledger's order."""
+    learnt = iter(ledger.open_model.training if ledger.open_model else ())
+    found = []
+    for name in (step.transform for step in ledger.steps):
+        if name in LEARNING and (own := next(learnt, None)) is not None:
+            found.append(
+                LearningCost(
+                    transform=name,
+                    examples=own.examples,
+                    steps=own.steps,
+                    cpu_s=own.cpu_s,
+                    device=own.device,
+                )
+            )
+        elif name == SEARCHING and ledger.open_subnet is not None:
+            search = ledger.open_subnet.search
+            evaluated = search.evaluations + search.finalists
+            found.append(LearningCost(transform=name, evaluations=evaluated))
+    return found
 
 
 def _latencies(bundle: Bundle) -> list[Latencies]:

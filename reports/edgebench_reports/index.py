@@ -25,7 +25,7 @@ from edgebench_reports.judged import Judged, Lookup, fingerprint, judge, judge_s
 from edgebench_reports.power_mode import power_mode
 from edgebench_workloads.cache import cache_root
 
-INDEX_VERSION = 1
+INDEX_VERSION = 2
 MEMORY = Path(":memory:")
 COMMIT_EVERY = 50  # bundles: an interrupted indexing goes on where it was
 BUSY_S = 30.0  # another process may be writing

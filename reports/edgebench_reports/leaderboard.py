@@ -17,6 +17,7 @@ from edgebench.record import Kernel, kernel_title, rows
 from edgebench.rows import as_csv, as_json
 from edgebench_reports.cards import make_cards
 from edgebench_reports.charts import KERNEL_COLOURS, SCENARIO_SHAPES, Chart
+from edgebench_reports.columns import Column
 from edgebench_reports.details import describe_runs
 from edgebench_reports.entries import SCENARIOS, Entry, Submission, disclosures, rank_entries
 from edgebench_reports.index import MEMORY
@@ -29,7 +30,7 @@ from edgebench_reports.run_page import FOLDER, page_name
 from edgebench_reports.site import write_pages
 from edgebench_reports.speed_chart import speed_accuracy
 from edgebench_reports.submissions import Refused, collect
-from edgebench_reports.tables import Column, Table, linked_to, make_table
+from edgebench_reports.tables import Table, linked_to, make_table
 
 PAGE = "index.html"
 DATA = "leaderboard.json"

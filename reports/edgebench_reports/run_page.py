@@ -10,6 +10,7 @@ from markupsafe import Markup
 from edgebench import __version__
 from edgebench.record import Record, kernel_title
 from edgebench.units import format_bytes, format_number
+from edgebench_reports.condition_plot import condition_plot
 from edgebench_reports.details import RunDetails
 from edgebench_reports.entries import Entry, Submission
 from edgebench_reports.evidence import Evidence
@@ -50,6 +51,7 @@ def run_html(submission: Submission, details: RunDetails, own: Table) -> str:
             (f"{own.domain} ({own.meter})", f"power{number % POWER_TONES}")
             for number, own in enumerate(evidence.power)
         ],
+        "conditions": condition_plot(submission.record.conditions),
         "roofline": roofline(submission.record, own.entries),
         "steps": evidence.steps,
         "files": [

@@ -7,12 +7,11 @@ from dataclasses import dataclass, replace
 
 from edgebench.record import kernel_title
 from edgebench.units import DASH, format_number
+from edgebench_reports.columns import OFFLINE, SINGLE, Cell, Column
 from edgebench_reports.entries import Entry, Submission, verdict
+from edgebench_reports.learning_cost import learning_columns
 from edgebench_reports.power_mode import power_mode
 
-ALL = ("single-stream", "offline")
-SINGLE = ("single-stream",)
-OFFLINE = ("offline",)
 BYTES_PER_MB = 1e6
 ALWAYS_SHOWN = ("workload", "system", "kernel", "verdict")
 HEADING_CHARACTERS = 40
@@ -23,32 +22,6 @@ TONES = {
     "no accuracy": "bad",
     "valid": "good",
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cell:
-    """One cell: what people read, and the value by which it sorts, filters and is exported."""
-
-    text: str
-    value: str | float | None
-    note: str = ""
-    tone: str = ""
-    link: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Column:
-    """One column: its heading, what it means, and the cell of an entry."""
-
-    heading: str
-    meaning: str
-    cell: Callable[[Entry], Cell]
-    scenarios: tuple[str, ...] = ALL
-    is_number: bool = False
-    is_shown: bool = True
-    """Whether it is shown before the reader chooses columns."""
-    has_choices: bool = False
-    """Whether its filter offers the values to choose from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -314,7 +287,7 @@ def linked_to(table: Table, page: Callable[[Submission], str]) -> Table:
 def make_table(entries: Sequence[Entry], scenario: str) -> Table:
     """Return the table of one scenario."""
     own = [entry for entry in entries if entry.record.scenario == scenario]
-    columns = (*HEAD, *energy_columns(own), *TAIL)
+    columns = (*HEAD, *energy_columns(own), *learning_columns(own), *TAIL)
     columns = tuple(column for column in columns if scenario in column.scenarios)
     rows = [[column.cell(entry) for column in columns] for entry in own]
     shown = [

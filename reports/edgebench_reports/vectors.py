@@ -5,6 +5,7 @@ Texts that come from bundles pass through Jinja's escaping like any other.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ Point = tuple[float, float]
 
 WIDTH, HEIGHT = 640, 240
 LEFT, RIGHT, TOP, BOTTOM = 64, 28, 12, 40
-TICKS = 5
+FEWEST_STEPS = 4
 WHISKER_WIDTH, WHISKER_HEIGHT, WHISKER_PAD = 170, 22, 6
 
 
@@ -27,7 +28,23 @@ class Line:
     points: Sequence[Point]
 
 
-def lines(series: Sequence[Line], x_title: str, y_title: str, *, from_zero: bool = True) -> Markup:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Band:
+    """A span of the x axis that is shaded, and what it says."""
+
+    start: float
+    stop: float
+    name: str
+
+
+def lines(
+    series: Sequence[Line],
+    x_title: str,
+    y_title: str,
+    *,
+    from_zero: bool = True,
+    bands: Sequence[Band] = (),
+) -> Markup:
     """Draw some series over two linear axes, one of one point as a dot; empty without a line."""
     shown = [one for one in series if one.points]
     if not any(len(one.points) > 1 for one in shown):
@@ -39,6 +56,7 @@ def lines(series: Sequence[Line], x_title: str, y_title: str, *, from_zero: bool
     x_at = _scale(x_range, LEFT, WIDTH - RIGHT)
     y_at = _scale(y_range, HEIGHT - BOTTOM, TOP)
     parts = [_axes(x_range, y_range, x_title, y_title)]
+    parts += [_band(band, x_range, x_at) for band in bands]
     for one in shown:
         if len(one.points) == 1:
             ((x, y),) = one.points
@@ -54,8 +72,16 @@ def lines(series: Sequence[Line], x_title: str, y_title: str, *, from_zero: bool
                 one.tone, path, one.name
             )
         )
-    label = f"{y_title} over {x_title}: {', '.join(one.name for one in shown)}"
+    said = [one.name for one in shown] + list(dict.fromkeys(band.name for band in bands))
+    label = f"{y_title} over {x_title}: {', '.join(said)}"
     return _svg(WIDTH, HEIGHT, label, parts)
+
+
+def _band(band: Band, x_range: Point, x_at: Callable[[float], float]) -> Markup:
+    start, stop = (min(max(x, x_range[0]), x_range[1]) for x in (band.start, band.stop))
+    return Markup(
+        '<rect class="held" x="{:.1f}" y="{}" width="{:.1f}" height="{}"><title>{}</title></rect>'
+    ).format(x_at(start), TOP, max(1.0, x_at(stop) - x_at(start)), HEIGHT - BOTTOM - TOP, band.name)
 
 
 def whisker(low: float, middle: float, high: float, *, limit: float) -> Markup:
@@ -83,20 +109,31 @@ def _scale(values: tuple[float, float], start: float, stop: float) -> Callable[[
     return lambda value: start + (value - low) * step
 
 
+def ticks(low: float, high: float) -> list[float]:
+    """Return round numbers within a range: steps of 1, 2 or 5 times a power of ten, four to ten."""
+    span = high - low
+    if span <= 0:
+        return [low]
+    power = 10.0 ** math.floor(math.log10(span / FEWEST_STEPS))
+    step = max(m * power for m in (1, 2, 5) if m * power * FEWEST_STEPS <= span * (1 + 1e-9))
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [step * number for number in range(first, last + 1)]
+
+
 def _axes(x_range: Point, y_range: Point, x_title: str, y_title: str) -> Markup:
     x_at = _scale(x_range, LEFT, WIDTH - RIGHT)
     y_at = _scale(y_range, HEIGHT - BOTTOM, TOP)
-    parts = []
-    for step in range(TICKS):  # ten thousand pages: numbers alone need no escaping
-        share = step / (TICKS - 1)
-        x = x_range[0] + share * (x_range[1] - x_range[0])
-        y = y_range[0] + share * (y_range[1] - y_range[0])
-        x_px, y_px = x_at(x), y_at(y)
-        parts.append(
-            f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y_px:.1f}" y2="{y_px:.1f}"/>'
-            f'<text x="{LEFT - 6}" y="{y_px + 4:.1f}" text-anchor="end">{y:.4g}</text>'
-            f'<text x="{x_px:.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{x:.4g}</text>'
-        )
+    # ten thousand pages: numbers alone need no escaping
+    parts = [
+        f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y_at(y):.1f}" '
+        f'y2="{y_at(y):.1f}"/>'
+        f'<text x="{LEFT - 6}" y="{y_at(y) + 4:.1f}" text-anchor="end">{y:.6g}</text>'
+        for y in ticks(*y_range)
+    ]
+    parts += [
+        f'<text x="{x_at(x):.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{x:.6g}</text>'
+        for x in ticks(*x_range)
+    ]
     middle = (HEIGHT - BOTTOM + TOP) / 2
     titles = Markup(
         '<text x="{}" y="{}" text-anchor="middle">{}</text>'

@@ -6,8 +6,9 @@ from types import ModuleType
 from typing import Any
 
 from edgebench_reports.cards import MAX_CARDS, make_cards
+from edgebench_reports.columns import Cell
 from edgebench_reports.entries import rank_entries
-from edgebench_reports.tables import Cell, Table, energy_columns, make_table
+from edgebench_reports.tables import Table, energy_columns, make_table
 
 DASH = "–"
 ALWAYS_KNOWN = {

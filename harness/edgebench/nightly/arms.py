@@ -14,12 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from edgebench.errors import DeviceUnavailable, RunFailed, SpecError
+from edgebench.nightly import probe
 from edgebench.nightly.suite import KernelCell, WorkloadCell
 from edgebench_workloads.cache import cache_root
 
 PROCESS_LIMIT_S = 1800.0
 INSTALL_LIMIT_S = 3600.0
 SHOWN_CHARACTERS = 300  # of another program's last words
+NEEDED = "import edgebench.__main__, edgebench_kernels.packing, edgebench_kernels.race.cases"
+OF_THIS_INSTALLATION = ("EDGEBENCH_KERNELS_LIBRARY", "PYTHONPATH")
 GIT, VERSION, SELF = "git:", "version:", "self"
 
 
@@ -59,7 +62,7 @@ def _from_git(revision: str) -> str:
     here = Path(__file__).parent
     top = _said(["git", "-C", str(here), "rev-parse", "--show-toplevel"], revision)
     commit = _said(["git", "-C", top, "rev-parse", "--verify", f"{revision}^{{commit}}"], revision)
-    return f"edgebench @ git+file://{top}@{commit}"
+    return f"git+{Path(top).as_uri()}@{commit}"  # with a name before it, older pips refuse file://
 
 
 def _said(command: Sequence[str], what: str) -> str:
@@ -88,7 +91,7 @@ def _install(label: str, requirement: str) -> Arm:
     links = folder / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
     ours = [path for path in sys.path if path.endswith("site-packages")]
     (links / "libraries.pth").write_text("\n".join(ours) + "\n")
-    _step(label, [str(python), "-c", "import edgebench.nightly.probe"])
+    _step(label, [str(python), "-c", NEEDED])
     done.write_text(requirement + "\n")
     return Arm(label=label, python=python)
 
@@ -109,8 +112,10 @@ def _step(label: str, command: Sequence[str]) -> None:
 
 
 def _last_words(text: str) -> str:
+    """Return the last line that says it is an error, since pip ends with hints; else the last."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return (lines[-1] if lines else "no word")[:SHOWN_CHARACTERS]
+    errors = [line for line in lines if line.lower().startswith("error:")]
+    return ([*lines, *errors] or ["no word"])[-1][:SHOWN_CHARACTERS]
 
 
 # ---------------------------------------------------------------------------------- measuring once
@@ -131,14 +136,21 @@ def probe_kernels(
         "extra": dict(extra or {}),
         "threads": threads,
     }
-    command = [str(arm.python), "-m", "edgebench.nightly.probe"]
-    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    command = [str(arm.python), "-c", Path(probe.__file__).read_text(encoding="utf-8")]
+    environment = {**own_environment(arm), "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     text = _answer(arm, command, json.dumps(request), environment)
     try:
         found: dict[str, Any] = json.loads(text)
     except ValueError as err:
         raise RunFailed(f"[nightly] expected JSON of {arm.label}, got {text[:80]!r}") from err
     return found
+
+
+def own_environment(arm: Arm) -> dict[str, str]:
+    """Return the variables for an arm's process: another arm keeps its own kernels and sources."""
+    if arm.label == SELF:
+        return dict(os.environ)
+    return {name: value for name, value in os.environ.items() if name not in OF_THIS_INSTALLATION}
 
 
 def run_workload(arm: Arm, cell: WorkloadCell) -> dict[str, float]:
@@ -149,7 +161,7 @@ def run_workload(arm: Arm, cell: WorkloadCell) -> dict[str, float]:
             cell.workload, "--scenario", cell.scenario, "--kernel", "fp16,int4",
             "--profile", cell.profile, "--out", out, "--format", "json", "--quiet",
         ]  # fmt: skip
-        text = _answer(arm, command, "", dict(os.environ))
+        text = _answer(arm, command, "", own_environment(arm))
     times: dict[str, float] = {}
     for row in json.loads(text):
         if cell.scenario == "offline" and row["samples_per_s"]:

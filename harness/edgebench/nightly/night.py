@@ -8,8 +8,9 @@ from datetime import datetime, timezone
 
 from edgebench.nightly.creep import Creep, find_creep
 from edgebench.nightly.history import HistoryRow, State, gaps
+from edgebench.nightly.probe import CONTROL
 from edgebench.nightly.session import Outcome, Session
-from edgebench.nightly.suite import CONTROL, Suite
+from edgebench.nightly.suite import Suite
 from edgebench.paired import (
     Effect,
     false_discoveries_held,

@@ -9,8 +9,9 @@ from pathlib import Path
 from edgebench.nightly.arms import Arm, find_arm, probe_kernels, run_workload
 from edgebench.nightly.history import HistoryRow, append_history, limit_from, read_history
 from edgebench.nightly.night import Labels, Night, make_night, to_row, utc_now
+from edgebench.nightly.probe import CONTROL
 from edgebench.nightly.session import Measure, Plan, run_session
-from edgebench.nightly.suite import CONTROL, Suite, read_suite
+from edgebench.nightly.suite import Suite, read_suite
 from edgebench.progress import Progress
 from edgebench.provenance import git_state
 from edgebench.system import system_name

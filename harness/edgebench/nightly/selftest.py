@@ -30,7 +30,7 @@ from edgebench.record import Count, StrictModel, Text
 Plant = Literal["none", "+2 %", "+5 %", "+10 %", "-5 %", "variance", "bad night", "creep"]
 RoundKind = Literal["aa", "planted", "bad night", "creep"]
 Probe = Callable[[Mapping[str, float]], Mapping[str, float]]
-"""(cell -> fraction of extra work) -> cell -> ns, each call in a fresh process."""
+"""(cell to time -> fraction of extra work) -> cell -> ns, each call in a fresh process."""
 
 EXTRA: Mapping[str, float] = {"+2 %": 0.02, "+5 %": 0.05, "+10 %": 0.10, "-5 %": -0.05}
 VARIANCE = 0.10  # of either sign, drawn for every process of the planted arm
@@ -158,8 +158,9 @@ def _planted(
     """Return a measure of a round: the planted arm does its extra work, and nobody says which."""
 
     def measure(is_head: bool, wanted: Sequence[str]) -> Mapping[str, float]:
-        extra = dict.fromkeys(plants, 0.0)
-        for cell, plant in plants.items():
+        extra = dict.fromkeys(wanted, 0.0)
+        for cell in wanted:
+            plant = plants[cell]
             if is_head and plant == "variance":
                 extra[cell] = draw.choice((-VARIANCE, VARIANCE))
             elif is_head:
@@ -191,7 +192,7 @@ def _creep(plan: Plan, number: int, cells: Sequence[str], probe: Probe) -> list[
         step = CREEP_STEP * (night + 1)
 
         def measure(is_head: bool, wanted: Sequence[str], step: float = step) -> Any:
-            return probe(dict.fromkeys(cells, step if is_head else 0.0))
+            return probe(dict.fromkeys(wanted, step if is_head else 0.0))
 
         for own in _session(plan, cells, measure, looks=plan.looks[:1]).outcomes:
             if own.cell in nights:

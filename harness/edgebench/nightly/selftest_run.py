@@ -18,6 +18,7 @@ from edgebench.nightly.selftest import (
     Probe,
     Rate,
     RoundRow,
+    read_rounds,
     run_selftest,
     score,
 )
@@ -62,10 +63,13 @@ def selftest_command(options: SelftestOptions, *, form: str, progress: Progress)
         limit_percent=options.limit,
     )
     names = [cell.name for cell in CELLS]
-    had = _count(options.out / ROUNDS)
-    rows = run_selftest(plan, names, fresh_probe(options.threads), options.out / ROUNDS, progress)
-    if options.history is not None:
-        append_history(options.history, aa_rows(rows[had:]))
+    kept, probe = options.out / ROUNDS, fresh_probe(options.threads)
+    had = _count(kept)
+    try:
+        rows = run_selftest(plan, names, probe, kept, progress)
+    finally:  # what an interrupted self-test saw of nothing is kept too
+        if options.history is not None and (fresh := aa_rows(read_rounds(kept)[had:])):
+            append_history(options.history, fresh)
     rates = score(rows)
     write_atomic(options.out / TABLE, (markdown(rates, rows) + "\n").encode())
     return FORMATS[form](rates, rows)
@@ -80,7 +84,8 @@ def fresh_probe(threads: int | None) -> Probe:
     arm, calls = find_arm(SELF), dict[str, int]()
 
     def probe(extra: Mapping[str, float]) -> Mapping[str, float]:
-        found = probe_kernels(arm, CELLS, calls=calls, extra=extra, threads=threads)
+        wanted = [cell for cell in CELLS if cell.name in extra]
+        found = probe_kernels(arm, wanted, calls=calls, extra=extra, threads=threads)
         calls.update(found["calls"])
         times: Mapping[str, float] = found["times_ns"]
         return times

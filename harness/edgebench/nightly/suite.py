@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError
 
 from edgebench.codec import describe_invalid
 from edgebench.errors import SpecError
+from edgebench.nightly.probe import kernel_name
 from edgebench.paired import PRACTICAL_LIMIT_PERCENT
 from edgebench.record import Name, Profile, Scenario, StrictModel
 
@@ -17,10 +18,6 @@ if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib  # type: ignore[import-not-found, unused-ignore]
-
-
-CONTROL = "control"
-"""The cell that no change of ours can move: a dense float32 product of NumPy's own library."""
 
 
 class KernelCell(StrictModel):
@@ -34,7 +31,7 @@ class KernelCell(StrictModel):
     @property
     def name(self) -> str:
         """How reports call it."""
-        return f"{self.path} {self.n}x{self.k} m{self.m}"
+        return kernel_name(self.path, self.n, self.k, self.m)
 
 
 class WorkloadCell(StrictModel):

@@ -9,7 +9,16 @@ from pathlib import Path
 import pytest
 
 from edgebench.errors import BundleError
-from edgebench.nightly.selftest import Plan, clopper_pearson, read_rounds, run_selftest, score
+from edgebench.nightly import selftest_run
+from edgebench.nightly.history import read_history
+from edgebench.nightly.selftest import (
+    Plan,
+    Probe,
+    clopper_pearson,
+    read_rounds,
+    run_selftest,
+    score,
+)
 from edgebench.nightly.selftest_run import aa_rows, as_json, markdown
 from edgebench.progress import SilentProgress
 
@@ -24,7 +33,9 @@ class Simulated:
 
     def __call__(self, extra: Mapping[str, float]) -> Mapping[str, float]:
         self.count += 1
-        return {cell: 1e5 * (1 + extra[cell]) * self.draw.gauss(1, self.noise) for cell in CELLS}
+        return {
+            cell: 1e5 * (1 + more) * self.draw.gauss(1, self.noise) for cell, more in extra.items()
+        }
 
 
 def run(plan: Plan, path: Path, machine: Simulated) -> list:  # type: ignore[type-arg]
@@ -93,3 +104,33 @@ def test_words_and_aa_rows(tmp_path: Path) -> None:
     kept = aa_rows(rows)
     assert len(kept) == 8
     assert {row.kind for row in kept} == {"aa"}
+
+
+def test_an_interrupted_self_test_adds_what_it_saw_to_the_history(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [cell.name for cell in selftest_run.CELLS]
+
+    def interrupted(threads: int | None) -> Probe:
+        machine, left = random.Random(8), 70  # processes: a round takes at most 64
+
+        def probe(extra: Mapping[str, float]) -> Mapping[str, float]:
+            nonlocal left
+            left -= 1
+            if not left:
+                raise KeyboardInterrupt
+            return {cell: 1e5 * machine.gauss(1, 0.001) for cell in extra}
+
+        return probe
+
+    monkeypatch.setattr(selftest_run, "fresh_probe", interrupted)
+    options = selftest_run.SelftestOptions(
+        out=tmp_path, aa=48, planted=0, bad_nights=0, creeps=0, seed=0, limit=5.0,
+        history=tmp_path / "h.jsonl",
+    )  # fmt: skip
+    with pytest.raises(KeyboardInterrupt):
+        selftest_run.selftest_command(options, form="md", progress=SilentProgress())
+    seen, faults = read_history(tmp_path / "h.jsonl")
+    assert not faults
+    assert len(seen) == len(read_rounds(tmp_path / "rounds.jsonl")) > 0
+    assert {row.cell for row in seen} == set(names)

@@ -10,8 +10,9 @@ import pytest
 from edgebench.errors import RunFailed
 from edgebench.nightly.history import HistoryRow
 from edgebench.nightly.night import Labels, Night, make_night, state_of, to_row
+from edgebench.nightly.probe import CONTROL
 from edgebench.nightly.session import Plan, Session, run_session
-from edgebench.nightly.suite import CONTROL, KernelCell, Suite
+from edgebench.nightly.suite import KernelCell, Suite
 from edgebench.paired import log_ratio
 
 LABELS = Labels(system="box", baseline="v1", head="v2", night_utc="2026-01-10T00:00:00Z")
