@@ -47,7 +47,8 @@ test: $(VENV)/.installed-test  ## unit, torch and small end-to-end tests (about 
 	$(BIN)/python -m pytest -m "not slow and not browser" --ignore tests/loadgen
 
 test-all: $(VENV)/.installed-all  ## everything that `make test` leaves out: browser, sanitizers, LoadGen, every ISA, NVRTC
-	$(BIN)/python -m pytest -m "slow or browser or nvrtc or servers or formats"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "slow or nvrtc" tests/cuda
+	$(BIN)/python -m pytest -m "slow or browser or nvrtc or servers or formats" --ignore tests/cuda
 	$(BIN)/python -m pytest tests/loadgen
 	tests/native/every_isa.sh $(BIN)/python
 	tests/native/sanitize.sh $(BIN)/python

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
+PATIENCE_S = 1500.0
 MOVED = """
 import sys
 from collections.abc import Sequence
@@ -62,7 +63,7 @@ def _run(
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=900,
+        timeout=PATIENCE_S,
         check=False,
     )
     return Said(code=done.returncode, out=done.stdout, err=done.stderr)
