@@ -370,8 +370,3 @@ def _check_kinds(spec: RunSpec) -> None:
             f"[{own[0]}] expected workloads of images, got {', '.join(without)}; use --workload "
             "wake"
         )
-    if spec.transform.names not in ((NAS,), (NAS, "rtn")):
-        raise SpecError(
-            f"[nas] expected nas alone or with rtn behind it, got {spec.transform}: the other "
-            "steps learn from Llama's layers or change them; leave them out"
-        )

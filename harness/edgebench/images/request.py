@@ -37,14 +37,12 @@ def image_chain(chain: TransformChain) -> TransformChain:
 
 def image_search(chain: TransformChain) -> NasRequest | None:
     """What a chain searches for; None where it does not. SpecError where other steps stand by."""
-    names = [step.name for step in chain.changes]
-    if NAS not in names:
+    if NAS not in chain.names:
         return None
-    if names != [NAS]:
-        others = " and ".join(name for name in names if name != NAS)
+    if chain.names not in ((NAS,), (NAS, "rtn")):
         raise SpecError(
-            f"[transform] expected nas or nas+rtn where a subnet is searched, got {chain}: "
-            f"{f'{others} changes the reference' if others else 'nas comes once'}"
+            f"[nas] expected nas alone or with rtn behind it, got {chain}: other steps change the "
+            "reference, or learn from the layers of a Llama; leave them out"
         )
     return read_nas(chain.changes[0].parameters)
 

@@ -205,9 +205,7 @@ def test_a_latency_that_no_subnet_reaches_is_refused_before_evaluations(
 
 
 def test_a_step_that_changes_the_reference_is_refused_beside_a_search() -> None:
-    with pytest.raises(
-        SpecError, match=r"expected nas or nas\+rtn .*: prune changes the"
-    ):
+    with pytest.raises(SpecError, match="expected nas alone or with rtn behind it, got"):
         image_search(parse_transform("nas:macs=4m+prune:magnitude=0.5"))
 
 
