@@ -15,13 +15,13 @@ from pathlib import Path
 
 from edgebench import meters
 from edgebench.devices import ResolvedDevice, resolve
-from edgebench.errors import EXIT_OK, RunFailed, StorageError
+from edgebench.errors import EXIT_OK, RunFailed, StorageError, harness_error
 from edgebench.forecast import Forecast, plan_scenarios
 from edgebench.lineup import Lineup, ask_server
 from edgebench.machine import find_root, is_simulated
 from edgebench.openai.discovery import Served
 from edgebench.openai.engine import connect
-from edgebench.prepare import harness_error, prepare
+from edgebench.prepare import prepare
 from edgebench.profiles import PROFILES
 from edgebench.progress import Progress, Update
 from edgebench.record import Scenario

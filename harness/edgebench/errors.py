@@ -19,6 +19,8 @@ import difflib
 from collections.abc import Iterable
 from typing import ClassVar
 
+from edgebench_workloads.errors import WorkloadAssetError, WorkloadError
+
 
 class BenchError(Exception):
     """The root: a fault that EdgeBench itself detected; on its own, our bug."""
@@ -78,3 +80,9 @@ def unknown_name(where: str, what: str, came: str, known: Iterable[str]) -> Spec
     nearest = difflib.get_close_matches(came, names, n=1, cutoff=0.5)
     hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
     return SpecError(f"[{where}] expected a {what} out of {', '.join(names)}, got {came!r}{hint}")
+
+
+def harness_error(error: WorkloadError) -> BenchError:
+    """Map a workload's error to the harness's, which knows the exit code."""
+    kind = AssetError if isinstance(error, WorkloadAssetError) else SpecError
+    return kind(str(error))

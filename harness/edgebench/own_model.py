@@ -13,7 +13,7 @@ from edgebench.calibration_text import CalibrationText, read_calibration, requir
 from edgebench.codec import encode_model, make_folder, write_atomic
 from edgebench.devices import resolve
 from edgebench.draft import new_run_id, repeat_command, utc_now
-from edgebench.errors import AssetError, RunFailed, SpecError
+from edgebench.errors import AssetError, RunFailed, SpecError, harness_error
 from edgebench.estimate import require_quantizing_memory
 from edgebench.kernel_tuning import present_tuning
 from edgebench.perplexity_record import (
@@ -25,7 +25,7 @@ from edgebench.perplexity_record import (
     Protocol,
     derive_result,
 )
-from edgebench.prepare import CONFIG_FILE, harness_error
+from edgebench.prepare import CONFIG_FILE
 from edgebench.progress import Progress
 from edgebench.record import Kernel, Provenance
 from edgebench.run import set_affinity

@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 
 from edgebench.accuracy import call_nll_rows
 from edgebench.answers import AnswerKey
-from edgebench.errors import AssetError, BenchError, SpecError
+from edgebench.errors import SpecError, harness_error
 from edgebench.images.prepare import prepare_images
 from edgebench.ledger import identity_of, ledger_of
 from edgebench.loadgen import SystemUnderTest
@@ -41,7 +41,7 @@ from edgebench.transform.quantized import (
 from edgebench_workloads.assistant.tokenizer import EOS as EOS_ID
 from edgebench_workloads.assistant.tokenizer import call_ids, prompt_ids
 from edgebench_workloads.catalog import WORKLOADS, Workload
-from edgebench_workloads.errors import WorkloadAssetError, WorkloadError
+from edgebench_workloads.errors import WorkloadError
 
 if TYPE_CHECKING:
     from edgebench.engines import CpuEngines, KernelEngine
@@ -257,12 +257,6 @@ def _quantized(
                 rounding, reference, update, calibration=calibration, keeps_zeros=is_pruned
             ),
         )
-
-
-def harness_error(error: WorkloadError) -> BenchError:
-    """Map a workload's error to the harness's, which knows the exit code."""
-    kind = AssetError if isinstance(error, WorkloadAssetError) else SpecError
-    return kind(str(error))
 
 
 def encode_pairs(

@@ -20,7 +20,14 @@ from edgebench.draft import (
     new_run_id,
     resumable_run_id,
 )
-from edgebench.errors import EXIT_OK, DeviceUnavailable, RuleViolation, RunFailed, SpecError
+from edgebench.errors import (
+    EXIT_OK,
+    DeviceUnavailable,
+    RuleViolation,
+    RunFailed,
+    SpecError,
+    harness_error,
+)
 from edgebench.filing import existing_record, kept_tensors, open_writer
 from edgebench.forecast import PlannedScenario, plan_scenarios
 from edgebench.job import ScenarioJob
@@ -30,7 +37,7 @@ from edgebench.measure import measure_scenario
 from edgebench.meters.nvml import first_visible, load_nvml
 from edgebench.openai.discovery import Served
 from edgebench.openai.engine import External, connect
-from edgebench.prepare import harness_error, prepare
+from edgebench.prepare import prepare
 from edgebench.prepared import PreparedWorkload
 from edgebench.profiles import PROFILES
 from edgebench.progress import Progress

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast, get_args
 
-from edgebench.errors import RuleViolation, SpecError, unknown_name
+from edgebench.errors import RuleViolation, SpecError, harness_error, unknown_name
 from edgebench.images.request import image_steps
 from edgebench.meters import EVERY, METERS, MeterRequest, parse_meter
 from edgebench.openai.address import Address, parse_url
@@ -19,6 +19,7 @@ from edgebench.transform.nas import NAME as NAS
 from edgebench.transform.sharing import NAME as SHARE
 from edgebench.transform.students import named
 from edgebench_workloads.catalog import WORKLOADS
+from edgebench_workloads.errors import WorkloadError
 
 SCENARIO_ALIASES: Mapping[str, Scenario] = {
     "single": "single-stream",
@@ -357,14 +358,22 @@ def _check_track(spec: RunSpec) -> None:
             )
 
 
+def _kind_of(name: str) -> str:
+    try:
+        return WORKLOADS[name].kind
+    except WorkloadError as error:  # its task.toml cannot be read
+        raise harness_error(error) from error
+
+
 def _check_kinds(spec: RunSpec) -> None:
     """Refuse, before any work, steps that a workload's kind of model does not take: SpecError."""
-    if any(name != LLM and WORKLOADS[name].kind == "images" for name in spec.workloads):
+    images = [name for name in spec.workloads if name != LLM and _kind_of(name) == "images"]
+    if images:
         image_steps(spec.transform)
     own = [name for name in (NAS, SHARE) if name in spec.transform.names]
     if not own:
         return
-    without = [name for name in spec.workloads if name == LLM or WORKLOADS[name].kind != "images"]
+    without = [name for name in spec.workloads if name not in images]
     if without:
         raise SpecError(
             f"[{own[0]}] expected workloads of images, got {', '.join(without)}; use --workload "

@@ -12,8 +12,8 @@ from safetensors import SafetensorError, safe_open
 from edgebench import layout
 from edgebench.bundle import Bundle
 from edgebench.checker.tensors import PARTS
-from edgebench.errors import BundleError, RuleViolation, RunFailed
-from edgebench.prepare import PreparedText, harness_error, prepare, require_text
+from edgebench.errors import BundleError, RuleViolation, RunFailed, harness_error
+from edgebench.prepare import PreparedText, prepare, require_text
 from edgebench.progress import Progress
 from edgebench.record import Kernel, Ledger
 from edgebench.system import SystemDescription, usable_cores

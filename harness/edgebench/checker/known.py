@@ -13,7 +13,7 @@ from edgebench.answers import AnswerKey
 from edgebench.checker.known_images import known_images
 from edgebench.checker.retrace import KnownModel
 from edgebench.checker.subject import KnownStudent, KnownWorkload, Shape
-from edgebench.errors import SpecError
+from edgebench.errors import SpecError, harness_error
 from edgebench.identity import identified
 from edgebench.prepare import (
     CONFIG_FILE,
@@ -21,7 +21,6 @@ from edgebench.prepare import (
     calibration_set,
     encode_pairs,
     graph_sha256,
-    harness_error,
 )
 from edgebench.transform.quantized import SUFFIX, ReferenceLinears, open_reference
 from edgebench.transform.students import tensors_sha256, training_of
