@@ -43,7 +43,7 @@ bench: $(VENV)/.installed  ## measure this machine, and make the leaderboard pag
 	printf '\nThe leaderboard: file://%s/leaderboard/index.html\n' "$(abspath $(OUT))"; \
 	exit $$code
 
-test: $(VENV)/.installed-test  ## unit, torch and small end-to-end tests (about 20 minutes on 2 cores)
+test: $(VENV)/.installed-test  ## unit, torch and small end-to-end tests (about 25 minutes on 2 cores)
 	$(BIN)/python -m pytest -m "not slow and not browser" --ignore tests/loadgen
 
 test-all: $(VENV)/.installed-all  ## everything that `make test` leaves out: browser, sanitizers, LoadGen, every ISA, NVRTC
