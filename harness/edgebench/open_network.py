@@ -6,54 +6,18 @@ Computed once by the runner and again by `bench check`. Needs no torch.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from edgebench import coded
 from edgebench.codec import sha256_bytes
-from edgebench.open_model import Fp16, count_fp16, count_int4, entropy_bits
+from edgebench.network_counts import count
+from edgebench.open_model import Fp16, entropy_bits
 from edgebench.open_subnet import PEAK_DEFINITION, genome_row
-from edgebench.record import Coded, OpenNetwork, TensorFacts, Training
-from edgebench.transform.quantized import array_sha256
+from edgebench.record import Coded, OpenNetwork, Training
 from edgebench_kernels.formats import Int4Tensor
 from edgebench_workloads.wake.costs import peak_activations, total_parameters
 from edgebench_workloads.wake.genome import Genome, layers
 
 FP16_BYTES, FP32_BYTES = 2, 4
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Counts:
-    """What every open model of images has in its ledger."""
-
-    kept: dict[str, str]
-    tensors: dict[str, TensorFacts]
-    dense_macs: int
-    effective_macs: int
-
-    @property
-    def total(self) -> int:
-        """Parameters."""
-        return sum(one.weights for one in self.tensors.values())
-
-    def per_weight(self, size_bytes: float) -> float:
-        """Bits of each parameter."""
-        return 8 * size_bytes / self.total
-
-
-def count(
-    genome: Genome, quantized: Iterable[tuple[str, Int4Tensor]], kept: Mapping[str, Fp16]
-) -> Counts:
-    """Count a network; kept holds all of it in fp16. Rows are a weight's outputs."""
-    facts = {f"{name}.weight": count_int4(tensor).facts for name, tensor in quantized}
-    flat = {name: one.reshape(len(one), -1) if one.ndim > 2 else one for name, one in kept.items()}
-    facts |= {name: count_fp16(one).facts for name, one in flat.items() if name not in facts}
-    pixels = {f"{layer.name}.weight": layer.side**2 for layer in layers(genome)}
-    return Counts(
-        kept={name: array_sha256(array) for name, array in kept.items()},
-        tensors=dict(sorted(facts.items())),
-        dense_macs=sum(facts[name].weights * side for name, side in pixels.items()),
-        effective_macs=sum(facts[name].nonzero * side for name, side in pixels.items()),
-    )
 
 
 def describe_network(
@@ -66,15 +30,14 @@ def describe_network(
 ) -> OpenNetwork:
     """Everything that the ledger says of a network; coded_for: the reference of a coded file."""
     counts = count(genome, quantized, kept)
-    facts = counts.tensors.values()
     return OpenNetwork(
         genome=genome_row(genome),
         kept=counts.kept,
         tensors=counts.tensors,
         params_total=counts.total,
-        params_nonzero=sum(one.nonzero for one in facts),
-        bits_per_weight=counts.per_weight(sum(one.stored_bytes for one in facts)),
-        entropy_bits_per_weight=counts.per_weight(sum(one.entropy_bytes for one in facts)),
+        params_nonzero=counts.nonzero,
+        bits_per_weight=counts.bits_per_weight,
+        entropy_bits_per_weight=counts.entropy_bits_per_weight,
         dense_macs_per_image=counts.dense_macs,
         effective_macs_per_image=counts.effective_macs,
         peak_activation_bytes=peak_activations(genome),

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from edgebench.open_model import Fp16, count_fp16, count_int4
+from edgebench.network_counts import count
+from edgebench.open_model import Fp16
 from edgebench.record import OpenSubnet
 from edgebench.subnet_record import GenomeRow, Search
-from edgebench.transform.quantized import array_sha256
 from edgebench_kernels.formats import Int4Tensor
 from edgebench_workloads.wake.costs import peak_activations
 from edgebench_workloads.wake.genome import Genome, Layer, genome_from_json, layers
@@ -57,23 +57,19 @@ def describe_subnet(
     search: Search,
 ) -> OpenSubnet:
     """Everything that the ledger says of a subnet; kept holds all of it in fp16."""
-    counted = {f"{name}.weight": count_int4(tensor).facts for name, tensor in quantized}
-    counted |= {name: count_fp16(one).facts for name, one in kept.items() if name not in counted}
-    pixels = {f"{layer.name}.weight": layer.side**2 for layer in layers(genome)}
-    total = sum(one.weights for one in counted.values())
-    stored = sum(one.stored_bytes for one in counted.values())
+    counts = count(genome, quantized, kept)
     return OpenSubnet(
         supernet_sha256=supernet_sha256,
         teacher=TEACHER,
         genome=genome_row(genome),
-        kept={name: array_sha256(array) for name, array in kept.items()},
-        tensors=dict(sorted(counted.items())),
-        params_total=total,
-        params_nonzero=sum(one.nonzero for one in counted.values()),
-        bits_per_weight=8 * stored / total,
-        entropy_bits_per_weight=8 * sum(one.entropy_bytes for one in counted.values()) / total,
-        dense_macs_per_image=sum(counted[name].weights * side for name, side in pixels.items()),
-        effective_macs_per_image=sum(counted[name].nonzero * side for name, side in pixels.items()),
+        kept=counts.kept,
+        tensors=counts.tensors,
+        params_total=counts.total,
+        params_nonzero=counts.nonzero,
+        bits_per_weight=counts.bits_per_weight,
+        entropy_bits_per_weight=counts.entropy_bits_per_weight,
+        dense_macs_per_image=counts.dense_macs,
+        effective_macs_per_image=counts.effective_macs,
         peak_activation_bytes=peak_activations(genome),
         peak_memory_definition=PEAK_DEFINITION,
         search=search,

@@ -11,6 +11,7 @@ import argparse
 import json
 import math
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -60,8 +61,8 @@ class Settings:
 
 
 @dataclass(slots=True, kw_only=True)
-class Run:
-    """The state of a run between two steps, beside the script's own parts."""
+class Progress:
+    """How far a run has come."""
 
     step: int = 0
     seconds: float = 0.0
@@ -71,9 +72,14 @@ class Run:
     """Of every step."""
     curve: list[dict[str, Any]] = field(default_factory=list)
 
+
+@dataclass(slots=True, kw_only=True)
+class Run(Progress, ABC):
+    """The state of a run between two steps: the script's own parts, and how far it has come."""
+
+    @abstractmethod
     def parts(self) -> Mapping[str, Stateful]:
         """What a checkpoint holds, by name."""
-        raise NotImplementedError
 
 
 def parse_settings(own: type[Own], doc: str | None, argv: list[str] | None = None) -> Own:
@@ -98,7 +104,7 @@ def parse_settings(own: type[Own], doc: str | None, argv: list[str] | None = Non
 def save(run: Run, settings: Settings) -> None:
     """Write OUT/checkpoint.pt and OUT/learning_curve.json."""
     state: dict[str, Any] = {name: part.state_dict() for name, part in run.parts().items()}
-    state |= {each.name: getattr(run, each.name) for each in fields(Run)}
+    state |= {each.name: getattr(run, each.name) for each in fields(Progress)}
     out = settings.out
     torch.save(state, out / "checkpoint.new")
     (out / "checkpoint.new").replace(out / "checkpoint.pt")
@@ -121,7 +127,7 @@ def restore(run: Run, state: Mapping[str, Any]) -> None:
     """Put a run back to where a checkpoint left it."""
     for name, part in run.parts().items():
         part.load_state_dict(state[name])
-    for each in fields(Run):
+    for each in fields(Progress):
         setattr(run, each.name, state[each.name])
 
 
@@ -146,7 +152,7 @@ def _as_drawn(item: tuple[Any, float]) -> tuple[Any, float]:
 
 
 def drawn_ahead(
-    make: Callable[[int], Batch], places: range, run: Run, settings: Settings
+    make: Callable[[int], Batch], places: range, run: Progress, settings: Settings
 ) -> Iterator[Batch]:
     """What `make` draws at each place, in order; other processes' time is added to the run's.
 
@@ -163,7 +169,7 @@ def drawn_ahead(
         yield made
 
 
-def take(run: Run, loss: float) -> None:
+def take(run: Progress, loss: float) -> None:
     """Count a step; FloatingPointError with its number where the loss is no finite number."""
     if not math.isfinite(loss):
         raise FloatingPointError(
@@ -201,7 +207,7 @@ def train_on(
             save(run, settings)
 
 
-def add_point(run: Run, settings: Settings, judged: Mapping[str, Any]) -> None:
+def add_point(run: Progress, settings: Settings, judged: Mapping[str, Any]) -> None:
     """Add a point to the learning curve and print it with the time still to go."""
     losses = run.losses[run.curve[-1]["step"] if run.curve else 0 :]
     point = {

@@ -8,9 +8,9 @@ import numpy as np
 
 from edgebench import layout
 from edgebench.checker.derivation import equal
-from edgebench.checker.open_track import MAX_FINDINGS, SHARE_TOLERANCE, kept_arrays
+from edgebench.checker.open_track import MAX_FINDINGS, kept_arrays, pattern_findings
 from edgebench.checker.subject import Subject
-from edgebench.checker.subnet import Faults, quantized_products, rounded_faults
+from edgebench.checker.subnet import Faults, quantized_products, rounded_faults, shape_faults
 from edgebench.codec import read_capped
 from edgebench.coded import decode
 from edgebench.errors import BundleError, SpecError
@@ -19,7 +19,7 @@ from edgebench.images.graph import graph_sha256
 from edgebench.images.request import cut_genome, is_pruned
 from edgebench.open_model import Fp16
 from edgebench.open_network import describe_network
-from edgebench.open_subnet import genome_of, shapes_of
+from edgebench.open_subnet import genome_of
 from edgebench.record import OpenNetwork
 from edgebench.transform import CHANGES as CHANGE_STEPS
 from edgebench.transform import nas
@@ -53,10 +53,8 @@ def _filed_faults(subject: Subject, model: OpenNetwork) -> Faults:
     except (BundleError, ValueError) as err:
         yield "a genome and tensors that can be read", err
         return
-    came = {name: array.shape for name, array in kept.items()}
-    if came != shapes_of(genome) or any(one.dtype != np.float16 for one in kept.values()):
-        differing = sorted(set(came.items()) ^ set(shapes_of(genome).items()))
-        yield "the fp16 tensors of the genome", f"differing: {differing[:2]}"
+    if faults := list(shape_faults(genome, kept)):
+        yield from faults
         return
     if broken := [name for name, array in kept.items() if not np.isfinite(array).all()]:
         yield f"finite values in {broken[0]}", "others"
@@ -134,25 +132,14 @@ def check_steps(subject: Subject) -> Iterator[Finding]:
 
 
 def _zeros(request: PruneRequest, every: Sequence[Layer], model: OpenNetwork) -> Iterator[Finding]:
-    """A pattern is in every tensor that it falls on; a share is at least reached."""
     pattern = request.pattern
     if pattern is None:
         return
     facts = {
         one.name: model.tensors[f"{one.name}.weight"] for one in every if is_pruned(one, pattern)
     }
-    if pattern.is_grouped:
-        looser = {str(pattern)} if pattern.width == 4 else {"2:4", "4:8"}
-        wrong = [name for name, fact in facts.items() if fact.pattern not in looser]
-        if wrong:
-            text = f"{pattern} in every product but the classifier, as {request.method} says"
-            yield finding("O-03", text, f"{facts[wrong[0]].pattern} in {wrong[0]}")
-        return
-    total = sum(fact.weights for fact in facts.values())
-    zeros = 1 - sum(fact.nonzero for fact in facts.values()) / total
-    if zeros < pattern.share - SHARE_TOLERANCE:
-        text = f"{pattern.share:.1%} of what is pruned at zero, as {request.method} says"
-        yield finding("O-03", text, f"{zeros:.1%}")
+    told = "every product but the classifier", "what is pruned"
+    yield from pattern_findings(request, facts, *told)
 
 
 def _shared(values: int | None, kept: Mapping[str, Fp16]) -> Iterator[Finding]:

@@ -21,7 +21,7 @@ from edgebench.open_model import (
     not_closed,
 )
 from edgebench.profiles import MAX_CODE
-from edgebench.record import OpenModel, OpenShape, TransformStep
+from edgebench.record import OpenModel, OpenShape, TensorFacts, TransformStep
 from edgebench.transform import CHANGES as CHANGE_STEPS
 from edgebench.transform import nas
 from edgebench.transform.distill import STUDENT_SHAPE
@@ -199,26 +199,32 @@ def _cut(shape: OpenShape, request: PruneRequest) -> OpenShape:
 
 
 def _pattern_findings(request: PruneRequest, model: OpenModel) -> Iterator[Finding]:
-    """A pattern is in every tensor of the layers; a share is at least reached."""
-    pattern = request.pattern
     body = {
         name: facts
         for name, facts in model.tensors.items()
         if name.startswith("model.layers.") and name.endswith("_proj")
     }
+    return pattern_findings(request, body, "every linear of the layers", "the layers' weights")
+
+
+def pattern_findings(
+    request: PruneRequest, tensors: Mapping[str, TensorFacts], every: str, weights: str
+) -> Iterator[Finding]:
+    """A pattern is in all of these tensors; a share is at least reached. The words name them."""
+    pattern = request.pattern
     if pattern is None:
         return
     if pattern.is_grouped:
         looser = {str(pattern)} if pattern.width == 4 else {"2:4", "4:8"}
-        wrong = [name for name, facts in body.items() if facts.pattern not in looser]
+        wrong = [name for name, facts in tensors.items() if facts.pattern not in looser]
         if wrong:
-            text = f"{pattern} in every linear of the layers, as {request.method} says"
-            yield finding("O-03", text, f"{body[wrong[0]].pattern} in {wrong[0]}")
+            text = f"{pattern} in {every}, as {request.method} says"
+            yield finding("O-03", text, f"{tensors[wrong[0]].pattern} in {wrong[0]}")
         return
-    total = sum(facts.weights for facts in body.values())
-    zeros = 1 - sum(facts.nonzero for facts in body.values()) / total if total else 0.0
+    total = sum(facts.weights for facts in tensors.values())
+    zeros = 1 - sum(facts.nonzero for facts in tensors.values()) / total if total else 0.0
     if zeros < pattern.share - SHARE_TOLERANCE:
-        text = f"{pattern.share:.1%} of the layers' weights at zero, as {request.method} says"
+        text = f"{pattern.share:.1%} of {weights} at zero, as {request.method} says"
         yield finding("O-03", text, f"{zeros:.1%}")
 
 

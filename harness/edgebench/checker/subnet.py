@@ -61,10 +61,8 @@ def _faults(subject: Subject, model: OpenSubnet, step: TransformStep) -> Faults:
     if genome.middles is not None:
         yield "a genome of the space", f"cut to {genome.middles} middle channels"
         return
-    came = {name: array.shape for name, array in kept.items()}
-    if came != shapes_of(genome) or any(one.dtype != np.float16 for one in kept.values()):
-        differing = sorted(set(came.items()) ^ set(shapes_of(genome).items()))
-        yield "the fp16 tensors of the genome", f"differing: {differing[:2]}"
+    if faults := list(shape_faults(genome, kept)):
+        yield from faults
         return
     graph = graph_sha256(genome)
     if subject.bundle.ledger.graph_sha256 != graph:
@@ -79,6 +77,14 @@ def _faults(subject: Subject, model: OpenSubnet, step: TransformStep) -> Faults:
         *_search(model, genome, step),
     ]
     yield from told or _extracted(subject, genome, kept)  # which takes seconds
+
+
+def shape_faults(genome: Genome, kept: Mapping[str, Fp16]) -> Faults:
+    """The filed tensors are the genome's, each of its shape and in fp16."""
+    came, expected = {name: array.shape for name, array in kept.items()}, shapes_of(genome)
+    if came != expected or any(one.dtype != np.float16 for one in kept.values()):
+        differing = sorted(set(came.items()) ^ set(expected.items()))
+        yield "the fp16 tensors of the genome", f"differing: {differing[:2]}"
 
 
 def quantized_products(subject: Subject, genome: Genome) -> Iterator[tuple[str, Int4Tensor]]:

@@ -8,7 +8,6 @@ An interrupted fine-tune goes on from its last checkpoint, which lies beside in 
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgebench.codec import canonical_json, sha256_bytes
-from edgebench.errors import AssetError, SpecError
+from edgebench.errors import SpecError
 from edgebench.images.graph import read_genome
 from edgebench.open_model import Fp16
 from edgebench.record import Training, TransformStep
@@ -24,13 +23,12 @@ from edgebench.transform import TransformSpec
 from edgebench.transform.calibration import DEFAULT_SAMPLES
 from edgebench.transform.changed import Made, arrays_sha256, written
 from edgebench.transform.finetuning import read_finetune
-from edgebench.transform.kept import code_sha256
+from edgebench.transform.kept import code_sha256, made_once
 from edgebench.transform.nas_found import read_arrays
 from edgebench.transform.pruning import read_prune
 from edgebench.transform.sharing import NAME as SHARE
 from edgebench.transform.sharing import read_share, shared
-from edgebench_workloads.cache import build_once, cache_root
-from edgebench_workloads.errors import WorkloadAssetError
+from edgebench_workloads.cache import cache_root
 from edgebench_workloads.wake.genome import Genome
 from edgebench_workloads.wake.scenes import Scene
 
@@ -98,19 +96,14 @@ def changed_once(
     Raises SpecError, RunFailed as the steps do, AssetError where the cache has no room.
     """
     directory = cache_root() / FOLDER / _recipe_sha256(steps, source)
-    found = _read(directory)
-    if found is None:
-        training = directory.with_name(f"{directory.name}.training")
-        try:
-            shutil.rmtree(directory, ignore_errors=True)
-            build_once(directory, lambda folder: _make(folder, training, steps, source, progress))
-        except WorkloadAssetError as error:
-            raise AssetError(str(error)) from error
-        shutil.rmtree(training, ignore_errors=True)
-        found = _read(directory)
-    if found is None:
-        raise AssetError(f"[open] expected the network just made in {directory}; remove the folder")
-    return found
+    training = directory.with_name(f"{directory.name}.training")
+    return made_once(
+        directory,
+        training,
+        _read,
+        lambda folder: _make(folder, training, steps, source, progress),
+        "[open] expected the network just made",
+    )
 
 
 def _recipe_sha256(steps: Sequence[TransformSpec], source: ImageSource) -> str:

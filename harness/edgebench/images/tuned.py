@@ -11,7 +11,6 @@ the sum of its weights', and who shares with whom stays.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -21,15 +20,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import kl_div, log_softmax
 
-from edgebench.errors import RunFailed
 from edgebench.images.network import Network, rounded
 from edgebench.images.pruned import convolved
 from edgebench.record import Training
 from edgebench.transform.finetune import (
     BETAS,
-    MAX_GRADIENT,
     STEPS_BETWEEN_CHECKPOINTS,
     STREAM_STRIDE,
+    descend,
     learning_rate,
 )
 from edgebench.transform.finetuning import FinetuneRequest
@@ -170,17 +168,8 @@ def _step(state: _State, lesson: Lesson, images: Tensor, request: FinetuneReques
     tensors = state.parameters.tensors()
     came = log_softmax(forward(student.genome, convolution(tensors), images), dim=-1)
     loss = kl_div(came, aim, log_target=True, reduction="batchmean")
-    value = float(loss.detach())
-    if not math.isfinite(value):
-        raise RunFailed(
-            f"[finetune] expected a finite loss, got {value} at step {state.step + 1} of "
-            f"{request.steps}; lower the rate (now {request.rate:g})"
-        )
-    state.optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_(state.parameters.learning.values(), MAX_GRADIENT)
-    state.optimizer.step()
-    return value
+    learning = state.parameters.learning.values()
+    return descend(loss, learning, state.optimizer, state.step, request)
 
 
 def recalibrated(student: Network, teacher: Network, images: Tensor) -> Network:

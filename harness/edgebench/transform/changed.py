@@ -20,19 +20,17 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from edgebench.codec import canonical_json, sha256_bytes
-from edgebench.errors import AssetError
 from edgebench.open_model import Fp16, shape_of
 from edgebench.record import OpenShape, StrictModel, Training, TransformStep
 from edgebench.transform import TransformSpec
 from edgebench.transform.calibration import DEFAULT_SAMPLES, CalibrationSet
 from edgebench.transform.distill import SHIPPED, STUDENT_SHAPE
 from edgebench.transform.finetuning import read_finetune
-from edgebench.transform.kept import code_sha256
+from edgebench.transform.kept import code_sha256, made_once
 from edgebench.transform.pruning import PruneRequest, read_prune
 from edgebench.transform.quantized import array_sha256, lines_sha256
 from edgebench.transform.students import attend, keep, student_of, tensors_sha256
-from edgebench_workloads.cache import build_once, cache_root
-from edgebench_workloads.errors import WorkloadAssetError
+from edgebench_workloads.cache import cache_root
 from edgebench_workloads.students import Student
 
 if TYPE_CHECKING:
@@ -98,19 +96,14 @@ def changed_once(
     Raises SpecError, RunFailed as the steps do, AssetError where the cache has no room.
     """
     directory = cache_root() / FOLDER / _recipe_sha256(steps, source)
-    found = _read(directory)
-    if found is None:
-        training = directory.with_name(f"{directory.name}.training")
-        try:
-            shutil.rmtree(directory, ignore_errors=True)
-            build_once(directory, lambda folder: _make(folder, training, steps, source, progress))
-        except WorkloadAssetError as error:
-            raise AssetError(str(error)) from error
-        shutil.rmtree(training, ignore_errors=True)
-        found = _read(directory)
-    if found is None:
-        raise AssetError(f"[open] expected the model just made in {directory}; remove the folder")
-    return found
+    training = directory.with_name(f"{directory.name}.training")
+    return made_once(
+        directory,
+        training,
+        _read,
+        lambda folder: _make(folder, training, steps, source, progress),
+        "[open] expected the model just made",
+    )
 
 
 def _recipe_sha256(steps: Sequence[TransformSpec], source: Source) -> str:

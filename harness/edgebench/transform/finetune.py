@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -179,16 +179,31 @@ def _step(state: _State, teacher: Any, batch: Sequence[Example], request: Finetu
         aim = log_softmax(answer_logits(teacher, inputs, targets), dim=-1)
     came = log_softmax(answer_logits(state.model, inputs, targets), dim=-1)
     loss = kl_div(came, aim, log_target=True, reduction="batchmean")
+    learning = state.model.parameters()
+    return descend(loss, learning, state.optimizer, state.step, request)
+
+
+def descend(
+    loss: Tensor,
+    learning: Iterable[Tensor],
+    optimizer: torch.optim.Optimizer,
+    step: int,
+    request: FinetuneRequest,
+) -> float:
+    """One step down the gradient, clipped to MAX_GRADIENT; the loss.
+
+    Raises RunFailed with the step where the loss is no finite number.
+    """
     value = float(loss.detach())
     if not math.isfinite(value):
         raise RunFailed(
-            f"[finetune] expected a finite loss, got {value} at step {state.step + 1} of "
+            f"[finetune] expected a finite loss, got {value} at step {step + 1} of "
             f"{request.steps}; lower the rate (now {request.rate:g})"
         )
-    state.optimizer.zero_grad(set_to_none=True)
+    optimizer.zero_grad(set_to_none=True)
     loss.backward()
-    torch.nn.utils.clip_grad_norm_(state.model.parameters(), MAX_GRADIENT)
-    state.optimizer.step()
+    torch.nn.utils.clip_grad_norm_(learning, MAX_GRADIENT)
+    optimizer.step()
     return value
 
 

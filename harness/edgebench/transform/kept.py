@@ -15,12 +15,14 @@ import shutil
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from edgebench.codec import canonical_json, sha256_bytes
+from edgebench.errors import AssetError
 from edgebench.record import TransformStep
 from edgebench.transform import WITHOUT_DATA, TransformChain
 from edgebench.transform.calibration import CalibrationSet
@@ -40,8 +42,36 @@ from edgebench_kernels.formats import Int4Tensor
 from edgebench_workloads.cache import build_once, cache_root
 from edgebench_workloads.errors import WorkloadAssetError
 
+Kept = TypeVar("Kept")
+
 FOLDER = "quantized"
 TENSORS, FOLDED, STEPS = "tensors.safetensors", "folded.safetensors", "steps.json"
+
+
+def made_once(
+    directory: Path,
+    begun: Path,
+    read: Callable[[Path], Kept | None],
+    make: Callable[[Path], None],
+    what: str,
+) -> Kept:
+    """What `read` finds in a folder of the cache, which `make` fills where it is not there whole.
+
+    begun holds what an interrupted `make` goes on from. Raises AssetError where the cache has no
+    room, and what `make` does; `what` names the thing in the error's words.
+    """
+    found = read(directory)
+    if found is None:
+        try:
+            shutil.rmtree(directory, ignore_errors=True)
+            build_once(directory, make)
+        except WorkloadAssetError as error:
+            raise AssetError(str(error)) from error
+        shutil.rmtree(begun, ignore_errors=True)
+        found = read(directory)
+    if found is None:
+        raise AssetError(f"{what} in {directory}; remove the folder")
+    return found
 
 
 def quantized_once(

@@ -10,7 +10,6 @@ new latency table removes the folder. Files are written whole or not at all.
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -22,7 +21,7 @@ from pydantic import Field
 from safetensors import safe_open
 
 from edgebench.codec import canonical_json, encode_model, parse_model, sha256_bytes, write_atomic
-from edgebench.errors import AssetError, BundleError
+from edgebench.errors import BundleError
 from edgebench.machine import find_root
 from edgebench.open_model import Fp16
 from edgebench.open_subnet import genome_of, genome_row
@@ -31,16 +30,15 @@ from edgebench.strict import Count, Fraction, Text
 from edgebench.subnet_record import GenomeRow, LatencyTable, Search
 from edgebench.system import system_name
 from edgebench.transform.changed import arrays_sha256
-from edgebench.transform.kept import code_sha256
+from edgebench.transform.kept import code_sha256, made_once
 from edgebench.transform.nas import NAME, NasRequest, check_reachable
 from edgebench.transform.nas_finalists import Judge, winner_within
 from edgebench.transform.nas_predictor import NAME as PREDICTOR
 from edgebench.transform.nas_predictor import Predictor, fit
 from edgebench.transform.nas_search import POPULATION, Generation, Problem, Space, evolve
 from edgebench.transform.nas_table import cheapest, predicted_ns
-from edgebench_workloads.cache import build_once, cache_root
+from edgebench_workloads.cache import cache_root
 from edgebench_workloads.draws import Draws
-from edgebench_workloads.errors import WorkloadAssetError
 from edgebench_workloads.wake.costs import peak_activations, total_macs
 from edgebench_workloads.wake.genome import SMALLEST, Genome
 
@@ -150,19 +148,11 @@ def found_once(
     shared = cache_root() / FOLDER / _shared_sha256(ground)
     directory = cache_root() / FOLDER / _recipe_sha256(request, ground)
     begun = directory.with_name(f"{directory.name}.search")
-    found = _read(directory)
-    if found is None:
-        try:
-            shutil.rmtree(directory, ignore_errors=True)
-            search = _Search(request, ground, shared, begun, progress or (lambda *_: None))
-            build_once(directory, search.write)
-        except WorkloadAssetError as error:
-            raise AssetError(str(error)) from error
-        shutil.rmtree(begun, ignore_errors=True)
-        found = _read(directory)
-    if found is None:
-        raise AssetError(f"[nas] expected the subnet just found in {directory}; remove the folder")
-    return found
+
+    def write(folder: Path) -> None:
+        _Search(request, ground, shared, begun, progress or (lambda *_: None)).write(folder)
+
+    return made_once(directory, begun, _read, write, "[nas] expected the subnet just found")
 
 
 def _shared_sha256(ground: Ground) -> str:

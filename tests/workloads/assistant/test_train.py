@@ -116,7 +116,7 @@ def test_more_steps_do_not_change_the_start() -> None:
 def drawn(tokenizer: bpe.Tokenizer, first: int, count: int) -> list[list[list[int]]]:
     """Inputs and targets of some batches, as lists."""
     settings = replace(TINY, steps=first + count)
-    batches = train.batches(tokenizer, training.Run(step=first), settings)
+    batches = train.batches(tokenizer, training.Progress(step=first), settings)
     return [[part.tolist() for part in next(batches)] for _ in range(count)]
 
 

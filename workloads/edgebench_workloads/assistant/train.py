@@ -116,7 +116,7 @@ def _compact(batch: list[Example]) -> tuple[NDArray[np.int16], NDArray[np.int16]
 
 
 def batches(
-    tokenizer: Tokenizer, run: training.Run, settings: training.Settings
+    tokenizer: Tokenizer, run: training.Progress, settings: training.Settings
 ) -> Iterator[Batch]:
     """The batches of every step still to do, in order, on the run's device."""
     first, skip = divmod(run.step, WINDOW)

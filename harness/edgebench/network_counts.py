@@ -1,0 +1,58 @@
+"""What the ledger of any open model of images counts: its tensors, as they run. Needs no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from edgebench.open_model import Fp16, count_fp16, count_int4
+from edgebench.record import TensorFacts
+from edgebench.transform.quantized import array_sha256
+from edgebench_kernels.formats import Int4Tensor
+from edgebench_workloads.wake.genome import Genome, layers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """What every open model of images has in its ledger."""
+
+    kept: dict[str, str]
+    tensors: dict[str, TensorFacts]
+    dense_macs: int
+    effective_macs: int
+
+    @property
+    def total(self) -> int:
+        """Parameters."""
+        return sum(one.weights for one in self.tensors.values())
+
+    @property
+    def nonzero(self) -> int:
+        """Parameters that are not zero."""
+        return sum(one.nonzero for one in self.tensors.values())
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Of what is stored, per parameter."""
+        return 8 * sum(one.stored_bytes for one in self.tensors.values()) / self.total
+
+    @property
+    def entropy_bits_per_weight(self) -> float:
+        """What coding by the entropy of each tensor would come to."""
+        return 8 * sum(one.entropy_bytes for one in self.tensors.values()) / self.total
+
+
+def count(
+    genome: Genome, quantized: Iterable[tuple[str, Int4Tensor]], kept: Mapping[str, Fp16]
+) -> Counts:
+    """Count a network; kept holds all of it in fp16. Rows are a weight's outputs."""
+    facts = {f"{name}.weight": count_int4(tensor).facts for name, tensor in quantized}
+    flat = {name: one.reshape(len(one), -1) if one.ndim > 2 else one for name, one in kept.items()}
+    facts |= {name: count_fp16(one).facts for name, one in flat.items() if name not in facts}
+    pixels = {f"{layer.name}.weight": layer.side**2 for layer in layers(genome)}
+    return Counts(
+        kept={name: array_sha256(array) for name, array in kept.items()},
+        tensors=dict(sorted(facts.items())),
+        dense_macs=sum(facts[name].weights * side for name, side in pixels.items()),
+        effective_macs=sum(facts[name].nonzero * side for name, side in pixels.items()),
+    )
