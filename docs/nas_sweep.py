@@ -1,14 +1,14 @@
 """Draws this device's own front of `wake`: subnets that `nas` finds beside uniformly scaled nets.
 
-    python -m edgebench_workloads.wake.train_scaled --out SCALED      resumes; about 15 minutes
+    python -m edgebench_workloads.wake.train_scaled --out SCALED      about 15 minutes
     python docs/nas_sweep.py --out FOLDER --scaled SCALED [--points 8] [--samples 100] [--threads N]
 
-Latency limits are spread evenly, as ratios, between the fastest subnet and the largest. Two
-baselines: the largest architecture by width multiplier, trained by the first command, with the
-shipped reference as width 1; and uniform subnets of the same supernet, every block the same kernel
-(5) and expansion, every stage the same depth. Both at each resolution. All are then timed in turns,
-and judged on 1,000 validation scenes that no search saw. Writes sweep.json and sweep.svg. Searches
-are kept in the cache (docs/open-track.md), so a second run only measures again.
+Latency limits are spread evenly, as ratios, from the fastest subnet to the largest; the last search
+has none. Two baselines: the largest architecture by width multiplier, trained by the first command,
+with the shipped reference as width 1; and uniform subnets of the same supernet, every block the
+same kernel (5) and expansion, every stage the same depth. Both at each resolution. All are then
+timed in turns, and judged on 1,000 validation scenes that no search saw. Writes sweep.json and
+sweep.svg. Searches are kept in the cache (docs/open-track.md), so a second run only measures again.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ import torch
 import vl_convert
 
 from edgebench.codec import write_atomic
+from edgebench.errors import SpecError
 from edgebench.images.choices import reference_choices
 from edgebench.images.engine import ImageEngine, inputs_of
 from edgebench.images.graph import read_genome
@@ -35,7 +36,7 @@ from edgebench.subnet_record import LatencyTable
 from edgebench.system import usable_cores
 from edgebench.transform.nas import read_nas, shown
 from edgebench.transform.nas_accuracy import BATCH, Evaluator
-from edgebench.transform.nas_found import Ground, found_once, machine_name
+from edgebench.transform.nas_found import FoundSubnet, Ground, found_once, machine_name
 from edgebench.transform.nas_measure import WINNER_PASSES, measure_subnets
 from edgebench.transform.nas_table import cheapest, predicted_ns
 from edgebench_kernels import native
@@ -60,7 +61,7 @@ from edgebench_workloads.wake.scenes import Scene, scenes
 from edgebench_workloads.wake.subnet import cut
 from edgebench_workloads.wake.supernet import calibrate
 from edgebench_workloads.wake.train import calibration_images
-from edgebench_workloads.wake.train_scaled import RECORD, trained
+from edgebench_workloads.wake.train_scaled import trained, training_cost
 
 KERNEL = 5  # of the uniform baseline
 LABELS = {"nas": "found by nas", "uniform": "uniform subnets", "width": "width multiplier"}
@@ -114,36 +115,43 @@ def ground_of(evaluator: Evaluator) -> Ground:
 
 
 def limits(fastest_ns: int, largest_ns: int, count: int) -> list[int]:
-    """Limits from a twentieth above the fastest to the largest, evenly spread as ratios."""
+    """Limits from a twentieth above the fastest to below the largest, evenly spread as ratios."""
     low = 1.05 * fastest_ns
-    return [round(low * (largest_ns / low) ** (place / (count - 1))) for place in range(count)]
+    return [round(low * (largest_ns / low) ** (place / count)) for place in range(count)]
 
 
-def table_of(ground: Ground, samples: int = 100) -> LatencyTable:
-    """This machine's table, from a search without a limit to speak of."""
-    widest = read_nas({"latency": "1000s", "samples": samples})
-    return found_once(widest, ground).found.search.table
+def widest(ground: Ground, samples: int) -> FoundSubnet:
+    """A search without a limit to speak of."""
+    return found_once(read_nas({"latency": "1000s", "samples": samples}), ground)
 
 
-def points_of(ground: Ground, count: int, samples: int) -> list[Point]:
-    """Search for every limit."""
-    table = table_of(ground, samples)
+def points_of(ground: Ground, count: int, samples: int) -> tuple[list[Point], LatencyTable]:
+    """Search for every limit, and once without one; the uniform subnets, and the table of all.
+
+    A limit is met as measured, so one near the fastest may prove out of reach: that is said.
+    """
+    last = widest(ground, samples)
+    table = last.found.search.table
     fastest = cheapest(table, resolutions=RESOLUTIONS)
-    found: dict[Genome, Point] = {}
-    for limit in limits(predicted_ns(table, fastest), predicted_ns(table, LARGEST), count):
+    subnets = []
+    for limit in limits(predicted_ns(table, fastest), predicted_ns(table, LARGEST), count - 1):
         request = read_nas({"latency": shown("latency", limit), "samples": samples})
-        genome = read_genome(found_once(request, ground).directory)
-        found[genome] = Point(kind="nas", genome=genome, predicted_ns=predicted_ns(table, genome))
+        try:
+            subnets.append(found_once(request, ground))
+        except SpecError as error:
+            print(error, file=sys.stderr)
+    genomes = dict.fromkeys(read_genome(one.directory) for one in [*subnets, last])
+    found = [Point(kind="nas", genome=g, predicted_ns=predicted_ns(table, g)) for g in genomes]
     uniform = [
         make_genome(max, resolutions=[r], depths=[d], kernels=[KERNEL], expansions=[e])
         for r in RESOLUTIONS
         for d in DEPTHS
         for e in EXPANSIONS
     ]
-    return [
-        *found.values(),
-        *(Point(kind="uniform", genome=g, predicted_ns=predicted_ns(table, g)) for g in uniform),
+    baseline = [
+        Point(kind="uniform", genome=g, predicted_ns=predicted_ns(table, g)) for g in uniform
     ]
+    return [*found, *baseline], table
 
 
 def scaled_points(folder: Path) -> tuple[list[Point], dict[float, ScaledNet]]:
@@ -238,7 +246,7 @@ def main() -> int:
     evaluator = Evaluator(WORKLOADS["wake"].reference_directory() / SUPERNET)
     ground = ground_of(evaluator)
     scaled, nets = scaled_points(options.scaled) if options.scaled else ([], {})
-    searched = points_of(ground, options.points, options.samples)
+    searched, table = points_of(ground, options.points, options.samples)
     points = judged([*searched, *scaled], nets, evaluator)
     options.out.mkdir(parents=True, exist_ok=True)
     counts = {
@@ -253,8 +261,8 @@ def main() -> int:
         "supernet_sha256": ground.supernet_sha256,
         "judged_on": f"validation scenes {JUDGED.start} to {JUDGED.stop - 1}",
         "passes": WINNER_PASSES,
-        "table": table_of(ground, options.samples).model_dump(mode="json", exclude={"block_ns"}),
-        "widths": json.loads((options.scaled / RECORD).read_text()) if options.scaled else None,
+        "table": table.model_dump(mode="json", exclude={"block_ns"}),
+        "widths": training_cost(options.scaled) if options.scaled else None,
         "baselines": counts,
         "points": [point.as_json() for point in points],
     }

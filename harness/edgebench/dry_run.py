@@ -151,7 +151,12 @@ def plan_run(spec: RunSpec, progress: Progress) -> RunPlan:
         target.prepare(threads, spec.affinity, None)
         spent_s = time.monotonic() - begun_s
         setting = _Setting(
-            spec=spec, target=target, system=system, served=served, progress=progress
+            spec=spec,
+            target=target,
+            system=system,
+            served=served,
+            is_metered=selection.primary is not None,
+            progress=progress,
         )
         workloads = []
         for name in spec.workloads:
@@ -186,6 +191,7 @@ class _Setting:
     target: Target
     system: SystemDescription
     served: Served | None
+    is_metered: bool
     progress: Progress
 
 
@@ -209,7 +215,11 @@ def _plan_workload(setting: _Setting, name: str, spent_s: float) -> WorkloadPlan
         external = ask_server(spec, setting.served, prepared, clock, at_end)
         with clock.stage(packing) as update:
             lineup = Lineup(own=target.engines(prepared, spec.kernels), external=external)
-            planned = list(plan_scenarios(spec, prepared, lineup, spec.scenarios))
+            planned = list(
+                plan_scenarios(
+                    spec, prepared, lineup, spec.scenarios, is_metered=setting.is_metered
+                )
+            )
             update(1, 1)
     load_s, pack_s = clock.took_s[f"{name}: weights"], clock.took_s[packing]
     spent_s += load_s + quantize_s + pack_s

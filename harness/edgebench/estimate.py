@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edgebench.errors import RunFailed
-from edgebench.interleave import round_samples
-from edgebench.profiles import MIN_BLOCK_S, MIN_CEILING_REPEATS, Counts
+from edgebench.interleave import block_queries, plan_blocks, round_samples, spread_queries
+from edgebench.profiles import MIN_BLOCK_S, MIN_CEILING_REPEATS, MIN_PAIRED_BLOCKS, Counts
 from edgebench.record import Kernel, Scenario
 from edgebench.system import SystemDescription
 from edgebench.transform import TransformChain
@@ -31,6 +31,8 @@ class ScenarioEstimate:
     """What one scenario takes, all kernels together, in seconds; `queries` are rounds offline."""
 
     queries: Mapping[Kernel, int]
+    in_block: int
+    """Queries of a block; a round is one."""
     measure_s: float
     accuracy_s: float
     likelihood_s: float
@@ -43,12 +45,17 @@ class ScenarioEstimate:
 
     @property
     def pairs(self) -> int:
-        """How many queries or rounds every kernel runs: what the speedup rests on."""
-        return min(self.queries.values())
+        """How many blocks or rounds every kernel runs: what the speedup rests on."""
+        return min(self.queries.values()) // self.in_block
 
 
 def estimate_scenario(
-    scenario: Scenario, counts: Counts, population: int, per_sample_ns: Mapping[Kernel, int]
+    scenario: Scenario,
+    counts: Counts,
+    population: int,
+    per_sample_ns: Mapping[Kernel, int],
+    *,
+    is_metered: bool = False,
 ) -> ScenarioEstimate:
     """Estimate a scenario from measured ns per sample; population is the scored set's size."""
     is_single = scenario == "single-stream"
@@ -56,7 +63,20 @@ def estimate_scenario(
     samples = 1 if is_single else round_samples(least, fast_ns, MIN_BLOCK_S * NS_PER_S)
     query_s = {kernel: samples * each / NS_PER_S for kernel, each in per_sample_ns.items()}
     in_pass = population if is_single and counts.equal_issue else 1
-    queries = {kernel: _queries(counts, each, in_pass) for kernel, each in query_s.items()}
+    in_block = 1
+    if is_single:
+        each_lasts = counts.blocks_each_last(is_metered=is_metered)
+        in_block = block_queries(per_sample_ns.values(), each_lasts=each_lasts)
+    if is_single and counts.min_duration_s == 0:
+        in_block = spread_queries(counts.min_queries, in_block)
+        counted = in_block * len(plan_blocks(counts.min_queries, in_block))
+        queries = dict.fromkeys(query_s, counted)
+    else:
+        least = max(counts.min_queries, MIN_PAIRED_BLOCKS * in_block)
+        queries = {
+            kernel: _queries(least, counts.min_duration_s, each, in_pass)
+            for kernel, each in query_s.items()
+        }
     measure_s = sum(queries[kernel] * each for kernel, each in query_s.items())
     once_s = sum(per_sample_ns.values()) * population / NS_PER_S
     share = LIKELIHOOD_SHARE if is_single else 1.0
@@ -67,6 +87,7 @@ def estimate_scenario(
         repeats = max(repeats, int(measure_s / block_s / CEILING_STRIDE))
     return ScenarioEstimate(
         queries=queries,
+        in_block=in_block,
         measure_s=measure_s,
         accuracy_s=once_s if counts.scored_on == "scored-set" else 0.0,
         likelihood_s=likelihood * once_s,
@@ -74,9 +95,9 @@ def estimate_scenario(
     )
 
 
-def _queries(counts: Counts, query_s: float, in_pass: int) -> int:
+def _queries(least: int, min_duration_s: float, query_s: float, in_pass: int) -> int:
     """Return the queries or rounds after which a kernel has met its minimum."""
-    needed = max(counts.min_queries, math.ceil(counts.min_duration_s / query_s))
+    needed = max(least, math.ceil(min_duration_s / query_s))
     return math.ceil(needed / in_pass) * in_pass
 
 

@@ -49,9 +49,13 @@ class Forecast:
         else:
             ratio = f"speedup within about {interval[0]:.2f}x to {interval[1]:.2f}x (95 %)"
         if self.scenario == "single-stream":
-            return f"{pairs} pairs of queries: {percentile_words(pairs)}; {ratio}"
-        wide = ", wider than it will be: pilot rounds are short"
-        return f"{pairs} pairs of rounds: {ratio}{wide if interval else ''}"
+            queries = min(self.estimate.queries.values())
+            wide = f", wider than it will be: a block has {self.estimate.in_block} queries"
+            said = f"{queries} queries: {percentile_words(queries)}; {pairs} pairs of blocks"
+        else:
+            wide = ", wider than it will be: pilot rounds are short"
+            said = f"{pairs} pairs of rounds"
+        return f"{said}: {ratio}{wide if interval else ''}"
 
     @property
     def summary(self) -> str:
@@ -65,7 +69,13 @@ class Forecast:
 
 
 def forecast(
-    workload: str, scenario: Scenario, profile: Profile, population: int, pilot: Pilot
+    workload: str,
+    scenario: Scenario,
+    profile: Profile,
+    population: int,
+    pilot: Pilot,
+    *,
+    is_metered: bool = False,
 ) -> Forecast:
     """Plan a scenario from its pilot; population is the scored set's size."""
     counts = PROFILES[profile].counts(workload, scenario)
@@ -74,7 +84,9 @@ def forecast(
         scenario=scenario,
         counts=counts,
         pilot=pilot,
-        estimate=estimate_scenario(scenario, counts, population, pilot.per_sample_ns),
+        estimate=estimate_scenario(
+            scenario, counts, population, pilot.per_sample_ns, is_metered=is_metered
+        ),
     )
 
 
@@ -91,11 +103,13 @@ def plan_scenarios(
     prepared: PreparedWorkload,
     lineup: Lineup,
     scenarios: Sequence[Scenario],
+    *,
+    is_metered: bool,
 ) -> Iterator[PlannedScenario]:
     """Choose the kernels of each scenario and pilot them; raises RunFailed."""
-    name = prepared.workload.name
+    name, population = prepared.workload.name, prepared.scored_count
     for scenario in scenarios:
         kernels = {kernel: lineup.for_scenario(kernel, scenario) for kernel in spec.kernels}
         pilot = run_pilot(prepared, kernels, scenario)
-        planned = forecast(name, scenario, spec.profile, prepared.scored_count, pilot)
+        planned = forecast(name, scenario, spec.profile, population, pilot, is_metered=is_metered)
         yield PlannedScenario(kernels=kernels, forecast=planned)

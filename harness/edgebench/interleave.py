@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count, cycle, islice, pairwise
+from itertools import count, cycle, islice
 
 from edgebench.errors import SpecError
 from edgebench.loadgen import (
@@ -22,12 +22,14 @@ from edgebench.loadgen import (
     run_offline,
     run_single_stream,
 )
-from edgebench.profiles import EXTERNAL, MIN_BLOCK_S
+from edgebench.profiles import EXTERNAL, MIN_BLOCK_S, MIN_PAIRED_BLOCKS
 from edgebench.record import Kernel, Mode, SampleRow, Scenario
 from edgebench.scenarios import span_ns
 from edgebench.units import NS_PER_S
 
 KERNELS: tuple[Kernel, ...] = ("fp16", "int4")
+
+PROBE_CAUTION = 1.25  # answers differ in length; blocks too short would starve a power meter
 
 BlockKey = tuple[Kernel, int]
 BlockHook = Callable[[Kernel, int], None]
@@ -88,38 +90,41 @@ def abba_order(pairs: int, kernels: Sequence[Kernel] = KERNELS) -> tuple[BlockKe
     return tuple(key for pair in range(pairs) for key in _turn(pair, kernels))
 
 
-def plan_blocks(
-    queries: int, per_query_ns_fast: float, min_block_ns: float = MIN_BLOCK_S * NS_PER_S
-) -> list[range]:
-    """Cut single-stream queries into blocks that last `min_block_ns` on the faster kernel.
+def block_queries(
+    per_query_ns: Collection[float],
+    *,
+    each_lasts: bool,
+    min_block_ns: float = MIN_BLOCK_S * NS_PER_S,
+) -> int:
+    """How many single-stream queries last `min_block_ns`, from every kernel's probed time of one.
 
-    As many blocks as fit, an even number where more than one does (ABBA is balanced in twos), of
-    equal size give or take one query. One block where the queries do not last for two.
+    On the fastest kernel where each block must last: a power meter reads it, or the faster kernel
+    goes on alone. Else on the slowest, and the others' blocks are as much shorter as they are
+    faster.
     """
-    if queries < 1 or per_query_ns_fast <= 0:
-        raise ValueError(
-            f"[interleave] expected queries that take time, got {queries} of {per_query_ns_fast} ns"
-        )
-    per_block = max(1, math.ceil(min_block_ns / per_query_ns_fast))
-    blocks = max(1, queries // per_block)
-    return _equal_blocks(queries, blocks - blocks % 2 if blocks > 1 else 1)
+    paced_by_ns = (min if each_lasts else max)(per_query_ns, default=0)
+    if paced_by_ns <= 0:
+        raise ValueError(f"[interleave] expected queries that take time, got {per_query_ns} ns")
+    return math.ceil(min_block_ns * PROBE_CAUTION / paced_by_ns)
 
 
-def resume_blocks(queries: int, begun: Sequence[int]) -> list[range] | None:
-    """Cut queries as an earlier attempt did, told by the sizes of the blocks that it finished.
+def spread_queries(queries: int, per_block: int) -> int:
+    """How many queries a block holds where a count of them ends the run: as many blocks as fit."""
+    if queries < 1 or per_block < 1:
+        raise ValueError(f"[interleave] expected queries and blocks of some, got {queries} queries")
+    fit = queries // per_block
+    return max(per_block, math.ceil(queries / max(MIN_PAIRED_BLOCKS, fit - fit % 2)))
 
-    Where several plans begin like that, any of them keeps what is done; None where none does.
+
+def plan_blocks(queries: int, size: int) -> list[range]:
+    """Cut single-stream queries into blocks of one size: so many queries at least.
+
+    Six blocks at least, that a speedup has an interval, and an even number: ABBA is balanced in
+    twos. Follows from the size alone, so that a resumed run plans what it began.
     """
-    for blocks in (1, *range(2, queries + 1, 2)):
-        spans = _equal_blocks(queries, blocks)
-        if [len(span) for span in spans[: len(begun)]] == list(begun):
-            return spans
-    return None
-
-
-def _equal_blocks(queries: int, blocks: int) -> list[range]:
-    edges = [queries * edge // blocks for edge in range(blocks + 1)]
-    return [range(start, stop) for start, stop in pairwise(edges)]
+    fit = math.ceil(queries / size)
+    blocks = max(MIN_PAIRED_BLOCKS, fit + fit % 2)
+    return [range(number * size, (number + 1) * size) for number in range(blocks)]
 
 
 def round_samples(least: int, per_sample_ns_fast: float, min_block_ns: float) -> int:

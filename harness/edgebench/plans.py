@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 
 from edgebench.interleave import (
+    PROBE_CAUTION,
     Plan,
+    block_queries,
     endless_blocks,
     numbered_blocks,
     plan_blocks,
     plan_rounds,
-    resume_blocks,
     round_samples,
+    spread_queries,
     whole_passes,
 )
 from edgebench.job import ScenarioJob
 from edgebench.loadgen import Minimum, accuracy_schedule, issue_order, sample_schedule
+from edgebench.profiles import MIN_PAIRED_BLOCKS
 from edgebench.record import Record, SampleRow
 from edgebench.scenarios import mode_rows
 from edgebench.units import NS_PER_S
 
-PROBE_CAUTION = 1.25  # answers differ in length; blocks too short would starve a power meter
 ACCURACY_BLOCK = 250  # samples per block of an accuracy run: where an interrupted one goes on
 
 
@@ -37,8 +38,15 @@ def queries_per_block(job: ScenarioJob, begun: Sequence[int]) -> int:
 
     A resumed run keeps the blocks of its first attempt, whatever the pilot says now.
     """
-    fast_ns = min(job.per_query_ns.values()) / PROBE_CAUTION
-    return begun[0] if begun else max(1, math.ceil(job.min_block_s * NS_PER_S / fast_ns))
+    if begun:
+        return begun[0]
+    size = block_queries(
+        job.per_query_ns.values(),
+        each_lasts=job.counts.blocks_each_last(is_metered=job.selection.primary is not None),
+        min_block_ns=job.min_block_s * NS_PER_S,
+    )
+    is_counted = job.counts.min_duration_s == 0
+    return spread_queries(job.counts.min_queries, size) if is_counted else size
 
 
 def samples_per_round(job: ScenarioJob, begun: Sequence[int]) -> int:
@@ -52,27 +60,22 @@ def performance_plan(job: ScenarioJob, record: Record, rows: Sequence[SampleRow]
     """Cut the scenario into blocks; every kernel's block holds the same samples."""
     population, counts = job.prepared.scored_count, job.counts
     in_passes = counts.equal_issue and record.scenario == "single-stream"
-    minimum = Minimum(
-        queries=counts.min_queries,
-        duration_ns=int(counts.min_duration_s * NS_PER_S),
-        multiple=population if in_passes else 1,
-    )
     seed = record.seeds.sample_index
     begun = blocks_begun(mode_rows(rows, "fp16", "performance"))
     is_offline = record.scenario == "offline"
     size = (samples_per_round if is_offline else queries_per_block)(job, begun)
+    minimum = Minimum(
+        queries=max(counts.min_queries, 0 if is_offline else MIN_PAIRED_BLOCKS * size),
+        duration_ns=int(counts.min_duration_s * NS_PER_S),
+        multiple=population if in_passes else 1,
+    )
     if counts.min_duration_s > 0:
         order = issue_order(seed, population, distinct=True)
         endless = (
             whole_passes(size, population, order) if in_passes else endless_blocks(size, order)
         )
         return Plan(scenario=record.scenario, blocks=endless, minimum=minimum)
-    if is_offline:
-        spans = plan_rounds(counts.min_queries, size)
-    else:
-        spans = (resume_blocks(counts.min_queries, begun) if begun else None) or plan_blocks(
-            counts.min_queries, per_query_ns_fast=1, min_block_ns=size
-        )
+    spans = (plan_rounds if is_offline else plan_blocks)(counts.min_queries, size)
     schedule = sample_schedule(seed, population, spans[-1].stop, distinct=True)
     return Plan(scenario=record.scenario, blocks=numbered_blocks(spans, schedule))
 

@@ -26,6 +26,7 @@ LATENCY_PERCENTILE = 0.90  # MLPerf inference_rules.adoc, SingleStream metric
 EARLY_STOPPING_CONFIDENCE = 0.99  # MLPerf inference_rules.adoc, early stopping, c = 0.99, d = 0
 MIN_QUERIES_FOR_P90 = 64  # smallest n with t* >= 1 at p = .9, c = .99: LoadGen early_stopping.cc
 MIN_ROUNDS = 6  # docs/design.md §6: the smallest count whose paired interval at 95 % exists
+MIN_PAIRED_BLOCKS = MIN_ROUNDS  # ours: single-stream too, pairs are blocks; queries swing together
 MIN_BLOCK_S = 2.0  # docs/design.md §6: long enough for a 10 Hz power meter to see 20 samples
 OFFICIAL_DURATION_S = 600.0  # MLPerf inference_rules.adoc: every scenario runs 10 minutes at least
 OFFICIAL_QUERIES = 1024  # MLPerf submission checker v6.1 constants.py, min-queries: SingleStream
@@ -113,6 +114,10 @@ class Counts:
     """How many samples the call's likelihood covers; None: the whole scored set."""
     equal_issue: bool = False
     """Whether a kernel ends only after whole passes over the scored set (rule D-10)."""
+
+    def blocks_each_last(self, *, is_metered: bool) -> bool:
+        """Whether a block must last on the fastest kernel, not on the slowest alone."""
+        return is_metered or self.min_duration_s > 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

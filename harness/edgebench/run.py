@@ -226,7 +226,8 @@ def _run_workload(campaign: Campaign, name: str) -> None:
     with campaign.progress.stage(f"{name}: packing and probing") as update:
         own = campaign.target.engines(prepared, campaign.spec.kernels)
         lineup = Lineup(own=own, external=external)
-        plan = list(plan_scenarios(campaign.spec, prepared, lineup, pending))
+        is_metered = campaign.selection.primary is not None
+        plan = list(plan_scenarios(campaign.spec, prepared, lineup, pending, is_metered=is_metered))
         update(1, 1)
     _announce_plan(campaign, plan)
     for planned in plan:

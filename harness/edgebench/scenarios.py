@@ -93,10 +93,11 @@ def derive_speedup(
     reference: Kernel = "fp16",
     candidate: Kernel = "int4",
 ) -> stats.Speedup | None:
-    """Derive candidate over reference: per query in single-stream, per round offline.
+    """Derive candidate over reference: block by block, a round being offline's.
 
-    Only what both kernels ran counts; None where that is nothing, or something took no time at
-    all. Raises MeasurementInvalid where a pair did not run the same samples.
+    A single-stream block counts as the median of its queries' ratios. Only what both kernels ran
+    counts; None where that is nothing, or something took no time at all. Raises MeasurementInvalid
+    where a pair did not run the same samples.
     """
     key, unit = (_query_of, "query") if scenario == "single-stream" else (_block_of, "round")
     sides = [_grouped(performance_rows(rows, kernel), key) for kernel in (reference, candidate)]
@@ -112,7 +113,8 @@ def derive_speedup(
     if any(time_ns == 0 for side in times_ns for time_ns in side):
         return None
     if scenario == "single-stream":
-        return stats.paired_speedup(*times_ns)
+        blocks = [sides[0][number][0].block for number in shared]
+        return stats.paired_speedup(times_ns[0], times_ns[1], blocks)
     counts = [len(sides[0][number]) for number in shared]
     rates = [[n / t for n, t in zip(counts, side, strict=True)] for side in times_ns]
     return stats.offline_speedup(*rates)

@@ -32,6 +32,7 @@ class Speedup:
     ratio: float
     ci95: tuple[float, float] | None
     pairs: int
+    """Of blocks or rounds."""
 
 
 def early_stopping_floor(percentile: float, confidence: float = 0.99, misses: int = 1) -> int:
@@ -133,13 +134,22 @@ def median_confidence_interval(
     return ordered[below], ordered[-1 - below]
 
 
-def paired_speedup(reference_ns: Sequence[float], candidate_ns: Sequence[float]) -> Speedup | None:
-    """Return the single-stream speedup: the median of reference / candidate over paired latencies.
+def paired_speedup(
+    reference_ns: Sequence[float], candidate_ns: Sequence[float], blocks: Sequence[int]
+) -> Speedup | None:
+    """Return the single-stream speedup: the median of reference / candidate over paired blocks.
 
-    reference_ns[i] and candidate_ns[i] are latencies of the same query, so what the machine did to
-    both of them cancels. None without a pair.
+    reference_ns[i] and candidate_ns[i] are latencies of the same query, which ran in blocks[i]; a
+    block counts as the median ratio of its queries. Queries of a block ran one after another, so
+    what the machine did in the meantime they share: they are one piece of evidence, and their
+    spread says nothing of how well the blocks agree. None without a pair; the interval needs at
+    least six blocks.
     """
-    return _median_ratio(reference_ns, candidate_ns, "latency")
+    ratios = _ratios(reference_ns, candidate_ns, "latency")
+    by_block: dict[int, list[float]] = {}
+    for ratio, block in zip(ratios, blocks, strict=True):
+        by_block.setdefault(block, []).append(ratio)
+    return _median_speedup([statistics.median(own) for own in by_block.values()])
 
 
 def offline_speedup(
@@ -151,21 +161,22 @@ def offline_speedup(
     round that something disturbed moves it little, and the interval is of the same quantity. The
     interval needs at least six rounds.
     """
-    return _median_ratio(candidate_rates, reference_rates, "rate")
+    return _median_speedup(_ratios(candidate_rates, reference_rates, "rate"))
 
 
-def _median_ratio(
-    numerators: Sequence[float], denominators: Sequence[float], what: str
-) -> Speedup | None:
+def _ratios(numerators: Sequence[float], denominators: Sequence[float], what: str) -> list[float]:
     if len(numerators) != len(denominators):
         raise ValueError(
             f"[stats] expected pairs, got {len(numerators)} and {len(denominators)} {what} values"
         )
     if not all(value > 0 and math.isfinite(value) for value in (*numerators, *denominators)):
         raise ValueError(f"[stats] every {what} of a pair must be positive and finite")
-    if not numerators:
+    return [above / below for above, below in zip(numerators, denominators, strict=True)]
+
+
+def _median_speedup(ratios: Sequence[float]) -> Speedup | None:
+    if not ratios:
         return None
-    ratios = [above / below for above, below in zip(numerators, denominators, strict=True)]
     return Speedup(
         ratio=statistics.median(ratios),
         ci95=median_confidence_interval(ratios),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgebench import __version__
+from edgebench import markdown as table
 from edgebench.checker import known_workload
 from edgebench.codec import make_folder, write_atomic
 from edgebench.errors import EXIT_OK, SpecError, unknown_name
@@ -154,11 +155,7 @@ def notes(compared: Comparison) -> list[str]:
 
 
 def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    lines = ["| " + " | ".join(headings) + " |", "|" + " --- |" * len(headings)]
-    for row in rows:
-        cells = (printable(cell).replace("|", "\\|") or DASH for cell in row)
-        lines.append("| " + " | ".join(cells) + " |")
-    return lines
+    return [*table.header(headings), *(table.row(cell or DASH for cell in row) for row in rows)]
 
 
 def markdown(compared: Sequence[Comparison]) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from edgebench import __version__
+from edgebench import markdown as table
 from edgebench.codec import make_folder, write_atomic
 from edgebench.findings import printable
 from edgebench.nightly.creep import Creep
@@ -85,10 +86,8 @@ def night_markdown(night: Night) -> str:
     """Return the night as Markdown."""
     facts = ", ".join(f"{name} {value}" for name, value in _facts(night))
     out = [f"## Nightly {night.suite}: {headline(night)}", "", printable(facts), ""]
-    out += ["| " + " | ".join(HEADINGS) + " |", "|" + " --- |" * len(HEADINGS)]
-    for cell in (*night.cells, *night.controls):
-        cells = (printable(text).replace("|", "\\|") for text in _row(cell))
-        out.append("| " + " | ".join(cells) + " |")
+    out += table.header(HEADINGS)
+    out += [table.row(_row(cell)) for cell in (*night.cells, *night.controls)]
     said = [*(creep_text(creep) for creep in night.creeps), *night.notes]
     out += ["", *(f"- {printable(note)}" for note in said)] if said else []
     return "\n".join(out)

@@ -27,11 +27,18 @@ COST: dict[Kernel, int] = {"fp16": 20 * MS, "int4": 5 * MS}
 def test_a_counted_scenario_is_its_queries_its_accuracy_and_its_likelihood() -> None:
     counts = PROFILES["quick"].counts("assistant", "single-stream")
     found = estimate_scenario("single-stream", counts, 1000, COST)
-    assert found.queries == {"fp16": 512, "int4": 512}
-    assert found.measure_s == pytest.approx(512 * 0.025)
+    assert found.queries == {"fp16": 750, "int4": 750}  # 512, but six blocks last 2.5 s on fp16
+    assert found.measure_s == pytest.approx(750 * 0.025)
+    assert found.pairs == 6
     assert found.accuracy_s == pytest.approx(25.0)
     assert found.likelihood_s == pytest.approx(0.3 * 25.0)
-    assert found.total_s == pytest.approx(12.8 + 25 + 7.5 + CEILINGS_S)
+    assert found.total_s == pytest.approx(18.75 + 25 + 7.5 + CEILINGS_S)
+
+
+def test_a_power_meter_wants_every_block_to_last() -> None:
+    counts = PROFILES["quick"].counts("assistant", "single-stream")
+    found = estimate_scenario("single-stream", counts, 1000, COST, is_metered=True)
+    assert found.queries == {"fp16": 3000, "int4": 3000}  # six blocks of 2.5 s on int4
 
 
 def test_official_runs_each_kernel_to_its_own_600_s_in_whole_passes() -> None:
@@ -39,7 +46,7 @@ def test_official_runs_each_kernel_to_its_own_600_s_in_whole_passes() -> None:
     found = estimate_scenario("single-stream", counts, 1000, COST)
     assert found.queries == {"fp16": 30_000, "int4": 120_000}
     assert found.measure_s == pytest.approx(1200.0)
-    assert found.pairs == 30_000
+    assert found.pairs == 60  # of 500 queries: 2.5 s on int4
     slow = estimate_scenario("single-stream", counts, 1000, {"fp16": 10_000 * MS, "int4": 900 * MS})
     assert slow.queries == {"fp16": 2000, "int4": 2000}  # 1,024 queries are two passes
     assert slow.measure_s == pytest.approx(2000 * 10.9)
@@ -211,8 +218,8 @@ def test_what_does_not_fit_names_the_budget_that_would_do() -> None:
 
 def test_a_forecast_says_what_it_buys_and_what_it_rests_on() -> None:
     single = forecast("assistant", "single-stream", "quick", 1000, planned()).summary
-    assert "512 pairs of queries: p90 at 99 % confidence" in single
-    assert "speedup within about" in single
+    assert "750 queries: p90 at 99 % confidence" in single
+    assert "6 pairs of blocks: speedup within about" in single
     assert "(from 3 queries, 1.0 s)" in single
     offline = forecast("assistant", "offline", "quick", 1000, planned(ratios=(2.0,))).summary
     assert "6 pairs of rounds: no interval of the speedup expected" in offline

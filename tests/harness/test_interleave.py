@@ -13,13 +13,14 @@ from edgebench.interleave import (
     Hooks,
     Plan,
     abba_order,
+    block_queries,
     endless_blocks,
     finished_blocks,
     numbered_blocks,
     plan_blocks,
     plan_rounds,
-    resume_blocks,
     run_interleaved,
+    spread_queries,
     whole_passes,
 )
 from edgebench.loadgen import Minimum, QuerySample, issue_order
@@ -95,46 +96,52 @@ def test_abba_order_alternates_who_goes_first() -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "per_query_s", "sizes"),
+    ("count", "per_block", "sizes"),
     [
-        (512, 0.010, [256, 256]),  # 5.1 s: two blocks of 2.56 s
-        (512, 0.008, [256, 256]),  # 4.1 s
-        (512, 0.0078, [512]),  # 3.99 s do not make two blocks of 2 s
-        (128, 0.100, [21, 21, 22, 21, 21, 22]),  # 12.8 s: six
-        (128, 0.110, [21, 21, 22, 21, 21, 22]),  # 14.1 s: seven would fit, and six balance
-        (128, 5.0, [1] * 128),  # every query outlasts a block
-        (10, 0.001, [10]),
-        (1, 0.001, [1]),
+        (512, 100, [100] * 6),  # five would fit: more queries, that six pairs give an interval
+        (512, 80, [86] * 6),  # six
+        (512, 70, [86] * 6),  # seven would fit, and six balance
+        (128, 7, [8] * 16),
+        (128, 1, [1] * 128),  # every query outlasts a block
+        (10, 9, [9] * 6),
+        (1, 1, [1] * 6),
     ],
 )
-def test_blocks_last_two_seconds_where_the_count_allows(
-    count: int, per_query_s: float, sizes: list[int]
+def test_a_counted_run_takes_turns_six_times_at_least(
+    count: int, per_block: int, sizes: list[int]
 ) -> None:
-    blocks = plan_blocks(count, per_query_s * S)
+    blocks = plan_blocks(count, spread_queries(count, per_block))
     assert [len(block) for block in blocks] == sizes
-    assert [position for block in blocks for position in block] == list(range(count))
+    assert [position for block in blocks for position in block] == list(range(sum(sizes)))
+
+
+def test_a_block_lasts_on_the_slowest_or_on_each() -> None:
+    times = (20e6, 5e6)
+    assert block_queries(times, each_lasts=False) == 125  # 2.5 s: probes may have been slow
+    assert block_queries(times, each_lasts=True) == 500
+    assert block_queries([30e9], each_lasts=True) == 1
 
 
 @pytest.mark.parametrize("count", [7, 64, 128, 512])
 def test_a_resumed_run_keeps_the_blocks_that_are_done(count: int) -> None:
+    """The size comes back from the rows of block 0, and gives the same blocks."""
     for per_block in range(1, count + 1):
-        planned = plan_blocks(count, 1, min_block_ns=per_block)
-        for done in {1, 2, len(planned) // 2, len(planned)}:
-            begun = [len(block) for block in planned[:done]]
-            resumed = resume_blocks(count, begun)
-            assert resumed is not None
-            assert resumed[:done] == planned[:done]
-            assert resumed[-1].stop == count
+        planned = plan_blocks(count, spread_queries(count, per_block))
+        assert plan_blocks(count, len(planned[0])) == planned
+        assert planned[-1].stop >= count
+        assert len(planned) % 2 == 0
 
 
-def test_blocks_of_no_plan_are_not_resumed() -> None:
-    assert resume_blocks(64, [3, 50]) is None
-
-
-@pytest.mark.parametrize(("count", "per_query_ns"), [(0, 10.0), (5, 0.0), (5, -1.0)])
-def test_queries_must_exist_and_take_time(count: int, per_query_ns: float) -> None:
+@pytest.mark.parametrize("times", [[], [0.0], [5.0, -1.0]])
+def test_queries_must_take_time(times: list[float]) -> None:
     with pytest.raises(ValueError, match="expected queries that take time"):
-        plan_blocks(count, per_query_ns)
+        block_queries(times, each_lasts=True)
+
+
+@pytest.mark.parametrize(("queries", "per_block"), [(0, 5), (5, 0)])
+def test_there_must_be_queries_to_spread(queries: int, per_block: int) -> None:
+    with pytest.raises(ValueError, match="expected queries and blocks"):
+        spread_queries(queries, per_block)
 
 
 def test_rounds_are_consecutive_and_of_one_size() -> None:
@@ -260,7 +267,7 @@ def test_the_ratio_comes_from_the_queries_that_both_kernels_ran() -> None:
     list(run_interleaved(plan, pair(machine), rows.append, clock=machine))
     speedup = derive_speedup("single-stream", rows)
     assert speedup is not None
-    assert (speedup.ratio, speedup.pairs) == (2.0, 8)
+    assert (speedup.ratio, speedup.pairs) == (2.0, 4)
 
 
 @pytest.mark.parametrize(
@@ -392,7 +399,7 @@ def test_blocks_of_another_plan_or_mode_are_not_finished() -> None:
 
 def test_the_ratio_survives_a_machine_that_slows_down() -> None:
     # int4 is twice as fast, on a machine that gets three times slower while the two run.
-    blocks = numbered_blocks(plan_blocks(40, S), schedule=range(40))
+    blocks = numbered_blocks(plan_blocks(40, 2), schedule=range(40))
     kernels: list[tuple[Kernel, ...]] = [("fp16", "int4")]
     ratios = []
     for turns in (kernels, [("fp16",), ("int4",)]):  # alternating; one after the other

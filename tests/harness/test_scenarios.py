@@ -145,13 +145,26 @@ def test_measured_time_sums_the_blocks() -> None:
     assert measured_ns(rows) == 10 * MS
 
 
-def test_single_stream_speedup_pairs_by_query() -> None:
-    rows = [row(i, 100 * i, 100 * i + 10 * (i + 1)) for i in range(7)]
-    rows += [row(i, 100 * i, 100 * i + 25 * (i + 1), kernel="fp16") for i in reversed(range(7))]
-    rows += [row(7, 900, 990)]  # fp16 never ran it
+def test_single_stream_speedup_pairs_queries_and_counts_blocks() -> None:
+    rows = []
+    for query in range(21):
+        block, start = query // 3, 1000 * query
+        ratio = 20 + block + 9 * (query % 3 == 2)  # tenths; the last query of a block is disturbed
+        rows.append(row(query, start, start + 10 * (query + 1), block=block))
+        done = start + ratio * (query + 1)
+        rows.insert(0, row(query, start, done, block=block, kernel="fp16"))
+    rows += [row(21, 90_000, 90_090)]  # fp16 never ran it
     speedup = derive_speedup("single-stream", rows)
     assert speedup is not None
-    assert (speedup.ratio, speedup.ci95, speedup.pairs) == (2.5, (2.5, 2.5), 7)
+    assert (speedup.ratio, speedup.ci95, speedup.pairs) == (2.3, (2.0, 2.6), 7)
+
+
+def test_queries_of_few_blocks_give_no_interval() -> None:
+    rows = [row(i, 100 * i, 100 * i + 10, block=i // 100) for i in range(500)]
+    rows += [row(i, 100 * i, 100 * i + 30, block=i // 100, kernel="fp16") for i in range(500)]
+    speedup = derive_speedup("single-stream", rows)
+    assert speedup is not None
+    assert (speedup.ratio, speedup.ci95, speedup.pairs) == (3.0, None, 5)
 
 
 def test_offline_speedup_pairs_by_round() -> None:

@@ -20,6 +20,8 @@ from typing import Any, Protocol, TypeVar, get_type_hints
 import torch
 from torch.utils.data import DataLoader
 
+CHECKPOINT, CURVE = "checkpoint.pt", "learning_curve.json"
+
 Batch = TypeVar("Batch")
 Own = TypeVar("Own", bound="Settings")
 
@@ -107,14 +109,14 @@ def save(run: Run, settings: Settings) -> None:
     state |= {each.name: getattr(run, each.name) for each in fields(Progress)}
     out = settings.out
     torch.save(state, out / "checkpoint.new")
-    (out / "checkpoint.new").replace(out / "checkpoint.pt")
+    (out / "checkpoint.new").replace(out / CHECKPOINT)
     (out / "learning_curve.new").write_text(json.dumps(run.curve, indent=1) + "\n")
-    (out / "learning_curve.new").replace(out / "learning_curve.json")
+    (out / "learning_curve.new").replace(out / CURVE)
 
 
 def read_checkpoint(settings: Settings) -> dict[str, Any]:
     """What `save` wrote, its tensors on the run's device; FileNotFoundError where it is not."""
-    path = settings.out / "checkpoint.pt"
+    path = settings.out / CHECKPOINT
     if not path.exists():
         raise FileNotFoundError(
             f"[training] --resume needs {path}, which is not there; start without it"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from edgebench.checker.subject import Subject
 from edgebench.findings import Finding, finding
-from edgebench.profiles import MIN_QUERIES_FOR_P90, PROFILES, stamps_of
+from edgebench.profiles import MIN_PAIRED_BLOCKS, MIN_QUERIES_FOR_P90, PROFILES, stamps_of
 from edgebench.record import Kernel, SampleRow
 from edgebench.scenarios import measured_ns, span_ns
 from edgebench.units import NS_PER_S
@@ -53,6 +53,16 @@ def check_blocks(subject: Subject) -> Iterator[Finding]:
     if short:
         came = f"{len(short)} shorter, such as block {short[0]} of {longest[short[0]]:.2f} s"
         yield finding("D-03", f"blocks of {minimum_s:g} s", came)
+
+
+def check_pairs_of_blocks(subject: Subject) -> Iterator[Finding]:
+    """N-05: single-stream kernels took turns often enough."""
+    if len(subject.kernels) < 2:
+        return
+    ran = [{row.block for row in subject.rows(own, "performance")} for own in subject.kernels]
+    shared = set.intersection(*ran)
+    if len(shared) < MIN_PAIRED_BLOCKS:
+        yield finding("N-05", f"{MIN_PAIRED_BLOCKS} pairs of blocks", len(shared))
 
 
 def _block_spans_s(subject: Subject, kernel: Kernel) -> dict[int, float]:

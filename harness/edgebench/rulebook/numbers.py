@@ -20,8 +20,10 @@ RULES = (
     Rule(
         id="N-02",
         title="The speedup follows from the pairs",
-        text="Single-stream: median paired latency ratio; offline: median ratio of samples/s over "
-        "paired rounds; each with its 95 % interval; none for fp16.",
+        text="Single-stream: the median over paired blocks of each one's median latency ratio over "
+        "its queries; offline: median ratio of samples/s over paired rounds; each with the 95 % "
+        f"interval of those medians, which {p.MIN_PAIRED_BLOCKS} pairs give at least; none for "
+        "fp16.",
         why="Only paired blocks of one run cancel the machine's drift.",
         source="docs/design.md §6",
         what_to_do="do not edit record.json; run again",
@@ -49,5 +51,16 @@ RULES = (
         what_to_do="do not edit record.json; run again",
         applies_to=CLOSED,
         checks=("checker.cost.check_costs",),
+    ),
+    Rule(
+        id="N-05",
+        title="A speedup has pairs enough for an interval",
+        text=f"Both kernels ran {p.MIN_PAIRED_BLOCKS} blocks at least, in turns.",
+        why="One block of each compares two stretches of time as much as two kernels.",
+        source=f"profiles.py: a paired interval at 95 % exists from {p.MIN_ROUNDS} pairs on",
+        what_to_do="run again: the load generator takes turns often enough",
+        severity="warning",
+        applies_to=SINGLE_STREAM,
+        checks=("checker.duration.check_pairs_of_blocks",),
     ),
 )

@@ -168,7 +168,7 @@ class Maker:
     def _measure(self) -> None:
         order = sample_schedule(RULEBOOK_SEEDS.sample_index, SCORED, 6 * SCORED, distinct=True)
         now = 1_000
-        rounds, size = (2, 64) if self.scenario == "single-stream" else (6, 64)
+        rounds, size = 6, 64
         self._ceilings(now)
         for block in range(rounds):
             kernels = ("fp16", "int4") if block % 2 == 0 else ("int4", "fp16")

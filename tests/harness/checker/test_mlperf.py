@@ -111,10 +111,10 @@ def test_single_stream_numbers_follow_from_the_rows(maker: Maker, tmp_path: Path
         assert entries["result_min_latency_ns"] == min(latencies)
         assert entries["result_max_latency_ns"] == max(latencies)
         assert entries["result_mean_latency_ns"] == round(statistics.fmean(latencies))
-        assert entries["result_90.00_percentile_latency_ns"] == sorted(latencies)[115]
-        assert entries["result_query_count"] == entries["generated_query_count"] == 128
+        assert entries["result_90.00_percentile_latency_ns"] == sorted(latencies)[345]
+        assert entries["result_query_count"] == entries["generated_query_count"] == 384
         quarter = sorted(latency // 4 for latency in latencies)
-        assert entries["result_first_token_99.00_percentile_latency_ns"] == quarter[126]
+        assert entries["result_first_token_99.00_percentile_latency_ns"] == quarter[380]
         assert entries["result_validity"] == "VALID"
         assert [key for key in READ_KEYS if entries.get(key) is None] == []
         assert entries["effective_min_duration_ms"] == 0  # quick, and it says so

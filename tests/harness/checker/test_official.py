@@ -60,6 +60,7 @@ def measure(maker: Maker, scenario: Scenario) -> Maker:
         counts=PROFILES["official"].counts(maker.workload.name, scenario),
         min_block_s=PROFILES["official"].min_block_s,
         per_query_ns=COST_NS,
+        selection=SimpleNamespace(primary=None),
     )
     record = Record.model_validate_json(json.dumps(maker.record))
     plan = performance_plan(cast(ScenarioJob, job), record, [])

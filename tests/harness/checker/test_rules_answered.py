@@ -55,7 +55,7 @@ def short_answers(maker: Maker) -> None:
 
 def unsteady_outputs(maker: Maker) -> None:
     for row in rows(maker, "int4"):
-        if row["block"] == 1 and row["sample"] < 3:
+        if row["block"] % 2 and row["sample"] < 3:
             row["output_ids"] = [9, 9, 9, EOS]
     maker.derive()
 

@@ -61,6 +61,11 @@ def fewer_queries(maker: Maker) -> None:
     maker.derive()
 
 
+def few_turns(maker: Maker) -> None:
+    maker.samples = [row for row in maker.samples if row["block"] < 5]
+    maker.derive()
+
+
 def short_block(maker: Maker) -> None:
     """Block 0 runs four times faster: 0.64 s at most."""
     for row in maker.samples:
@@ -267,9 +272,10 @@ CASES: tuple[Case, ...] = (
     ("N-02", edit_result("int4", speedup=5.0), {"N-02", "S-07"}),
     ("N-02", edit_result("int4", speedup_ci95=[4.0, 4.1]), {"N-02", "S-07"}),
     ("N-04", edit_result("int4", cost=COST), {"N-04", "S-07"}),
-    ("N-03", too_few_for_p90, {"N-03", "D-02"}),
+    ("N-03", too_few_for_p90, {"N-03", "N-05", "D-02"}),
+    ("N-05", few_turns, {"N-05"}),
     ("D-01", short_standard, {"D-01", "D-02"}),
-    ("D-02", fewer_queries, {"D-02"}),
+    ("D-02", fewer_queries, {"D-02", "N-05"}),
     ("D-03", short_block, {"D-03"}),
     ("D-04", edit_record(stamps=[]), {"D-04", "S-07"}),
     ("D-05", first_token_late, {"D-05", "S-07"}),

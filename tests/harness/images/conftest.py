@@ -7,9 +7,6 @@ from collections.abc import Iterator
 import pytest
 
 from edgebench.images.prepared import PreparedImages
-from edgebench.prepare import prepare
-from edgebench.progress import SilentProgress
-from edgebench.transform import parse_transform
 from edgebench_workloads.catalog import WORKLOADS, Workload
 
 
@@ -32,6 +29,6 @@ def tiny_wake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workload]:
 @pytest.fixture(scope="package")
 def prepared(tiny_wake: Workload) -> PreparedImages:
     """The tiny `wake`, rounded to nearest."""
-    made = prepare("wake", parse_transform("rtn"), SilentProgress())
-    assert isinstance(made, PreparedImages)
-    return made
+    from tests.harness.images.tiny_wake import made
+
+    return made("rtn")

@@ -26,8 +26,6 @@ from edgebench.images.pruned import _made_up, input_norms, prune
 from edgebench.images.request import cut_genome, image_steps
 from edgebench.open_model import count_fp16
 from edgebench.open_network import describe_network
-from edgebench.prepare import prepare
-from edgebench.progress import SilentProgress
 from edgebench.record import Ledger
 from edgebench.spec import RunOptions, parse_run
 from edgebench.transform import parse_transform
@@ -40,6 +38,7 @@ from edgebench_workloads.wake.costs import total_macs
 from edgebench_workloads.wake.genome import SMALLEST, layers
 from edgebench_workloads.wake.scenes import scenes
 from edgebench_workloads.wake.subnet import convolution, forward
+from tests.harness.images.tiny_wake import made
 
 pytestmark = [pytest.mark.torch, pytest.mark.native]
 
@@ -53,12 +52,6 @@ def quick(tiny_wake: Workload, tmp_path_factory: pytest.TempPathFactory) -> Iter
         patch.setenv(CACHE_VARIABLE, str(cache))
         patch.setattr(tuned, "CALIBRATING", 8)
         yield cache
-
-
-def made(chain: str) -> PreparedImages:
-    found = prepare("wake", parse_transform(chain), SilentProgress())
-    assert isinstance(found, PreparedImages)
-    return found
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,10 @@ from pathlib import Path
 
 import torch
 
+from edgebench.images.prepared import PreparedImages
+from edgebench.prepare import prepare
+from edgebench.progress import SilentProgress
+from edgebench.transform import parse_transform
 from edgebench_workloads import pin
 from edgebench_workloads.catalog import WORKLOADS, Workload
 from edgebench_workloads.wake import dataset, export, train
@@ -45,3 +49,10 @@ def make_tiny(root: Path, *, bias: float = 0.0) -> Workload:
     pin.rewrite(workload.folder / "task.toml", "data", pin.data_values(workload))
     pin.pin_models([workload])
     return workload
+
+
+def made(chain: str) -> PreparedImages:
+    """The catalog's `wake` after these transforms."""
+    found = prepare("wake", parse_transform(chain), SilentProgress())
+    assert isinstance(found, PreparedImages)
+    return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -64,18 +64,21 @@ def test_a_slice_of_the_whole_width_is_the_supernet() -> None:
 
 
 def test_training_goes_on_and_is_counted(tmp_path: Path) -> None:
-    words = ["--out", str(tmp_path), "--widths", "0.25", "--batch", "4", "--steps", "2"]
-    assert train_scaled.main([*words, "--seconds", "0"]) == 1
-    with pytest.raises(ValueError, match=r"expected 2 steps in .*, got 0; go on training"):
-        train_scaled.trained(tmp_path)
+    usual = train_scaled.Settings(out=tmp_path, widths="0.25", batch=4, steps=2)
     threads = torch.get_num_threads()
     try:
-        assert train_scaled.main(words) == 0
+        train_scaled.train(replace(usual, stop_after=1))
+        with pytest.raises(ValueError, match=r"expected 2 steps in .*, got 1; go on training"):
+            train_scaled.trained(tmp_path)
+        train_scaled.train(replace(usual, resume=True))
     finally:
         torch.set_num_threads(threads)
     assert set(train_scaled.trained(tmp_path)) == {0.25}
-    took = json.loads((tmp_path / train_scaled.RECORD).read_text())
-    assert (took["steps"], took["examples"]) == (2, 8)
-    assert took["cpu_minutes"]["0.25"] >= 0
-    with pytest.raises(ValueError, match="expected this run's checkpoint"):
-        train_scaled.main([*words, "--widths", "0.5"])
+    took = train_scaled.training_cost(tmp_path)
+    assert (took["step"], took["examples"]) == (2, 8)
+    assert took["cpu_minutes"] >= 0
+    assert took["width-0.25"] == pytest.approx(took["loss"], abs=1e-4)
+    with pytest.raises(ValueError, match=r"expected width-0.5 in the checkpoint"):
+        train_scaled.start_run(replace(usual, resume=True, widths="0.25,0.5"))
+    with pytest.raises(ValueError, match="expected a checkpoint of 3 steps, got one of 2"):
+        train_scaled.start_run(replace(usual, resume=True, steps=3))

@@ -17,7 +17,7 @@ from functools import cache
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edgebench_workloads import training
@@ -129,17 +129,21 @@ def drawn_genomes(phase: Phase, draws: Draws) -> list[Genome]:
     return found
 
 
-def start_run(settings: Settings) -> Run:
-    """A fresh supernet and optimizer; weight decay on kernels alone."""
-    torch.manual_seed(settings.seed)
-    net = Supernet().to(settings.device, memory_format=torch.channels_last)
+def optimizer_of(net: nn.Module, rate: float) -> torch.optim.AdamW:
+    """AdamW with weight decay on kernels alone."""
     decayed = [p for p in net.parameters() if p.dim() == 4]
     plain = [p for p in net.parameters() if p.dim() != 4]
-    optimizer = torch.optim.AdamW(
+    return torch.optim.AdamW(
         [{"params": decayed, "weight_decay": 0.02}, {"params": plain, "weight_decay": 0.0}],
-        lr=PHASES[0].peak_rate,
+        lr=rate,
     )
-    run = Run(net=net, optimizer=optimizer)
+
+
+def start_run(settings: Settings) -> Run:
+    """A fresh supernet and its optimizer, or as a checkpoint left them."""
+    torch.manual_seed(settings.seed)
+    net = Supernet().to(settings.device, memory_format=torch.channels_last)
+    run = Run(net=net, optimizer=optimizer_of(net, PHASES[0].peak_rate))
     if settings.resume:
         state = training.read_checkpoint(settings)
         run.teacher = copy.deepcopy(net) if "teacher" in state else None
@@ -158,7 +162,7 @@ class Batches:
         return tensors(list(scenes("training", self.batch, step * self.batch)))
 
 
-def batches(run: Run, settings: Settings) -> Iterator[tuple[Tensor, Tensor]]:
+def batches(run: training.Progress, settings: training.Settings) -> Iterator[tuple[Tensor, Tensor]]:
     """Images and answers of every step still to do, in order, on the run's device."""
     places = range(run.step, settings.end)
     draw = Batches(batch=settings.batch)
