@@ -8,14 +8,12 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from edgebench.errors import DeviceUnavailable, RunFailed, SpecError
-from edgebench.nightly import probe
-from edgebench.nightly.suite import KernelCell, WorkloadCell
+from edgebench.nightly.suite import WorkloadCell
 from edgebench_workloads.cache import cache_root
 
 PROCESS_LIMIT_S = 1800.0
@@ -69,7 +67,7 @@ def _said(command: Sequence[str], what: str) -> str:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise DeviceUnavailable(
-            f"[nightly] expected a baseline at git:{what}, got {_last_words(done.stderr)}; "
+            f"[nightly] expected a baseline at git:{what}, got {last_words(done.stderr)}; "
             "name a revision of this checkout, or an environment's folder"
         )
     return done.stdout.strip()
@@ -101,7 +99,7 @@ def _step(label: str, command: Sequence[str]) -> None:
         done = subprocess.run(
             command, capture_output=True, text=True, check=False, timeout=INSTALL_LIMIT_S
         )
-        came = None if done.returncode == 0 else _last_words(done.stderr or done.stdout)
+        came = None if done.returncode == 0 else last_words(done.stderr or done.stdout)
     except (OSError, subprocess.TimeoutExpired) as err:
         came = str(err)
     if came is not None:
@@ -111,39 +109,11 @@ def _step(label: str, command: Sequence[str]) -> None:
         )
 
 
-def _last_words(text: str) -> str:
+def last_words(text: str) -> str:
     """Return the last line that says it is an error, since pip ends with hints; else the last."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     errors = [line for line in lines if line.lower().startswith("error:")]
     return ([*lines, *errors] or ["no word"])[-1][:SHOWN_CHARACTERS]
-
-
-# ---------------------------------------------------------------------------------- measuring once
-
-
-def probe_kernels(
-    arm: Arm,
-    cells: Sequence[KernelCell],
-    *,
-    calls: Mapping[str, int] | None = None,
-    extra: Mapping[str, float] | None = None,
-    threads: int | None = None,
-) -> dict[str, Any]:
-    """Time some kernels in one fresh process of an arm; RunFailed where it does not answer."""
-    request = {
-        "cells": [cell.model_dump() for cell in cells],
-        "calls": dict(calls) if calls else None,
-        "extra": dict(extra or {}),
-        "threads": threads,
-    }
-    command = [str(arm.python), "-c", Path(probe.__file__).read_text(encoding="utf-8")]
-    environment = {**own_environment(arm), "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-    text = _answer(arm, command, json.dumps(request), environment)
-    try:
-        found: dict[str, Any] = json.loads(text)
-    except ValueError as err:
-        raise RunFailed(f"[nightly] expected JSON of {arm.label}, got {text[:80]!r}") from err
-    return found
 
 
 def own_environment(arm: Arm) -> dict[str, str]:
@@ -161,7 +131,7 @@ def run_workload(arm: Arm, cell: WorkloadCell) -> dict[str, float]:
             cell.workload, "--scenario", cell.scenario, "--kernel", "fp16,int4",
             "--profile", cell.profile, "--out", out, "--format", "json", "--quiet",
         ]  # fmt: skip
-        text = _answer(arm, command, "", own_environment(arm))
+        text = _answer(arm, command)
     times: dict[str, float] = {}
     for row in json.loads(text):
         if cell.scenario == "offline" and row["samples_per_s"]:
@@ -173,17 +143,17 @@ def run_workload(arm: Arm, cell: WorkloadCell) -> dict[str, float]:
     return times
 
 
-def _answer(arm: Arm, command: Sequence[str], text: str, environment: dict[str, str]) -> str:
+def _answer(arm: Arm, command: Sequence[str]) -> str:
     try:
         done = subprocess.run(
-            command, input=text, capture_output=True, text=True, check=False,
-            timeout=PROCESS_LIMIT_S, env=environment,
+            command, capture_output=True, text=True, check=False,
+            timeout=PROCESS_LIMIT_S, env=own_environment(arm),
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired) as err:
         raise RunFailed(f"[nightly] expected {arm.label} to answer, got {err}") from err
     if done.returncode not in (0, 5):  # 5: measured, and the accuracy gate was missed
         raise RunFailed(
             f"[nightly] expected {arm.label} to measure, got exit {done.returncode}: "
-            f"{_last_words(done.stderr)}"
+            f"{last_words(done.stderr)}"
         )
     return done.stdout

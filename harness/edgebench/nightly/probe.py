@@ -1,12 +1,12 @@
-"""The probe: one fresh process that times a suite's kernels once, and imports little.
+"""The probe: a fresh process that times a suite's kernels whenever it is asked, and imports little.
 
-JSON on stdin, JSON on stdout. A process is one piece of evidence, and gives one number a cell: the
-time of a call in its fastest block, since whatever else the machine does can only add to it. Head's
-text of this file runs in the baseline's environment too, so that one yardstick measures both.
+Lines of JSON on stdin, each answered by one on stdout. After the request every line asks for a
+sweep: one block of calls of each cell, timed; the end of stdin is its own. Head's text of this file
+runs in the baseline's environment too, so that one yardstick measures both.
 
     {"cells": [{"path", "n", "k", "m"}], "calls": {name: int} | null, "extra": {name: float},
-     "threads": int | null}
-    {"version": str, "times_ns": {name: ns per call}, "calls": {name: int}}
+     "threads": int | null}       -> {"version": str, "calls": {name: int}}
+    any line                      -> {name: ns per call}
 
 `extra` is the self-test's: a fraction of more calls that are made and not counted as calls, so a
 planted slow-down is real work and no edited number.
@@ -17,14 +17,12 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
 BLOCK_NS = 1_000_000  # of one timed block: long against the clock, short against a time slice
 WHOLE_CALLS = 100  # a self-test's block is a multiple, so that 1 % more work is whole calls
-BLOCKS, WARM_BLOCKS = 24, 2
-LONG_ENOUGH = 250  # blocks of all cells: few cells get more, so that a short disturbance passes
 CONTROL = "control"
 """The cell that no change of ours can move: a dense float32 product of NumPy's own library."""
 CONTROL_SIZE = 768
@@ -36,36 +34,36 @@ def kernel_name(path: str, n: int, k: int, m: int) -> str:
 
 
 def main() -> None:
-    """Serve one request."""
-    request = json.load(sys.stdin)
-    json.dump(answer(request), sys.stdout)
+    """Serve one request and its sweeps."""
+    for said in answers(sys.stdin):
+        print(json.dumps(said), flush=True)
 
 
-def answer(request: Mapping[str, Any], clock: Callable[[], int] = time.perf_counter_ns) -> Any:
-    """Time every cell of a request and return what is printed."""
+def answers(
+    asked: Iterable[str], clock: Callable[[], int] = time.perf_counter_ns
+) -> Iterator[Mapping[str, Any]]:
+    """Yield what each line is answered."""
     from edgebench import __version__
 
+    lines = iter(asked)
+    request = json.loads(next(lines))
     work = _contenders(request)
     calls: dict[str, int] = dict(request.get("calls") or {})
     extra = request.get("extra") or {}
     for name, run in work.items():
         if name not in calls:
             calls[name] = _calibrate(run, WHOLE_CALLS if name in extra else 1, clock)
-    times: dict[str, list[float]] = {name: [] for name in work}
-    for block in range(WARM_BLOCKS + max(BLOCKS, LONG_ENOUGH // len(work))):
+    yield {"version": __version__, "calls": calls}
+    for _ in lines:
+        times: dict[str, float] = {}
         for name, run in work.items():
             count = calls[name]
             done = count + round(count * extra.get(name, 0.0))
             start = clock()
             for _ in range(done):
                 run()
-            if block >= WARM_BLOCKS:
-                times[name].append((clock() - start) / count)
-    return {
-        "version": __version__,
-        "times_ns": {name: min(own) for name, own in times.items()},
-        "calls": calls,
-    }
+            times[name] = (clock() - start) / count
+        yield times
 
 
 def _calibrate(run: Callable[[], object], multiple: int, clock: Callable[[], int]) -> int:

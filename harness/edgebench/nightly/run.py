@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgebench.nightly.arms import Arm, find_arm, probe_kernels, run_workload
+from edgebench.nightly.arms import Arm, find_arm, run_workload
 from edgebench.nightly.history import HistoryRow, append_history, limit_from, read_history
 from edgebench.nightly.night import Labels, Night, make_night, to_row, utc_now
+from edgebench.nightly.pairs import Side, probe_pair
 from edgebench.nightly.probe import CONTROL
 from edgebench.nightly.session import Measure, Plan, run_session
 from edgebench.nightly.suite import Suite, read_suite
@@ -45,25 +47,28 @@ def night_limits(
 
 
 def measure_with(suite: Suite, arms: Mapping[bool, Arm], threads: int | None) -> Measure:
-    """Return a measure of a suite's cells: kernels in one fresh process, each workload in its own.
+    """Return a measure of a suite's cells: kernels in one pair of processes, each workload in its.
 
     arms: whether it is head's -> the arm. Every process times as many calls as the first found fit.
     """
     calls: dict[str, int] = {}
+    baseline, head = (Side(arm=arms[is_head]) for is_head in (False, True))
 
-    def measure(is_head: bool, wanted: Sequence[str]) -> dict[str, float]:
-        arm, times = arms[is_head], {}
+    def measure(is_head_first: bool, wanted: Sequence[str]) -> dict[str, float]:
+        found: dict[str, float] = {}
         kernels = [cell for cell in suite.kernels if cell.name in wanted]
         if kernels:
-            found = probe_kernels(arm, kernels, calls=calls, threads=threads)
-            calls.update(found["calls"])
-            times.update(found["times_ns"])
+            found |= probe_pair(
+                baseline, head, kernels, is_head_first=is_head_first, calls=calls, threads=threads
+            )
         for cell in suite.workloads:
             if cell.name in wanted:
-                own = run_workload(arm, cell)
-                times[cell.name] = own["int4"]
-                times[f"{cell.name} {CONTROL}"] = own["fp16"]
-        return times
+                turns = (is_head_first, not is_head_first)
+                own = {is_head: run_workload(arms[is_head], cell) for is_head in turns}
+                found[cell.name] = math.log(own[True]["int4"] / own[False]["int4"])
+                control = math.log(own[True]["fp16"] / own[False]["fp16"])
+                found[f"{cell.name} {CONTROL}"] = control
+        return found
 
     return measure
 

@@ -29,8 +29,12 @@ from edgebench.record import Count, StrictModel, Text
 
 Plant = Literal["none", "+2 %", "+5 %", "+10 %", "-5 %", "variance", "bad night", "creep"]
 RoundKind = Literal["aa", "planted", "bad night", "creep"]
-Probe = Callable[[Mapping[str, float]], Mapping[str, float]]
-"""(cell to time -> fraction of extra work) -> cell -> ns, each call in a fresh process."""
+Extra = Mapping[str, float]
+"""Cell to time -> fraction of extra work."""
+Probe = Callable[[bool, Extra, Extra], Mapping[str, float]]
+"""(whether head goes first, the baseline's extra, head's) -> cell -> ln(head / baseline).
+
+Each call is a pair of fresh processes."""
 
 EXTRA: Mapping[str, float] = {"+2 %": 0.02, "+5 %": 0.05, "+10 %": 0.10, "-5 %": -0.05}
 VARIANCE = 0.10  # of either sign, drawn for every process of the planted arm
@@ -157,17 +161,18 @@ def _planted(
 ) -> Callable[[bool, Sequence[str]], Mapping[str, float]]:
     """Return a measure of a round: the planted arm does its extra work, and nobody says which."""
 
-    def measure(is_head: bool, wanted: Sequence[str]) -> Mapping[str, float]:
-        extra = dict.fromkeys(wanted, 0.0)
-        for cell in wanted:
-            plant = plants[cell]
-            if is_head and plant == "variance":
-                extra[cell] = draw.choice((-VARIANCE, VARIANCE))
-            elif is_head:
-                extra[cell] = EXTRA.get(plant, 0.0)
-        if is_bad and draw.random() < BAD_SHARE:
-            extra = {cell: own + BAD_EXTRA for cell, own in extra.items()}
-        return probe(extra)
+    def work_of(plant: Plant) -> float:
+        is_spread = plant == "variance"
+        return draw.choice((-VARIANCE, VARIANCE)) if is_spread else EXTRA.get(plant, 0.0)
+
+    def measure(is_head_first: bool, wanted: Sequence[str]) -> Mapping[str, float]:
+        sides = dict.fromkeys(wanted, 0.0), {cell: work_of(plants[cell]) for cell in wanted}
+        more = [BAD_EXTRA if is_bad and draw.random() < BAD_SHARE else 0.0 for _ in sides]
+        baseline, head = (
+            {cell: own + extra for cell, own in side.items()}
+            for side, extra in zip(sides, more, strict=True)
+        )
+        return probe(is_head_first, baseline, head)
 
     return measure
 
@@ -191,8 +196,9 @@ def _creep(plan: Plan, number: int, cells: Sequence[str], probe: Probe) -> list[
     for night in range(CREEP_NIGHTS):
         step = CREEP_STEP * (night + 1)
 
-        def measure(is_head: bool, wanted: Sequence[str], step: float = step) -> Any:
-            return probe(dict.fromkeys(wanted, step if is_head else 0.0))
+        def measure(is_head_first: bool, wanted: Sequence[str], step: float = step) -> Any:
+            plain, slow = dict.fromkeys(wanted, 0.0), dict.fromkeys(wanted, step)
+            return probe(is_head_first, plain, slow)
 
         for own in _session(plan, cells, measure, looks=plan.looks[:1]).outcomes:
             if own.cell in nights:

@@ -9,11 +9,13 @@ from pathlib import Path
 
 from edgebench.codec import write_atomic
 from edgebench.errors import unknown_name
-from edgebench.nightly.arms import SELF, find_arm, probe_kernels
+from edgebench.nightly.arms import SELF, find_arm
 from edgebench.nightly.history import HistoryRow, append_history
 from edgebench.nightly.night import utc_now
+from edgebench.nightly.pairs import Side, probe_pair
 from edgebench.nightly.selftest import (
     CELLS,
+    Extra,
     Plan,
     Probe,
     Rate,
@@ -80,15 +82,18 @@ def _count(path: Path) -> int:
 
 
 def fresh_probe(threads: int | None) -> Probe:
-    """Return a probe that starts one process a call; the first one's counts of calls serve all."""
+    """Return a probe of pairs of this version; the first process's counts of calls serve all."""
     arm, calls = find_arm(SELF), dict[str, int]()
 
-    def probe(extra: Mapping[str, float]) -> Mapping[str, float]:
-        wanted = [cell for cell in CELLS if cell.name in extra]
-        found = probe_kernels(arm, wanted, calls=calls, extra=extra, threads=threads)
-        calls.update(found["calls"])
-        times: Mapping[str, float] = found["times_ns"]
-        return times
+    def probe(is_head_first: bool, baseline: Extra, head: Extra) -> Mapping[str, float]:
+        return probe_pair(
+            Side(arm=arm, extra=baseline),
+            Side(arm=arm, extra=head),
+            [cell for cell in CELLS if cell.name in head],
+            is_head_first=is_head_first,
+            calls=calls,
+            threads=threads,
+        )
 
     return probe
 

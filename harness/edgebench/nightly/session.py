@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from edgebench.errors import RunFailed
-from edgebench.paired import Effect, Verdict, judge, log_ratios, p_value, paired_effect
+from edgebench.paired import Effect, Verdict, judge, p_value, paired_effect
 from edgebench.progress import Progress, SilentProgress
 
 Measure = Callable[[bool, Sequence[str]], Mapping[str, float]]
-"""(whether it is head's turn, cells still undecided) -> cell -> ns; one fresh process or several.
+"""(whether head goes first, cells still undecided) -> cell -> ln(head / baseline) of one pair.
 
-May answer for further names, the controls, which are kept too."""
+Fresh processes of both arms. May answer for further names, the controls, which are kept too."""
 
 LOOK_CONFIDENCE = {8: 0.99}  # eight pairs allow no more than 1 - 2^-7
 LATER_CONFIDENCE = 0.995  # each look spends some of the error; ABBA pairs go on growing
@@ -35,19 +35,6 @@ class Plan:
     alarm_p: float
     """An alarm is decided only where its p is at most this, else more pairs are measured: eight
     pairs alone give no p below 0.0078, which a night of many cells does not take."""
-
-
-@dataclass(slots=True, kw_only=True)
-class Measured:
-    """The pairs of one cell so far, in ns."""
-
-    baseline: list[float] = field(default_factory=list)
-    head: list[float] = field(default_factory=list)
-
-    @property
-    def ratios(self) -> list[float]:
-        """ln(head / baseline) of every pair."""
-        return log_ratios(self.baseline, self.head)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +74,7 @@ def run_session(
     limits: cell -> smallest log-ratio that counts; its keys are the cells.
     """
     progress = progress or SilentProgress()
-    found: dict[str, Measured] = {}
+    found: dict[str, list[float]] = {}
     faults: list[str] = []
     open_cells, failed, started, pairs = list(limits), 0, clock(), 0
     last = plan.looks[-1]
@@ -96,11 +83,13 @@ def run_session(
             if pairs and (clock() - started) * (pairs + 1) / pairs > plan.budget_s:
                 break
             try:
-                _one_pair(found, measure, open_cells, is_head_first=bool((pairs + failed) % 2))
+                own = measure(bool((pairs + failed) % 2), open_cells)
             except RunFailed as err:
                 failed += 1
                 faults.append(str(err))
                 continue
+            for cell, ratio in own.items():
+                found.setdefault(cell, []).append(ratio)
             failed, pairs = 0, pairs + 1
             update(pairs, last)
             if pairs in plan.looks:
@@ -109,7 +98,8 @@ def run_session(
                     if not _is_decided(_outcome(cell, found[cell], limits[cell]), plan.alarm_p)
                 ]  # fmt: skip
     outcomes = tuple(
-        _outcome(cell, own, limits.get(cell, min(limits.values()))) for cell, own in found.items()
+        _outcome(cell, ratios, limits.get(cell, min(limits.values())))
+        for cell, ratios in found.items()
     )
     return Session(
         outcomes=outcomes,
@@ -120,25 +110,13 @@ def run_session(
     )
 
 
-def _one_pair(
-    found: dict[str, Measured], measure: Measure, cells: Sequence[str], *, is_head_first: bool
-) -> None:
-    turns = (is_head_first, not is_head_first)
-    times = {is_head: measure(is_head, cells) for is_head in turns}
-    for cell in (name for name in times[False] if name in times[True]):
-        own = found.setdefault(cell, Measured())
-        own.baseline.append(times[False][cell])
-        own.head.append(times[True][cell])
-
-
 def _is_decided(outcome: Outcome, alarm_p: float) -> bool:
     if outcome.verdict in ("SLOWER", "FASTER"):
         return p_value(outcome.ratios) <= alarm_p
     return outcome.verdict == "SAME"
 
 
-def _outcome(cell: str, own: Measured, limit: float) -> Outcome:
-    ratios = own.ratios
+def _outcome(cell: str, ratios: Sequence[float], limit: float) -> Outcome:
     effect = paired_effect(ratios, confidence_at(len(ratios)))
     return Outcome(
         cell=cell, ratios=tuple(ratios), effect=effect, limit=limit, verdict=judge(effect, limit)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ from edgebench.errors import BundleError
 from edgebench.nightly import selftest_run
 from edgebench.nightly.history import read_history
 from edgebench.nightly.selftest import (
+    Extra,
     Plan,
     Probe,
     clopper_pearson,
@@ -31,10 +33,11 @@ class Simulated:
     def __init__(self, noise: float = 0.01) -> None:
         self.draw, self.noise, self.count = random.Random(8), noise, 0
 
-    def __call__(self, extra: Mapping[str, float]) -> Mapping[str, float]:
+    def __call__(self, is_head_first: bool, baseline: Extra, head: Extra) -> Mapping[str, float]:
         self.count += 1
         return {
-            cell: 1e5 * (1 + more) * self.draw.gauss(1, self.noise) for cell, more in extra.items()
+            cell: math.log((1 + more) / (1 + baseline[cell]) * self.draw.gauss(1, self.noise))
+            for cell, more in head.items()
         }
 
 
@@ -112,14 +115,14 @@ def test_an_interrupted_self_test_adds_what_it_saw_to_the_history(
     names = [cell.name for cell in selftest_run.CELLS]
 
     def interrupted(threads: int | None) -> Probe:
-        machine, left = random.Random(8), 70  # processes: a round takes at most 64
+        machine, left = random.Random(8), 35  # pairs: a round takes at most 32
 
-        def probe(extra: Mapping[str, float]) -> Mapping[str, float]:
+        def probe(is_head_first: bool, baseline: Extra, head: Extra) -> Mapping[str, float]:
             nonlocal left
             left -= 1
             if not left:
                 raise KeyboardInterrupt
-            return {cell: 1e5 * machine.gauss(1, 0.001) for cell in extra}
+            return {cell: machine.gauss(0, 0.001) for cell in head}
 
         return probe
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import math
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from edgebench.errors import DeviceUnavailable, RunFailed, SpecError
 from edgebench.nightly import arms
-from edgebench.nightly.arms import Arm, find_arm, probe_kernels, run_workload
-from edgebench.nightly.probe import CONTROL, answer
+from edgebench.nightly.arms import Arm, find_arm, run_workload
+from edgebench.nightly.pairs import Side, probe_pair
+from edgebench.nightly.probe import CONTROL, answers
 from edgebench.nightly.suite import KernelCell, WorkloadCell, read_suite
 
 GOOD = 'name = "s"\n[[kernels]]\npath = "w4a16"\nn = 64\nk = 64\n'
@@ -82,9 +86,9 @@ def test_a_revision_is_a_url_that_every_pip_reads() -> None:
 
 
 def test_the_error_is_said_and_not_the_hint_behind_it() -> None:
-    assert arms._last_words("ERROR: no compiler\nnote: see above\n") == "ERROR: no compiler"
-    assert arms._last_words("one\ntwo\n\n") == "two"
-    assert arms._last_words("") == "no word"
+    assert arms.last_words("ERROR: no compiler\nnote: see above\n") == "ERROR: no compiler"
+    assert arms.last_words("one\ntwo\n\n") == "two"
+    assert arms.last_words("") == "no word"
 
 
 def test_another_arm_keeps_its_own_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,24 +104,40 @@ def test_another_arm_keeps_its_own_kernels(monkeypatch: pytest.MonkeyPatch) -> N
 def speaker(tmp_path: Path) -> Path:
     """An interpreter that says what a test wrote into `said`, and exits with `code`."""
     path = tmp_path / "python"
-    path.write_text(
-        f"#!/bin/sh\ncat >/dev/null\ncat {tmp_path}/said\nexit $(cat {tmp_path}/code)\n"
-    )
+    path.write_text(f"#!/bin/sh\ncat {tmp_path}/said\nexit $(cat {tmp_path}/code)\n")
     path.chmod(0o755)
     (tmp_path / "code").write_text("0")
     return path
 
 
+def pair(baseline: Arm, head: Arm) -> dict[str, float]:
+    return probe_pair(Side(arm=baseline), Side(arm=head), [CELL], is_head_first=True, calls={})
+
+
 def test_an_arm_that_does_not_answer_is_a_failed_run(speaker: Path) -> None:
     arm, folder = Arm(label="old", python=speaker), speaker.parent
-    (folder / "said").write_text("no json")
+    (folder / "said").write_text("no json\n")
     with pytest.raises(RunFailed, match="expected JSON of old"):
-        probe_kernels(arm, [CELL])
+        pair(arm, arm)
+    (folder / "said").write_text("")
     (folder / "code").write_text("3")
     with pytest.raises(RunFailed, match="expected old to measure, got exit 3"):
-        probe_kernels(arm, [CELL])
+        pair(arm, arm)
     with pytest.raises(RunFailed, match="expected gone to answer"):
-        probe_kernels(Arm(label="gone", python=folder / "nothing"), [CELL])
+        pair(Arm(label="gone", python=folder / "nothing"), arm)
+
+
+def test_an_arm_that_dies_between_sweeps_says_its_last_words(tmp_path: Path) -> None:
+    path = tmp_path / "python"
+    times = json.dumps({CELL.name: 5.0, CONTROL: 5.0})
+    path.write_text(
+        f"#!/bin/sh\nread a\necho '{{\"calls\": {{}}}}'\nread a\necho '{times}'\n"
+        "echo 'error: out of memory' >&2\nexit 9\n"
+    )
+    path.chmod(0o755)
+    arm = Arm(label="dying", python=path)
+    with pytest.raises(RunFailed, match="expected dying to measure, got exit 9: error: out of mem"):
+        pair(arm, arm)
 
 
 def test_a_workload_gives_both_kernels(speaker: Path) -> None:
@@ -151,21 +171,30 @@ def test_extra_work_is_really_done() -> None:
 
         return {name: wrap(run) for name, run in real(request).items()}  # type: ignore[arg-type]
 
+    def sweep(**changes: object) -> Mapping[str, float]:
+        request = {"cells": [CELL.model_dump()], "calls": {CELL.name: 100, CONTROL: 100}, **changes}
+        said = list(answers([json.dumps(request), "{}"], clock=lambda: made["count"] * 1000))
+        assert said[0]["calls"] == request["calls"]
+        return said[1]
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(probe, "_contenders", counted)
-        request = {"cells": [CELL.model_dump()], "calls": {CELL.name: 100, CONTROL: 100}}
-        plain = answer(request, clock=lambda: made["count"] * 1000)
-        planted = answer(
-            {**request, "extra": {CELL.name: 0.05}}, clock=lambda: made["count"] * 1000
-        )
-    assert plain["times_ns"][CELL.name] == 1000
-    assert planted["times_ns"][CELL.name] == 1050
-    assert planted["times_ns"][CONTROL] == 1000
+        assert sweep() == {CELL.name: 1000, CONTROL: 1000}
+        assert sweep(extra={CELL.name: 0.05}) == {CELL.name: 1050, CONTROL: 1000}
 
 
 @pytest.mark.native
-def test_a_real_process_answers() -> None:
-    found = probe_kernels(find_arm("self"), [CELL], threads=1)
-    assert found["times_ns"].keys() == {CELL.name, CONTROL}
-    assert all(value > 0 for value in found["times_ns"].values())
-    assert all(count >= 1 for count in found["calls"].values())
+def test_real_processes_answer_and_show_extra_work() -> None:
+    calls: dict[str, int] = {}
+    own = find_arm("self")
+    found = probe_pair(
+        Side(arm=own),
+        Side(arm=own, extra={CELL.name: 3.0}),
+        [CELL],
+        is_head_first=False,
+        calls=calls,
+        threads=1,
+    )
+    assert found.keys() == calls.keys() == {CELL.name, CONTROL}
+    assert all(count >= 1 for count in calls.values())
+    assert found[CELL.name] > math.log(2)  # four times the work
