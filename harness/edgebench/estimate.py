@@ -8,7 +8,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edgebench.errors import RunFailed
-from edgebench.interleave import block_queries, plan_blocks, round_samples, spread_queries
+from edgebench.interleave import (
+    block_queries,
+    plan_blocks,
+    round_samples,
+    spread_queries,
+    turns_needed,
+)
 from edgebench.profiles import MIN_BLOCK_S, MIN_CEILING_REPEATS, MIN_PAIRED_BLOCKS, Counts
 from edgebench.record import Kernel, Scenario
 from edgebench.system import SystemDescription
@@ -63,13 +69,12 @@ def estimate_scenario(
     samples = 1 if is_single else round_samples(least, fast_ns, MIN_BLOCK_S * NS_PER_S)
     query_s = {kernel: samples * each / NS_PER_S for kernel, each in per_sample_ns.items()}
     in_pass = population if is_single and counts.equal_issue else 1
-    in_block = 1
-    if is_single:
-        each_lasts = counts.blocks_each_last(is_metered=is_metered)
-        in_block = block_queries(per_sample_ns.values(), each_lasts=each_lasts)
+    each_lasts = counts.blocks_each_last(is_metered=is_metered)
+    in_block = block_queries(per_sample_ns.values(), each_lasts=each_lasts) if is_single else 1
     if is_single and counts.min_duration_s == 0:
-        in_block = spread_queries(counts.min_queries, in_block)
-        counted = in_block * len(plan_blocks(counts.min_queries, in_block))
+        turns = turns_needed(each_lasts=each_lasts)
+        in_block = spread_queries(counts.min_queries, in_block, turns)
+        counted = in_block * len(plan_blocks(counts.min_queries, in_block, turns))
         queries = dict.fromkeys(query_s, counted)
     else:
         least = max(counts.min_queries, MIN_PAIRED_BLOCKS * in_block)

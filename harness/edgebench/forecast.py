@@ -50,7 +50,8 @@ class Forecast:
             ratio = f"speedup within about {interval[0]:.2f}x to {interval[1]:.2f}x (95 %)"
         if self.scenario == "single-stream":
             queries = min(self.estimate.queries.values())
-            wide = f", wider than it will be: a block has {self.estimate.in_block} queries"
+            each = self.estimate.in_block
+            wide = f", wider than it will be: a block has {each} queries" if each > 1 else ""
             said = f"{queries} queries: {percentile_words(queries)}; {pairs} pairs of blocks"
         else:
             wide = ", wider than it will be: pilot rounds are short"

@@ -22,7 +22,13 @@ from edgebench.loadgen import (
     run_offline,
     run_single_stream,
 )
-from edgebench.profiles import EXTERNAL, MIN_BLOCK_S, MIN_PAIRED_BLOCKS
+from edgebench.profiles import (
+    EXTERNAL,
+    MANY_PAIRED_BLOCKS,
+    MIN_BLOCK_S,
+    MIN_PAIRED_BLOCKS,
+    SHORT_BLOCK_S,
+)
 from edgebench.record import Kernel, Mode, SampleRow, Scenario
 from edgebench.scenarios import span_ns
 from edgebench.units import NS_PER_S
@@ -90,40 +96,39 @@ def abba_order(pairs: int, kernels: Sequence[Kernel] = KERNELS) -> tuple[BlockKe
     return tuple(key for pair in range(pairs) for key in _turn(pair, kernels))
 
 
-def block_queries(
-    per_query_ns: Collection[float],
-    *,
-    each_lasts: bool,
-    min_block_ns: float = MIN_BLOCK_S * NS_PER_S,
-) -> int:
-    """How many single-stream queries last `min_block_ns`, from every kernel's probed time of one.
+def block_queries(per_query_ns: Collection[float], *, each_lasts: bool) -> int:
+    """How many single-stream queries a block holds, from every kernel's probed time of one.
 
-    On the fastest kernel where each block must last: a power meter reads it, or the faster kernel
-    goes on alone. Else on the slowest, and the others' blocks are as much shorter as they are
-    faster.
+    2 s of the fastest where each block must last: a power meter reads it, or the faster kernel
+    goes on alone. Else half a second of the slowest: what both meet alike cancels in their ratio.
     """
-    paced_by_ns = (min if each_lasts else max)(per_query_ns, default=0)
+    block_s, pick = (MIN_BLOCK_S, min) if each_lasts else (SHORT_BLOCK_S, max)
+    paced_by_ns = pick(per_query_ns, default=0)
     if paced_by_ns <= 0:
         raise ValueError(f"[interleave] expected queries that take time, got {per_query_ns} ns")
-    return math.ceil(min_block_ns * PROBE_CAUTION / paced_by_ns)
+    return math.ceil(block_s * NS_PER_S * PROBE_CAUTION / paced_by_ns)
 
 
-def spread_queries(queries: int, per_block: int) -> int:
+def turns_needed(*, each_lasts: bool) -> int:
+    """How many blocks a kernel runs at least, an even number: ABBA is balanced in twos."""
+    return MIN_PAIRED_BLOCKS if each_lasts else MANY_PAIRED_BLOCKS
+
+
+def spread_queries(queries: int, per_block: int, turns: int) -> int:
     """How many queries a block holds where a count of them ends the run: as many blocks as fit."""
     if queries < 1 or per_block < 1:
         raise ValueError(f"[interleave] expected queries and blocks of some, got {queries} queries")
     fit = queries // per_block
-    return max(per_block, math.ceil(queries / max(MIN_PAIRED_BLOCKS, fit - fit % 2)))
+    return max(per_block, math.ceil(queries / max(turns, fit - fit % 2)))
 
 
-def plan_blocks(queries: int, size: int) -> list[range]:
-    """Cut single-stream queries into blocks of one size: so many queries at least.
+def plan_blocks(queries: int, size: int, turns: int) -> list[range]:
+    """Cut single-stream queries into blocks of one size: so many queries and turns at least.
 
-    Six blocks at least, that a speedup has an interval, and an even number: ABBA is balanced in
-    twos. Follows from the size alone, so that a resumed run plans what it began.
+    Follows from the size, so that a resumed run plans what it began.
     """
     fit = math.ceil(queries / size)
-    blocks = max(MIN_PAIRED_BLOCKS, fit + fit % 2)
+    blocks = max(turns, fit + fit % 2)
     return [range(number * size, (number + 1) * size) for number in range(blocks)]
 
 

@@ -15,6 +15,7 @@ from edgebench.interleave import (
     plan_rounds,
     round_samples,
     spread_queries,
+    turns_needed,
     whole_passes,
 )
 from edgebench.job import ScenarioJob
@@ -33,6 +34,11 @@ def blocks_begun(rows: Sequence[SampleRow]) -> list[int]:
     return [counts[block] for block in range(len(counts))]
 
 
+def blocks_each_last(job: ScenarioJob) -> bool:
+    """Whether a block must last on the fastest kernel too."""
+    return job.counts.blocks_each_last(is_metered=job.selection.primary is not None)
+
+
 def queries_per_block(job: ScenarioJob, begun: Sequence[int]) -> int:
     """Return how many single-stream queries a block holds: as begun, else enough to last.
 
@@ -40,13 +46,11 @@ def queries_per_block(job: ScenarioJob, begun: Sequence[int]) -> int:
     """
     if begun:
         return begun[0]
-    size = block_queries(
-        job.per_query_ns.values(),
-        each_lasts=job.counts.blocks_each_last(is_metered=job.selection.primary is not None),
-        min_block_ns=job.min_block_s * NS_PER_S,
-    )
+    each_lasts = blocks_each_last(job)
+    size = block_queries(job.per_query_ns.values(), each_lasts=each_lasts)
     is_counted = job.counts.min_duration_s == 0
-    return spread_queries(job.counts.min_queries, size) if is_counted else size
+    turns = turns_needed(each_lasts=each_lasts)
+    return spread_queries(job.counts.min_queries, size, turns) if is_counted else size
 
 
 def samples_per_round(job: ScenarioJob, begun: Sequence[int]) -> int:
@@ -75,7 +79,11 @@ def performance_plan(job: ScenarioJob, record: Record, rows: Sequence[SampleRow]
             whole_passes(size, population, order) if in_passes else endless_blocks(size, order)
         )
         return Plan(scenario=record.scenario, blocks=endless, minimum=minimum)
-    spans = (plan_rounds if is_offline else plan_blocks)(counts.min_queries, size)
+    if is_offline:
+        spans = plan_rounds(counts.min_queries, size)
+    else:
+        turns = turns_needed(each_lasts=blocks_each_last(job))
+        spans = plan_blocks(counts.min_queries, size, turns)
     schedule = sample_schedule(seed, population, spans[-1].stop, distinct=True)
     return Plan(scenario=record.scenario, blocks=numbered_blocks(spans, schedule))
 

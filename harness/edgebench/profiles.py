@@ -27,7 +27,9 @@ EARLY_STOPPING_CONFIDENCE = 0.99  # MLPerf inference_rules.adoc, early stopping,
 MIN_QUERIES_FOR_P90 = 64  # smallest n with t* >= 1 at p = .9, c = .99: LoadGen early_stopping.cc
 MIN_ROUNDS = 6  # docs/design.md §6: the smallest count whose paired interval at 95 % exists
 MIN_PAIRED_BLOCKS = MIN_ROUNDS  # ours: single-stream too, pairs are blocks; queries swing together
+MANY_PAIRED_BLOCKS = 16  # ours: of short blocks, so that the interval leaves the extremes out
 MIN_BLOCK_S = 2.0  # docs/design.md §6: long enough for a 10 Hz power meter to see 20 samples
+SHORT_BLOCK_S = 0.5  # ours: what disturbs a machine lasts for seconds, and should meet both
 OFFICIAL_DURATION_S = 600.0  # MLPerf inference_rules.adoc: every scenario runs 10 minutes at least
 OFFICIAL_QUERIES = 1024  # MLPerf submission checker v6.1 constants.py, min-queries: SingleStream
 DURATION_STAMP = "NON-COMPLIANT-DURATION"  # docs/design.md §6; shorter than OFFICIAL_DURATION_S

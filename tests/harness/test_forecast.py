@@ -27,12 +27,14 @@ COST: dict[Kernel, int] = {"fp16": 20 * MS, "int4": 5 * MS}
 def test_a_counted_scenario_is_its_queries_its_accuracy_and_its_likelihood() -> None:
     counts = PROFILES["quick"].counts("assistant", "single-stream")
     found = estimate_scenario("single-stream", counts, 1000, COST)
-    assert found.queries == {"fp16": 750, "int4": 750}  # 512, but six blocks last 2.5 s on fp16
-    assert found.measure_s == pytest.approx(750 * 0.025)
-    assert found.pairs == 6
+    assert found.queries == {"fp16": 512, "int4": 512}
+    assert found.measure_s == pytest.approx(512 * 0.025)
+    assert found.pairs == 16  # of 32 queries: 0.63 s on fp16
+    fast = estimate_scenario("single-stream", counts, 1000, {"fp16": 2 * MS, "int4": MS})
+    assert fast.queries == {"fp16": 16 * 313, "int4": 16 * 313}
     assert found.accuracy_s == pytest.approx(25.0)
     assert found.likelihood_s == pytest.approx(0.3 * 25.0)
-    assert found.total_s == pytest.approx(18.75 + 25 + 7.5 + CEILINGS_S)
+    assert found.total_s == pytest.approx(12.8 + 25 + 7.5 + CEILINGS_S)
 
 
 def test_a_power_meter_wants_every_block_to_last() -> None:
@@ -218,8 +220,8 @@ def test_what_does_not_fit_names_the_budget_that_would_do() -> None:
 
 def test_a_forecast_says_what_it_buys_and_what_it_rests_on() -> None:
     single = forecast("assistant", "single-stream", "quick", 1000, planned()).summary
-    assert "750 queries: p90 at 99 % confidence" in single
-    assert "6 pairs of blocks: speedup within about" in single
+    assert "512 queries: p90 at 99 % confidence" in single
+    assert "16 pairs of blocks: speedup within about" in single
     assert "(from 3 queries, 1.0 s)" in single
     offline = forecast("assistant", "offline", "quick", 1000, planned(ratios=(2.0,))).summary
     assert "6 pairs of rounds: no interval of the speedup expected" in offline

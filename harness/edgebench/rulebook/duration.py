@@ -28,10 +28,12 @@ RULES = (
     ),
     Rule(
         id="D-03",
-        title="Blocks of two seconds",
-        text=f"Within a block at least one kernel runs {p.MIN_BLOCK_S:.0f} s; single-stream's last "
-        "block may be shorter.",
-        why="Shorter blocks measure the switch, and a power meter sees too few samples.",
+        title="Blocks that last",
+        text=f"Within a block at least one kernel runs {p.MIN_BLOCK_S:.0f} s; "
+        f"{p.SHORT_BLOCK_S:g} s in single-stream where a count of queries ends the run and no "
+        "energy was measured; single-stream's last block may be shorter.",
+        why="Shorter blocks measure the switch, and a power meter sees too few samples; in longer "
+        "ones the kernels do not meet the same disturbance.",
         source="docs/design.md §6",
         what_to_do="let the load generator choose the block",
         severity="warning",

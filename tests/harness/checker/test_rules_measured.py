@@ -67,7 +67,17 @@ def few_turns(maker: Maker) -> None:
 
 
 def short_block(maker: Maker) -> None:
+    """Block 0 runs eight times faster: 0.32 s at most."""
+    for row in maker.samples:
+        if row["block"] == 0:
+            for name in ("issued_ns", "first_token_ns", "completed_ns"):
+                row[name] //= 8
+    maker.derive()
+
+
+def short_for_a_meter(maker: Maker) -> None:
     """Block 0 runs four times faster: 0.64 s at most."""
+    metered(maker)
     for row in maker.samples:
         if row["block"] == 0:
             for name in ("issued_ns", "first_token_ns", "completed_ns"):
@@ -277,6 +287,7 @@ CASES: tuple[Case, ...] = (
     ("D-01", short_standard, {"D-01", "D-02"}),
     ("D-02", fewer_queries, {"D-02", "N-05"}),
     ("D-03", short_block, {"D-03"}),
+    ("D-03", short_for_a_meter, {"D-03"}),
     ("D-04", edit_record(stamps=[]), {"D-04", "S-07"}),
     ("D-05", first_token_late, {"D-05", "S-07"}),
     ("D-05", overlapping_queries, {"D-05", "S-07"}),
