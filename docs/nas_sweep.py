@@ -66,6 +66,7 @@ from edgebench_workloads.wake.train_scaled import trained, training_cost
 KERNEL = 5  # of the uniform baseline
 LABELS = {"nas": "found by nas", "uniform": "uniform subnets", "width": "width multiplier"}
 JUDGED = range(1000, 2000)  # validation scenes
+TICKS = tuple(a * 10.0**b for b in range(-2, 3) for a in (1, 1.5, 2, 3, 5, 7))  # ms
 PLAIN = 1  # fp32 as convolutions, of the reference's engines: fastest for many images
 
 
@@ -220,9 +221,19 @@ def plot(points: Sequence[Point]) -> str:
         chart_of(values)
         .mark_point(filled=True, size=70, opacity=0.85)
         .encode(
-            x=alt.X("ms:Q", title="ms an image", scale=alt.Scale(type="log", zero=False)),
-            y=alt.Y("top1:Q", title="top-1", scale=alt.Scale(zero=False)),
-            color=alt.Color("subnets:N", title=None),
+            x=alt.X(
+                "ms:Q",
+                title="ms an image",
+                scale=alt.Scale(type="log", nice=False, padding=20),
+                axis=alt.Axis(values=list(TICKS), format="~g"),
+            ),
+            y=alt.Y(
+                "top1:Q",
+                title="top-1",
+                scale=alt.Scale(zero=False, padding=10),
+                axis=alt.Axis(format=".1%"),
+            ),
+            color=alt.Color("subnets:N", title=None, legend=alt.Legend(orient="top")),
             shape=alt.Shape("subnets:N", title=None),
         )
     )
