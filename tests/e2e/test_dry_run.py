@@ -41,7 +41,7 @@ def test_a_plan_as_json_sums_up(tmp_path: Path) -> None:
     (workload,) = plan["workloads"]
     (run,) = workload["scenarios"]
     assert plan["stamps"] == ["NON-COMPLIANT-DURATION"]
-    assert run["queries"] == {"fp16": 512, "int4": 512}
+    assert run["queries"]["fp16"] == run["queries"]["int4"] >= 512
     parts = ("measure_s", "accuracy_s", "likelihood_s", "ceilings_s")
     assert run["total_s"] == pytest.approx(sum(run[name] for name in parts))
     before = ("load_s", "quantize_s", "pack_and_probe_s")
