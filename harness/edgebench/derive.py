@@ -139,7 +139,10 @@ def call_nll(rows: Iterable[NllRow], kernel: Kernel) -> float | None:
 
 
 def derive_ceilings(rows: Iterable[CeilingRow]) -> list[Ceiling]:
-    """Return the median of each ceiling's repeats, with the instruction of its first repeat."""
+    """Return the median and the highest of each ceiling's repeats.
+
+    The instruction is that of its first repeat.
+    """
     repeats: dict[str, list[CeilingRow]] = {}
     for row in rows:
         repeats.setdefault(row.ceiling, []).append(row)
@@ -149,6 +152,7 @@ def derive_ceilings(rows: Iterable[CeilingRow]) -> list[Ceiling]:
             instruction=own[0].instruction,
             median=statistics.median(row.value for row in own),
             repeats=len(own),
+            highest=max(row.value for row in own),
         )
         for _, own in sorted(repeats.items())
     ]
@@ -186,9 +190,8 @@ def derive_results(
 
     Raises MeasurementInvalid where times are out of order or the pairs do not match.
     """
-    medians: dict[str, float] = {
-        ceiling.ceiling: ceiling.median for ceiling in derive_ceilings(ceilings)
-    }
+    roof = derive_ceilings(ceilings)
+    medians: dict[str, float] = {ceiling.ceiling: ceiling.median for ceiling in roof}
     reference = score(samples, REFERENCE, is_right)
     results = []
     for facts in kernels:
@@ -211,7 +214,7 @@ def derive_results(
         partial["sustained"] = sustained_rates(mode_rows(samples, facts.kernel, "performance"))
         partial["roofline"] = place(work, _executed(case, facts), medians)
         result = KernelResult.model_validate({**partial, "valid": True})
-        results.append(_judged(case, facts, result))
+        results.append(_judged(case, facts, result, roof))
     return results
 
 
@@ -269,16 +272,18 @@ def _executed(case: CaseFacts, facts: KernelFacts) -> Executed:
     )
 
 
-def _judged(case: CaseFacts, facts: KernelFacts, result: KernelResult) -> KernelResult:
+def _judged(
+    case: CaseFacts, facts: KernelFacts, result: KernelResult, roof: Sequence[Ceiling]
+) -> KernelResult:
     counts = p.PROFILES[case.profile].counts(case.workload, case.scenario)
     reasons = [
         *facts.invalid_reasons,
-        *invalid_reasons(result, counts, case.scored_count),
+        *invalid_reasons(result, counts, case.scored_count, roof),
     ]
     return result.model_copy(
         update={
             "valid": not reasons,
             "invalid_reasons": reasons,
-            "warnings": [*facts.warnings, *warnings(result, case.scenario)],
+            "warnings": [*facts.warnings, *warnings(result, case.scenario, roof)],
         }
     )

@@ -15,7 +15,7 @@ from edgebench.interleave import (
     spread_queries,
     turns_needed,
 )
-from edgebench.profiles import MIN_BLOCK_S, MIN_CEILING_REPEATS, MIN_PAIRED_BLOCKS, Counts
+from edgebench.profiles import MIN_BLOCK_S, CEILING_REPEATS, MIN_PAIRED_BLOCKS, Counts
 from edgebench.record import Kernel, Scenario
 from edgebench.system import SystemDescription
 from edgebench.transform import TransformChain
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from edgebench_kernels.engine import LlamaConfig
 
 LIKELIHOOD_SHARE = 0.3  # of a single-stream query: one pass over prompt and call, batched
-CEILINGS_S = 3.0  # five repeats of four ceilings
+CEILINGS_S = 0.6  # one repeat of four ceilings
 CEILING_STRIDE = 4  # blocks between repeats of the ceilings when the end is measured time
 MEMORY_PER_WEIGHT_BYTE = 3.5  # fp16 weights, a bf16 copy, canonical and packed INT4, the KV cache
 
@@ -86,7 +86,7 @@ def estimate_scenario(
     once_s = sum(per_sample_ns.values()) * population / NS_PER_S
     share = LIKELIHOOD_SHARE if is_single else 1.0
     likelihood = share * (counts.nll_samples or population) / population
-    repeats = MIN_CEILING_REPEATS
+    repeats = CEILING_REPEATS
     if counts.min_duration_s > 0:
         block_s = MIN_BLOCK_S if is_single else max(query_s.values())
         repeats = max(repeats, int(measure_s / block_s / CEILING_STRIDE))
@@ -96,7 +96,7 @@ def estimate_scenario(
         measure_s=measure_s,
         accuracy_s=once_s if counts.scored_on == "scored-set" else 0.0,
         likelihood_s=likelihood * once_s,
-        ceilings_s=CEILINGS_S * repeats / MIN_CEILING_REPEATS,
+        ceilings_s=CEILINGS_S * repeats,
     )
 
 

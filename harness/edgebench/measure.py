@@ -30,7 +30,7 @@ from edgebench.job import AnyEngine, ScenarioJob, sut_of
 from edgebench.meters import powercsv
 from edgebench.openai.engine import ExternalEngine
 from edgebench.plans import accuracy_plan, performance_plan
-from edgebench.profiles import IDLE_S, MIN_CEILING_REPEATS
+from edgebench.profiles import CEILING_REPEATS, IDLE_S, MIN_CEILING_REPEATS
 from edgebench.progress import Progress
 from edgebench.record import (
     CeilingRow,
@@ -164,11 +164,11 @@ def _peak_hook(target: Target, observed: _Observed) -> Callable[[Kernel, int], N
 
 
 def _is_ceiling_due(finished: int, total: int | None) -> bool:
-    """Spread the repeats over the run: at its quarters, or every so often when its end is open."""
+    """Spread the repeats over the run evenly, or every so often when its end is open."""
     if total is None:
         return finished % CEILING_STRIDE == 0
-    quarters = MIN_CEILING_REPEATS - 1
-    return finished * quarters // total > (finished - 1) * quarters // total
+    parts = CEILING_REPEATS - 1
+    return finished * parts // total > (finished - 1) * parts // total
 
 
 def _measure_ceilings(job: ScenarioJob, writer: BundleWriter) -> None:

@@ -72,8 +72,9 @@ TENSORS_IN_BUNDLE_BYTES = 16 << 20  # docs/design.md §5: up to 16 MB of tensors
 
 # Roofline.
 MIN_CEILING_REPEATS = 5  # docs/design.md §6: the ceiling is the median of >= 5 repeats
+CEILING_REPEATS = 9  # ours: a shared machine's bandwidth moves by half within seconds
 ROOFLINE_WARN_PERCENT = 100.0  # docs/design.md §6: 100-115 % warns
-ROOFLINE_INVALID_PERCENT = 115.0  # docs/design.md §6: over 115 % invalidates
+ROOFLINE_INVALID_PERCENT = 115.0  # docs/design.md §6: over 115 % of the highest repeat invalidates
 CACHE_MULTIPLE = 4  # docs/design.md §6: null when the weights fit in 4x the last-level cache
 BYTES_PER_WEIGHT: Mapping[Kernel, tuple[float, float]] = {
     "int4": (0.5, 0.75),  # ours: the codes alone; with scales, zero points and padding of a layout

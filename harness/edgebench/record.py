@@ -227,12 +227,15 @@ class Host(StrictModel):
 
 
 class Ceiling(StrictModel):
-    """The median of the repeats of one ceiling."""
+    """The median of the repeats of one ceiling, and the highest of them."""
 
     ceiling: CeilingName
     instruction: Text
     median: Annotated[float, Field(gt=0.0)]
     repeats: Count
+    highest: Annotated[float, Field(gt=0.0)] | None = Field(
+        default=None, description="what the machine was seen to reach; null in older records"
+    )
 
 
 class Provenance(StrictModel):

@@ -5,6 +5,10 @@ Only what the result's own numbers show; order, pairs and provenance are the che
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
 from edgebench.profiles import (
     EXTERNAL,
     METER_DISAGREEMENT,
@@ -13,12 +17,52 @@ from edgebench.profiles import (
     ROOFLINE_WARN_PERCENT,
     Counts,
 )
-from edgebench.record import KernelResult, Scenario
+from edgebench.record import Ceiling, KernelResult, Scenario
 
 UNCHECKED = "E-02"
 
 
-def invalid_reasons(result: KernelResult, counts: Counts, scored_count: int) -> list[str]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OverTheRoof:
+    """A share of a ceiling that no kernel reaches."""
+
+    rule: Literal["R-03", "R-04"]
+    what: Literal["bandwidth", "compute"]
+    percent: float
+    """R-03: of the highest repeat of the ceiling; R-04: of their median."""
+    limit: float
+
+
+def over_the_roof(result: KernelResult, ceilings: Sequence[Ceiling]) -> list[OverTheRoof]:
+    """Name what is above what this machine was seen to reach (R-03), or above its median (R-04).
+
+    The median moves with a machine that others share, so that it alone invalidates nothing.
+    """
+    by_name = {ceiling.ceiling: ceiling for ceiling in ceilings}
+    place = result.roofline
+    found = []
+    for what, percent, name in (
+        ("bandwidth", place.percent_of_bandwidth, "read_bandwidth"),
+        ("compute", place.percent_of_compute, place.compute_ceiling),
+    ):
+        if percent is None or name is None or name not in by_name:
+            continue
+        ceiling = by_name[name]
+        of_highest = percent * ceiling.median / (ceiling.highest or ceiling.median)
+        if of_highest > ROOFLINE_INVALID_PERCENT:
+            found.append(OverTheRoof(
+                rule="R-03", what=what, percent=of_highest, limit=ROOFLINE_INVALID_PERCENT
+            ))  # fmt: skip
+        elif percent > ROOFLINE_WARN_PERCENT:
+            found.append(
+                OverTheRoof(rule="R-04", what=what, percent=percent, limit=ROOFLINE_WARN_PERCENT)
+            )
+    return found
+
+
+def invalid_reasons(
+    result: KernelResult, counts: Counts, scored_count: int, ceilings: Sequence[Ceiling]
+) -> list[str]:
     """Return the reasons why a result breaks its own profile's counts or the roofline."""
     reasons = []
     if result.duration_s < counts.min_duration_s:
@@ -28,18 +72,20 @@ def invalid_reasons(result: KernelResult, counts: Counts, scored_count: int) -> 
     needed = scored_count if counts.scored_on == "scored-set" else 1
     if result.accuracy_samples < needed:
         reasons.append(f"Q-07: scored {result.accuracy_samples} samples of {needed}")
-    for what, percent in _percentages(result):
-        if percent > ROOFLINE_INVALID_PERCENT:
-            reasons.append(f"R-03: {percent:.1f} % of {what} > {ROOFLINE_INVALID_PERCENT:g} %")
+    reasons += [
+        f"R-03: {over.percent:.1f} % of {over.what}'s highest repeat > {over.limit:g} %"
+        for over in over_the_roof(result, ceilings)
+        if over.rule == "R-03"
+    ]
     return reasons
 
 
-def warnings(result: KernelResult, scenario: Scenario) -> list[str]:
+def warnings(result: KernelResult, scenario: Scenario, ceilings: Sequence[Ceiling]) -> list[str]:
     """Return what a reader should know beside a result that counts."""
     texts = [
-        f"R-04: {percent:.1f} % of {what} is at the ceiling"
-        for what, percent in _percentages(result)
-        if ROOFLINE_WARN_PERCENT < percent <= ROOFLINE_INVALID_PERCENT
+        f"R-04: {over.percent:.1f} % of {over.what} is at the ceiling"
+        for over in over_the_roof(result, ceilings)
+        if over.rule == "R-04"
     ]
     if result.kernel == EXTERNAL:
         texts.append(f"{UNCHECKED}: an external engine: its weights, bytes and memory are unknown")
@@ -64,11 +110,3 @@ def disagreements(result: KernelResult) -> list[str]:
                 f"{reported.domain} saw {watts:.1f} W: {100 * share:.0f} % apart"
             )
     return texts
-
-
-def _percentages(result: KernelResult) -> list[tuple[str, float]]:
-    named = (
-        ("bandwidth", result.roofline.percent_of_bandwidth),
-        ("compute", result.roofline.percent_of_compute),
-    )
-    return [(what, percent) for what, percent in named if percent is not None]

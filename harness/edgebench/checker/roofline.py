@@ -13,12 +13,11 @@ from edgebench.profiles import (
     BYTES_PER_WEIGHT,
     MIN_CEILING_REPEATS,
     PADDED_TO,
-    ROOFLINE_INVALID_PERCENT,
-    ROOFLINE_WARN_PERCENT,
     SPARSE_BYTES_PER_WEIGHT,
     SPARSE_PATH,
 )
-from edgebench.record import CeilingRow, KernelResult
+from edgebench.record import Ceiling, CeilingRow, KernelResult
+from edgebench.verdict import over_the_roof
 
 
 def check_ceilings(subject: Subject) -> Iterator[Finding]:
@@ -41,10 +40,14 @@ def check_ceilings(subject: Subject) -> Iterator[Finding]:
     for name, right in expected.items():
         own = published[name]
         same = (own.instruction, own.repeats) == (right.instruction, right.repeats)
-        if not same or not equal(own.median, right.median):
+        if not same or not equal(own.median, right.median) or not _same_highest(own, right):
             yield finding("R-01", f"{name} = {right}", own)
         rows = [row for row in subject.bundle.ceilings if row.ceiling == name]
         yield from _check_repeats(subject, name, rows)
+
+
+def _same_highest(own: Ceiling, right: Ceiling) -> bool:
+    return own.highest is None or equal(own.highest, right.highest)
 
 
 def _check_repeats(subject: Subject, name: str, rows: list[CeilingRow]) -> Iterator[Finding]:
@@ -64,23 +67,17 @@ def _check_repeats(subject: Subject, name: str, rows: list[CeilingRow]) -> Itera
 
 
 def check_places(subject: Subject) -> Iterator[Finding]:
-    """R-03, R-04: no derived percentage is over the limits."""
+    """R-03, R-04: nothing is over what the machine was seen to reach, or over its median."""
     try:
         derived = subject.derived
     except MeasurementInvalid:
         return  # N-01 says so
+    roof = derive_ceilings(subject.bundle.ceilings)
     for result in derived:
-        for name in ("percent_of_bandwidth", "percent_of_compute"):
-            percent = getattr(result.roofline, name)
-            if percent is None or percent <= ROOFLINE_WARN_PERCENT:
-                continue
-            is_invalid = percent > ROOFLINE_INVALID_PERCENT
-            rule, limit = (
-                ("R-03", ROOFLINE_INVALID_PERCENT)
-                if is_invalid
-                else ("R-04", ROOFLINE_WARN_PERCENT)
-            )
-            yield finding(rule, f"{result.kernel} {name} <= {limit:g}", f"{percent:.1f}")
+        for over in over_the_roof(result, roof):
+            whose = "highest" if over.rule == "R-03" else "median"
+            text = f"{result.kernel} <= {over.limit:g} % of the {whose} {over.what}"
+            yield finding(over.rule, text, f"{over.percent:.1f} %")
 
 
 def _padded(count: int, multiple: int) -> int:

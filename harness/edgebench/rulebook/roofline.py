@@ -29,8 +29,9 @@ RULES = (
     Rule(
         id="R-03",
         title="No kernel beats the machine",
-        text=f"No percentage is over {p.ROOFLINE_INVALID_PERCENT:.0f} %.",
-        why="Faster than the measured machine means that something was not computed.",
+        text=f"No kernel is over {p.ROOFLINE_INVALID_PERCENT:.0f} % of the highest repeat of its "
+        "ceiling.",
+        why="Faster than the machine was ever seen to be means that something was not computed.",
         source="docs/design.md §6",
         what_to_do="find what was skipped, or measure the ceilings on a quiet machine",
         checks=("checker.roofline.check_places",),
@@ -38,8 +39,9 @@ RULES = (
     Rule(
         id="R-04",
         title="At the ceiling",
-        text=f"No percentage is over {p.ROOFLINE_WARN_PERCENT:.0f} %.",
-        why="A little over is the noise of the ceiling; a reader should know.",
+        text=f"No percentage is over {p.ROOFLINE_WARN_PERCENT:.0f} %, of the median of its "
+        "ceiling's repeats.",
+        why="The ceiling moved with a machine that others share; a reader should know.",
         source="docs/design.md §6",
         what_to_do="measure the ceilings on a quiet machine",
         severity="warning",

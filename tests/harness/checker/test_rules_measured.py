@@ -305,6 +305,7 @@ CASES: tuple[Case, ...] = (
     ("R-01", two_instructions, {"R-01", "S-07"}),
     ("R-01", no_int8_ceiling, {"R-01", "S-07"}),
     ("R-01", lambda m: m.record["ceilings"][0].update(median=1.0), {"R-01", "S-07"}),
+    ("R-01", lambda m: m.record["ceilings"][0].update(highest=1e12), {"R-01", "S-07"}),
     ("R-02", lambda m: m.result("fp16")["roofline"].update(percent_of_bandwidth=50.0),
      {"R-02", "S-07"}),
     ("R-02", lambda m: m.result("int4")["roofline"].update(reason=None), {"R-02", "S-07"}),
