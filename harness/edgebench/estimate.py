@@ -15,7 +15,7 @@ from edgebench.interleave import (
     spread_queries,
     turns_needed,
 )
-from edgebench.profiles import MIN_BLOCK_S, CEILING_REPEATS, MIN_PAIRED_BLOCKS, Counts
+from edgebench.profiles import CEILING_REPEATS, MIN_BLOCK_S, MIN_PAIRED_BLOCKS, Counts
 from edgebench.record import Kernel, Scenario
 from edgebench.system import SystemDescription
 from edgebench.transform import TransformChain

@@ -27,7 +27,8 @@ class OverTheRoof:
     """A share of a ceiling that no kernel reaches."""
 
     rule: Literal["R-03", "R-04"]
-    what: Literal["bandwidth", "compute"]
+    what: str
+    """bandwidth or compute"""
     percent: float
     """R-03: of the highest repeat of the ceiling; R-04: of their median."""
     limit: float
