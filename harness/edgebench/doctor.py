@@ -21,7 +21,9 @@ from edgebench.profiles import LOAD_PER_CORE
 from edgebench.system import SystemDescription, describe_system
 from edgebench.units import format_bytes, format_number, format_si
 
-State = Literal["ok", "warning", "not ready"]
+State = Literal["ok", "absent", "warning", "not ready"]
+"""absent: what machines of another kind have."""
+JETSON_METERS = frozenset({"ina238", "ina3221", "jtop"})
 FREE_MEMORY_BYTES = 2 << 30  # ours: the embedded workloads and torch
 
 
@@ -44,7 +46,7 @@ def examine(requested: str, root: Path | None = None) -> list[Probe]:
     probes += _peaks(system)
     probes += _kernels()
     device = _resolved_or_cpu(requested, root)
-    probes += _meters(device, root)
+    probes += _meters(device, root, is_jetson=system.jetson is not None)
     nvml = load_nvml(root)[0] if root == machine.ROOT else None
     snapshot = Watch(root, nvml=nvml).look()
     probes += _clocks(system, snapshot)
@@ -131,17 +133,20 @@ def _kernels() -> Iterator[Probe]:
     yield Probe(what="kernels", state="ok", found=found)
 
 
-def _meters(device: devices.ResolvedDevice, root: Path) -> Iterator[Probe]:
+def _meters(device: devices.ResolvedDevice, root: Path, *, is_jetson: bool) -> Iterator[Probe]:
     selection = meters.select(device, root=root)
     for item in selection.probed:
         probe = item.probe
         found = probe.reason
+        is_elsewhere = probe.meter in JETSON_METERS and not is_jetson
+        state: State = "absent" if is_elsewhere else "warning"
         if probe.ok:
+            state = "ok"
             is_primary = selection.primary is not None and selection.primary.meter == probe.meter
             what = "reported" if is_primary else "recorded"
             found = f"{what}: {probe.primary} ({probe.covers})"
             found += f"; {probe.reason}" if probe.reason else ""
-        yield Probe(what=f"meter {probe.meter}", state="ok" if probe.ok else "warning", found=found)
+        yield Probe(what=f"meter {probe.meter}", state=state, found=found)
     if selection.primary is None:
         fix = "energy will be unmeasured; see the meters above, or give --meter csv:FILE"
         yield Probe(what="energy", state="warning", found="no meter covers the kernels", fix=fix)

@@ -82,6 +82,14 @@ def test_a_machine_without_a_meter_says_what_is_missing(tmp_path: Path) -> None:
     assert "--meter csv:FILE" in found(probes, "energy").fix
 
 
+def test_a_pc_is_not_warned_of_the_meters_of_a_jetson(tmp_path: Path) -> None:
+    put(tmp_path, "proc/cpuinfo", "model name : AMD EPYC")
+    probes = examine("cpu", tmp_path)
+    came = states(probes)
+    assert {came[f"meter {name}"] for name in ("ina238", "ina3221", "jtop")} == {"absent"}
+    assert (came["meter rapl"], came["energy"]) == ("warning", "warning")
+
+
 def test_the_command_speaks_words_and_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     board(tmp_path, "orin")
     monkeypatch.setenv(ROOT_VARIABLE, str(tmp_path))
