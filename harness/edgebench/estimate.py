@@ -7,14 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from edgebench.block_policy import block_policy
 from edgebench.errors import RunFailed
-from edgebench.interleave import (
-    block_queries,
-    plan_blocks,
-    round_samples,
-    spread_queries,
-    turns_needed,
-)
+from edgebench.interleave import round_samples
 from edgebench.profiles import CEILING_REPEATS, MIN_BLOCK_S, MIN_PAIRED_BLOCKS, Counts
 from edgebench.record import Kernel, Scenario
 from edgebench.system import SystemDescription
@@ -27,7 +22,7 @@ if TYPE_CHECKING:
     from edgebench_kernels.engine import LlamaConfig
 
 LIKELIHOOD_SHARE = 0.3  # of a single-stream query: one pass over prompt and call, batched
-CEILINGS_S = 0.6  # one repeat of four ceilings
+REPEAT_S = 0.6  # of four ceilings, once
 CEILING_STRIDE = 4  # blocks between repeats of the ceilings when the end is measured time
 MEMORY_PER_WEIGHT_BYTE = 3.5  # fp16 weights, a bf16 copy, canonical and packed INT4, the KV cache
 
@@ -69,13 +64,10 @@ def estimate_scenario(
     samples = 1 if is_single else round_samples(least, fast_ns, MIN_BLOCK_S * NS_PER_S)
     query_s = {kernel: samples * each / NS_PER_S for kernel, each in per_sample_ns.items()}
     in_pass = population if is_single and counts.equal_issue else 1
-    each_lasts = counts.blocks_each_last(is_metered=is_metered)
-    in_block = block_queries(per_sample_ns.values(), each_lasts=each_lasts) if is_single else 1
-    if is_single and counts.min_duration_s == 0:
-        turns = turns_needed(each_lasts=each_lasts)
-        in_block = spread_queries(counts.min_queries, in_block, turns)
-        counted = in_block * len(plan_blocks(counts.min_queries, in_block, turns))
-        queries = dict.fromkeys(query_s, counted)
+    policy = block_policy(counts, is_metered=is_metered)
+    in_block = policy.size(per_sample_ns.values()) if is_single else 1
+    if is_single and policy.is_counted:
+        queries = dict.fromkeys(query_s, policy.spans(in_block)[-1].stop)
     else:
         least = max(counts.min_queries, MIN_PAIRED_BLOCKS * in_block)
         queries = {
@@ -96,7 +88,7 @@ def estimate_scenario(
         measure_s=measure_s,
         accuracy_s=once_s if counts.scored_on == "scored-set" else 0.0,
         likelihood_s=likelihood * once_s,
-        ceilings_s=CEILINGS_S * repeats,
+        ceilings_s=REPEAT_S * repeats,
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count, cycle, islice
 
@@ -22,20 +22,11 @@ from edgebench.loadgen import (
     run_offline,
     run_single_stream,
 )
-from edgebench.profiles import (
-    EXTERNAL,
-    MANY_PAIRED_BLOCKS,
-    MIN_BLOCK_S,
-    MIN_PAIRED_BLOCKS,
-    SHORT_BLOCK_S,
-)
+from edgebench.profiles import EXTERNAL
 from edgebench.record import Kernel, Mode, SampleRow, Scenario
 from edgebench.scenarios import span_ns
-from edgebench.units import NS_PER_S
 
 KERNELS: tuple[Kernel, ...] = ("fp16", "int4")
-
-PROBE_CAUTION = 1.25  # answers differ in length; blocks too short would starve a power meter
 
 BlockKey = tuple[Kernel, int]
 BlockHook = Callable[[Kernel, int], None]
@@ -94,42 +85,6 @@ class _Tally:
 def abba_order(pairs: int, kernels: Sequence[Kernel] = KERNELS) -> tuple[BlockKey, ...]:
     """Return (kernel, block) in the order to run them: A0 B0, B1 A1, A2 B2, ..."""
     return tuple(key for pair in range(pairs) for key in _turn(pair, kernels))
-
-
-def block_queries(per_query_ns: Collection[float], *, each_lasts: bool) -> int:
-    """How many single-stream queries a block holds, from every kernel's probed time of one.
-
-    2 s of the fastest where each block must last: a power meter reads it, or the faster kernel
-    goes on alone. Else half a second of the slowest: what both meet alike cancels in their ratio.
-    """
-    block_s, pick = (MIN_BLOCK_S, min) if each_lasts else (SHORT_BLOCK_S, max)
-    paced_by_ns = pick(per_query_ns, default=0)
-    if paced_by_ns <= 0:
-        raise ValueError(f"[interleave] expected queries that take time, got {per_query_ns} ns")
-    return math.ceil(block_s * NS_PER_S * PROBE_CAUTION / paced_by_ns)
-
-
-def turns_needed(*, each_lasts: bool) -> int:
-    """How many blocks a kernel runs at least, an even number: ABBA is balanced in twos."""
-    return MIN_PAIRED_BLOCKS if each_lasts else MANY_PAIRED_BLOCKS
-
-
-def spread_queries(queries: int, per_block: int, turns: int) -> int:
-    """How many queries a block holds where a count of them ends the run: as many blocks as fit."""
-    if queries < 1 or per_block < 1:
-        raise ValueError(f"[interleave] expected queries and blocks of some, got {queries} queries")
-    fit = queries // per_block
-    return max(per_block, math.ceil(queries / max(turns, fit - fit % 2)))
-
-
-def plan_blocks(queries: int, size: int, turns: int) -> list[range]:
-    """Cut single-stream queries into blocks of one size: so many queries and turns at least.
-
-    Follows from the size, so that a resumed run plans what it began.
-    """
-    fit = math.ceil(queries / size)
-    blocks = max(turns, fit + fit % 2)
-    return [range(number * size, (number + 1) * size) for number in range(blocks)]
 
 
 def round_samples(least: int, per_sample_ns_fast: float, min_block_ns: float) -> int:

@@ -5,17 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from edgebench.block_policy import PROBE_CAUTION, BlockPolicy, block_policy
 from edgebench.interleave import (
-    PROBE_CAUTION,
     Plan,
-    block_queries,
     endless_blocks,
     numbered_blocks,
-    plan_blocks,
     plan_rounds,
     round_samples,
-    spread_queries,
-    turns_needed,
     whole_passes,
 )
 from edgebench.job import ScenarioJob
@@ -34,9 +30,8 @@ def blocks_begun(rows: Sequence[SampleRow]) -> list[int]:
     return [counts[block] for block in range(len(counts))]
 
 
-def blocks_each_last(job: ScenarioJob) -> bool:
-    """Whether a block must last on the fastest kernel too."""
-    return job.counts.blocks_each_last(is_metered=job.selection.primary is not None)
+def _policy(job: ScenarioJob) -> BlockPolicy:
+    return block_policy(job.counts, is_metered=job.selection.primary is not None)
 
 
 def queries_per_block(job: ScenarioJob, begun: Sequence[int]) -> int:
@@ -44,13 +39,7 @@ def queries_per_block(job: ScenarioJob, begun: Sequence[int]) -> int:
 
     A resumed run keeps the blocks of its first attempt, whatever the pilot says now.
     """
-    if begun:
-        return begun[0]
-    each_lasts = blocks_each_last(job)
-    size = block_queries(job.per_query_ns.values(), each_lasts=each_lasts)
-    is_counted = job.counts.min_duration_s == 0
-    turns = turns_needed(each_lasts=each_lasts)
-    return spread_queries(job.counts.min_queries, size, turns) if is_counted else size
+    return begun[0] if begun else _policy(job).size(job.per_query_ns.values())
 
 
 def samples_per_round(job: ScenarioJob, begun: Sequence[int]) -> int:
@@ -82,8 +71,7 @@ def performance_plan(job: ScenarioJob, record: Record, rows: Sequence[SampleRow]
     if is_offline:
         spans = plan_rounds(counts.min_queries, size)
     else:
-        turns = turns_needed(each_lasts=blocks_each_last(job))
-        spans = plan_blocks(counts.min_queries, size, turns)
+        spans = _policy(job).spans(size)
     schedule = sample_schedule(seed, population, spans[-1].stop, distinct=True)
     return Plan(scenario=record.scenario, blocks=numbered_blocks(spans, schedule))
 

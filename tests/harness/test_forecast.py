@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from edgebench.confidence import expected_interval, percentile_words
-from edgebench.estimate import CEILINGS_S, estimate_scenario
+from edgebench.estimate import estimate_scenario
 from edgebench.forecast import forecast
 from edgebench.loadgen import QuerySample
 from edgebench.pilot import ENOUGH_S, MAX_PAIRS, MAX_ROUNDS, Pilot, fitting_round, pilot_of
@@ -34,7 +34,7 @@ def test_a_counted_scenario_is_its_queries_its_accuracy_and_its_likelihood() -> 
     assert fast.queries == {"fp16": 16 * 313, "int4": 16 * 313}
     assert found.accuracy_s == pytest.approx(25.0)
     assert found.likelihood_s == pytest.approx(0.3 * 25.0)
-    assert found.total_s == pytest.approx(12.8 + 25 + 7.5 + CEILINGS_S)
+    assert found.total_s == pytest.approx(12.8 + 25 + 7.5 + 9 * 0.6)
 
 
 def test_a_power_meter_wants_every_block_to_last() -> None:

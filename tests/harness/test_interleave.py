@@ -13,21 +13,16 @@ from edgebench.interleave import (
     Hooks,
     Plan,
     abba_order,
-    block_queries,
     endless_blocks,
     finished_blocks,
     numbered_blocks,
-    plan_blocks,
     plan_rounds,
     run_interleaved,
-    spread_queries,
-    turns_needed,
     whole_passes,
 )
 from edgebench.loadgen import Minimum, QuerySample, issue_order
 from edgebench.record import Kernel, SampleRow
 from edgebench.scenarios import derive_speedup, measured_ns
-from edgebench.stats import median_confidence_interval
 
 S = 1_000_000_000
 
@@ -95,59 +90,6 @@ def test_abba_order_alternates_who_goes_first() -> None:
         ("int4", 2),
     )
     assert abba_order(2, ["int4"]) == (("int4", 0), ("int4", 1))
-
-
-@pytest.mark.parametrize(
-    ("count", "per_block", "sizes"),
-    [
-        (512, 100, [100] * 6),  # five would fit: more queries, that six pairs give an interval
-        (512, 80, [86] * 6),  # six
-        (512, 70, [86] * 6),  # seven would fit, and six balance
-        (128, 7, [8] * 16),
-        (128, 1, [1] * 128),  # every query outlasts a block
-        (10, 9, [9] * 6),
-        (1, 1, [1] * 6),
-    ],
-)
-def test_a_counted_run_takes_turns_six_times_at_least(
-    count: int, per_block: int, sizes: list[int]
-) -> None:
-    blocks = plan_blocks(count, spread_queries(count, per_block, 6), 6)
-    assert [len(block) for block in blocks] == sizes
-    assert [position for block in blocks for position in block] == list(range(sum(sizes)))
-
-
-def test_a_block_lasts_on_the_slowest_or_on_each() -> None:
-    times = (20e6, 5e6)
-    assert block_queries(times, each_lasts=False) == 32  # 0.63 s: probes may have been slow
-    assert block_queries(times, each_lasts=True) == 500
-    assert block_queries([30e9], each_lasts=True) == 1
-    for each_lasts in (True, False):
-        turns = turns_needed(each_lasts=each_lasts)
-        assert median_confidence_interval(range(turns)) is not None
-        assert turns % 2 == 0
-
-
-@pytest.mark.parametrize("count", [7, 64, 128, 512])
-def test_a_resumed_run_keeps_the_blocks_that_are_done(count: int) -> None:
-    """The size comes back from the rows of block 0, and gives the same blocks."""
-    for per_block in range(1, count + 1):
-        planned = plan_blocks(count, spread_queries(count, per_block, 16), 16)
-        assert plan_blocks(count, len(planned[0]), 16) == planned
-        assert planned[-1].stop >= count
-        assert len(planned) % 2 == 0
-
-
-@pytest.mark.parametrize("times", [[], [0.0], [5.0, -1.0]])
-def test_queries_must_take_time(times: list[float]) -> None:
-    with pytest.raises(ValueError, match="expected queries that take time"):
-        block_queries(times, each_lasts=True)
-
-
-@pytest.mark.parametrize(("queries", "per_block"), [(0, 5), (5, 0)])
-def test_there_must_be_queries_to_spread(queries: int, per_block: int) -> None:
-    with pytest.raises(ValueError, match="expected queries and blocks"):
-        spread_queries(queries, per_block, 6)
 
 
 def test_rounds_are_consecutive_and_of_one_size() -> None:
@@ -405,7 +347,7 @@ def test_blocks_of_another_plan_or_mode_are_not_finished() -> None:
 
 def test_the_ratio_survives_a_machine_that_slows_down() -> None:
     # int4 is twice as fast, on a machine that gets three times slower while the two run.
-    blocks = numbered_blocks(plan_blocks(40, 2, 6), schedule=range(40))
+    blocks = numbered_blocks([range(at, at + 2) for at in range(0, 40, 2)], schedule=range(40))
     kernels: list[tuple[Kernel, ...]] = [("fp16", "int4")]
     ratios = []
     for turns in (kernels, [("fp16",), ("int4",)]):  # alternating; one after the other
