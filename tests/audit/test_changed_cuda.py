@@ -31,7 +31,11 @@ def test_a_gpus_engine_is_built_again_around_other_weights(tmp_path: Path) -> No
             assert noisy.shape == array.shape
             assert noisy.dtype == array.dtype
             assert not np.array_equal(noisy, array)
-            assert np.array_equal(np.sort(noisy, axis=1), np.sort(array, axis=1))
+            wide = (
+                noisy.astype(np.float32),
+                array.astype(np.float32),
+            )  # fp16 sorts wrongly on some CPUs
+            assert np.array_equal(np.sort(wide[0], axis=1), np.sort(wide[1], axis=1))
         return noisy
 
     for kernel in ("fp16", "int4"):

@@ -93,7 +93,7 @@ def test_sharing_keeps_zeros_and_counts_values() -> None:
     weight[:, ::2] = 0
     found = shared(weight, 3)
     assert (found[:, ::2] == 0).all()
-    assert len(np.unique(found[found != 0])) <= 8
+    assert len(set(found[found != 0].tolist())) <= 8  # np.unique of fp16 is wrong on some CPUs
     assert (shared(found, 3) == found).all()
 
 
