@@ -9,6 +9,7 @@ from pathlib import Path
 
 from edgebench.codec import write_atomic
 from edgebench.errors import unknown_name
+from edgebench.markdown import header, row
 from edgebench.nightly.arms import SELF, find_arm
 from edgebench.nightly.history import HistoryRow, append_history
 from edgebench.nightly.night import utc_now
@@ -29,6 +30,7 @@ from edgebench.system import system_name
 
 ROUNDS = "rounds.jsonl"
 TABLE = "selftest.md"
+COLUMNS = ("planted", "called", "of", "rate", "one-sided 95 % bounds", "pairs on average")
 MEANS: Mapping[str, str] = {
     "none": "nothing: a false alarm",
     "variance": "±10 % at random, no more on average: a false alarm",
@@ -127,15 +129,14 @@ def markdown(rates: Sequence[Rate], rows: Sequence[RoundRow]) -> str:
     lines = [
         f"Smallest change that counts: {limit:g} %; {len(rows)} comparisons.",
         "",
-        "| planted | called | of | rate | one-sided 95 % bounds | pairs on average |",
-        "| --- | --- | --- | --- | --- | --- |",
+        *header(COLUMNS),
     ]
     for rate in rates:
         meaning = MEANS.get(rate.plant, rate.plant)
-        lines.append(
-            f"| {meaning} | {rate.called} | {rate.of} | {100 * rate.called / rate.of:.1f} % | "
-            f"≥ {100 * rate.lower:.1f} %, ≤ {100 * rate.upper:.1f} % | {rate.mean_pairs:.0f} |"
-        )
+        share = f"{100 * rate.called / rate.of:.1f} %"
+        bounds = f"≥ {100 * rate.lower:.1f} %, ≤ {100 * rate.upper:.1f} %"
+        counts = f"{rate.called}", f"{rate.of}"
+        lines.append(row((meaning, *counts, share, bounds, f"{rate.mean_pairs:.0f}")))
     return "\n".join(lines)
 
 
