@@ -3,9 +3,10 @@
     python kernels/perf/ports.py [--cpu icelake-server] [--out DIR]
 
 Compiles both sources as the library does, takes the first loop of each family (groups of 128
-inputs) out of the assembly and lets llvm-mca run it from an endless L1: cycles, and what holds them
-up. Nothing is executed, so the machine does not matter; the model of the core is LLVM's. What memory
-adds is measured by sparse24.py. Needs g++ and llvm-mca (Debian: llvm); exit code 3 without them.
+inputs) out of the assembly and lets llvm-mca run it from an endless L1: instructions, cycles, and
+how long the busier vector port takes. Nothing is executed, so the machine does not matter; the
+model of the core is LLVM's. What memory adds is measured by sparse24.py. Needs g++ and llvm-mca
+(Debian: llvm); exit code 3 without them.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from pathlib import Path
 from edgebench.markdown import header, row
 
 SOURCES = Path(__file__).resolve().parents[1] / "csrc" / "cpu"
-FLAGS = "-std=c++17 -O3 -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni"  # kernels/CMakeLists.txt
+# Those of kernels/CMakeLists.txt.
+FLAGS = "-std=c++17 -O3 -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni"
 ITERATIONS = 500
 PER_WEIGHTS = 1024
 EXIT_NO_TOOLS = 3
