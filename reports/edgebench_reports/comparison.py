@@ -111,6 +111,11 @@ def _cell(
 ) -> Cell:
     one, other = baseline.runs[case], candidate.runs[case]
     refusals = list(incomparable(one, other, kernel))
+    refusals += [
+        f"the {role} {reason}"
+        for role, side in (("baseline", baseline), ("candidate", candidate))
+        if (reason := _mixed(side, case, kernel))
+    ]
     effect = effects[kernel]
     if isinstance(effect, str):
         refusals.append(effect)
@@ -148,6 +153,19 @@ def incomparable(one: Run, other: Run, kernel: Kernel) -> list[str]:
     for side, run in (("baseline", one), ("candidate", other)):
         reasons += [f"the {side} {reason}" for reason in _unfit(run, kernel)]
     return reasons
+
+
+def _mixed(side: Side, case: Case, kernel: Kernel) -> str | None:
+    """Say where a side is no one thing: runs of several machines, or of several open models."""
+    newest, older = side.runs[case], side.older.get(case, ())
+    runs = (*older, newest)
+    if not all(same_machine(newest, run) for run in older):
+        systems = sorted({run.record.system for run in runs})
+        return f"has runs of several machines ({', '.join(systems)}): give a folder of one"
+    models = sorted({result.transform for run in runs if (result := run.result(kernel))})
+    if newest.record.track == "open" and len(models) > 1:
+        return f"has runs of several models ({', '.join(models)}): give a folder of one"
+    return None
 
 
 def _unfit(run: Run, kernel: Kernel) -> list[str]:

@@ -120,6 +120,36 @@ def test_the_spread_between_runs_of_one_side_counts(
     assert "between runs" in int4.limit_reason
 
 
+def test_a_side_of_several_machines_is_not_ranked(make: Make, lookup: Any, tmp_path: Path) -> None:
+    def larger(maker: Any) -> None:
+        maker.system["cpu"]["model"] = "another CPU"
+        maker.system["name"] = "Board-2"
+
+    make("a", run_id="run-1")
+    make("a", run_id="run-2", system="Board-2", change=larger)
+    (found,) = compared(lookup, tmp_path / "a", make("b", int4=1.2))
+    assert cell(found).verdict is None
+    assert "the baseline has runs of several machines (Board-2, box): give a folder of one" in (
+        cell(found).refusals
+    )
+
+
+def test_a_side_of_several_open_models_is_not_ranked(factory: ModuleType) -> None:
+    from edgebench_reports.comparison import _mixed
+    from edgebench_reports.sides import Run, Side
+
+    runs = []
+    for transform in ("prune:units=0.5", "nas:latency=3ms"):
+        record = factory.submission({**factory.record_data(), "track": "open"}).record
+        results = [one.model_copy(update={"transform": transform}) for one in record.results]
+        own = record.model_copy(update={"results": results})
+        runs.append(Run(path=Path("x"), record=own, system=factory.SYSTEM))
+    case = runs[0].case
+    side = Side(label="x", runs={case: runs[1]}, older={case: (runs[0],)}, refused=())
+    assert "several models (nas:latency=3ms, prune:units=0.5)" in str(_mixed(side, case, "int4"))
+    assert _mixed(Side(label="x", runs={case: runs[1]}, older={}, refused=()), case, "int4") is None
+
+
 @pytest.mark.parametrize(
     ("change", "why"),
     [
