@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgebench.checker import known_workload
 from edgebench.errors import EXIT_OK, SpecError, unknown_name
+from edgebench.paired import Effect, judge, log_ratio
 from edgebench.progress import Progress
-from edgebench.record import Record, kernel_title
+from edgebench.record import KernelResult, Record, kernel_title
 from edgebench.repeat import run_again
 from edgebench.units import format_fraction
 from edgebench_reports.compare import FORMATS, case_text, effect_text
-from edgebench_reports.comparison import Cell, Comparison, compare_sides
+from edgebench_reports.comparison import (
+    PRACTICAL_PERCENT,
+    Cell,
+    Comparison,
+    compare_sides,
+)
 from edgebench_reports.judged import Lookup
 from edgebench_reports.sides import Side, find_side
 
@@ -89,7 +96,39 @@ def _verdicts(compared: Comparison, original: Side, ours: Side) -> list[str]:
                 f"  accuracy {format_fraction(there.accuracy)} published, "
                 f"{format_fraction(here.accuracy)} here"
             )
+            if told := speedup_text(there, here):
+                lines.append(f"  {told}")
     return lines
+
+
+def speedup_text(there: KernelResult, here: KernelResult) -> str | None:
+    """Say whether the speedup over the fp16 of the same run came again; None without one.
+
+    What a machine does to both kernels of a run cancels in it, and not in a time.
+    """
+    if there.speedup is None or here.speedup is None:
+        return None
+    effect = _speedup_effect(there, here)
+    is_seen = judge(effect, log_ratio(PRACTICAL_PERCENT)) in ("FASTER", "SLOWER")
+    said = f"{'different' if is_seen else 'no difference seen'}, {effect_text(effect)}"
+    if effect.interval is None:
+        said = "one of the two has no interval"
+    return f"speedup {there.speedup:.2f}x published, {here.speedup:.2f}x here: {said}"
+
+
+def _speedup_effect(there: KernelResult, here: KernelResult) -> Effect:
+    """Here over published: two independent estimates, so that their distances add in squares."""
+    one, other = there.speedup, here.speedup
+    assert one is not None
+    assert other is not None
+    estimate, interval = math.log(other / one), None
+    if there.speedup_ci95 is not None and here.speedup_ci95 is not None:
+        (one_low, one_high), (low, high) = there.speedup_ci95, here.speedup_ci95
+        interval = (
+            estimate - math.hypot(math.log(other / low), math.log(one_high / one)),
+            estimate + math.hypot(math.log(high / other), math.log(one / one_low)),
+        )
+    return Effect(estimate=estimate, interval=interval, t_interval=None, pairs=1, confidence=0.95)
 
 
 def _exit_code(compared: Comparison, *, strict: bool) -> int:

@@ -13,7 +13,7 @@ from edgebench.progress import SilentProgress
 from edgebench.record import Record
 from edgebench.repeat import repeat_words, run_again
 from edgebench.spec import parse_run
-from edgebench_reports.reproduce import ReproduceOptions, reproduce_command
+from edgebench_reports.reproduce import ReproduceOptions, reproduce_command, speedup_text
 
 
 @pytest.fixture(autouse=True)
@@ -64,6 +64,25 @@ def test_verdicts(
     assert f"int4: {said}" in text
     assert "What differs" in text
     assert "accuracy 100.0 % published, 100.0 % here" in text
+
+
+@pytest.mark.parametrize(
+    ("speedup", "bounds", "said"),
+    [
+        (4.1, (3.9, 4.3), "4.00x published, 4.10x here: no difference seen, +2.5 % [-4.4, +9.9]"),
+        (5.0, (4.9, 5.1), "4.00x published, 5.00x here: different, +25.0 % [+18.6, +32.1]"),
+        (3.0, (2.9, 3.1), "3.00x here: different, -25.0 % [-29.3, -20.3]"),
+        (5.0, None, "5.00x here: one of the two has no interval"),
+    ],
+)
+def test_a_speedup_is_held_against_the_published_one(
+    factory: ModuleType, speedup: float, bounds: tuple[float, float] | None, said: str
+) -> None:
+    result = factory.submission(factory.record_data()).record.results[1]
+    there = result.model_copy(update={"speedup": 4.0, "speedup_ci95": (3.8, 4.2)})
+    here = result.model_copy(update={"speedup": speedup, "speedup_ci95": bounds})
+    assert said in str(speedup_text(there, here))
+    assert speedup_text(there, here.model_copy(update={"speedup": None})) is None
 
 
 def test_strict_takes_only_same(
