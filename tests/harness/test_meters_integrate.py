@@ -156,7 +156,11 @@ def test_a_counter_that_stands_still_is_not_zero(tmp_path: Path) -> None:
 def test_a_negative_or_absurd_power_is_no_reading(absurd: int, tmp_path: Path) -> None:
     limited = Domain(name="board", covers="b", kind="power", unit="mW", update_s=0.1, limit_W=500.0)
     readings = [(i / 10, absurd if i in (30, 31) else 10_000) for i in range(101)]
-    assert energy(save(tmp_path / "p", limited, readings), (0, 10)).joules == pytest.approx(100.0)
+    path = save(tmp_path / "p", limited, readings)
+    found = energy(path, (0, 10))
+    assert found.joules == pytest.approx(100.0)
+    assert str(found.method).endswith("power readings, 2 negative or absurd ones left out")
+    assert energy(path, (4, 10)).method == "trapezoids under power readings"
 
 
 def test_a_gap_is_a_hole_and_coverage_decides(tmp_path: Path) -> None:

@@ -47,6 +47,8 @@ class _Part:
     """One domain's share: energy over the covered time, or why there is none."""
 
     pieces: tuple[Piece, ...] = ()
+    left_out: int = 0
+    """Readings within the windows that nobody can believe."""
     is_counter: bool = False
     period_s: float = 0.0
     fault: str | None = None
@@ -136,12 +138,17 @@ def _energy(source: Source, parts: Sequence[_Part], windows: Sequence[Window]) -
         mean_power_W=mean_W,
         coverage=coverage,
         covers=source.covers or None,
-        method=COUNTED if is_counter else SAMPLED,
+        method=_method(is_counter, sum(part.left_out for part in parts)),
         readings=sum(part.readings for part in parts),
         error_bound_percent=_bound_percent(parts, windows, is_counter=is_counter),
         peak_power_W=peak_W,
         p95_power_W=p95_W,
     )
+
+
+def _method(is_counter: bool, left_out: int) -> str:
+    method = COUNTED if is_counter else SAMPLED
+    return f"{method}, {left_out} negative or absurd ones left out" if left_out else method
 
 
 def _bound_percent(parts: Sequence[_Part], windows: Sequence[Window], *, is_counter: bool) -> float:
@@ -208,9 +215,15 @@ def _part(series: Series, windows: Sequence[Window]) -> _Part:
         return _Part(fault="0 W" if series.kind == "power" else "did not move")
     return _Part(
         pieces=found,
+        left_out=max(0, _within(series.t_ns, windows) - _within(times, windows)),
         is_counter=series.kind == "counter",
         period_s=series.period_s or FALLBACK_PERIOD_S,
     )
+
+
+def _within(times: Sequence[int], windows: Sequence[Window]) -> int:
+    """How many of some ascending times lie in the windows."""
+    return sum(bisect_right(times, end) - bisect_right(times, start) for start, end in windows)
 
 
 def _fault(series: Series, times: Sequence[int], windows: Sequence[Window]) -> str | None:
