@@ -66,13 +66,14 @@ def make_cards(
 def _card(entry: Entry) -> Card:
     record, result = entry.record, entry.result
     measure, bars = _bars(entry)
+    bounds = result.speedup_ci95
     return Card(
         workload=record.workload.name,
         scenario=record.scenario,
         label=" · ".join(_label(record)),
         candidate="INT4" if result.kernel == "int4" else kernel_title(result.kernel),
         speedup=DASH if result.speedup is None else f"{result.speedup:.2f}×",
-        interval=interval_text(result.speedup_ci95),
+        interval=f"{interval_text(bounds)} (95 %)" if bounds else "no interval",
         measure=measure,
         bars=bars,
         accuracy=format_fraction(result.accuracy),
