@@ -24,7 +24,6 @@ from edgebench.checker import check
 from edgebench.codec import encode_model, make_folder, sha256_file, write_atomic
 from edgebench.derive import scored_outputs
 from edgebench.devices import ResolvedDevice, is_on_gpu, resolve
-from edgebench.draft import utc_now
 from edgebench.errors import RuleViolation, SpecError, unknown_name
 from edgebench.lock import MachineLock
 from edgebench.prepare import PreparedText
@@ -33,6 +32,7 @@ from edgebench.progress import Progress, choose_progress
 from edgebench.record import Kernel
 from edgebench.system import SystemDescription, describe_system
 from edgebench.target import open_target
+from edgebench.utc import utc_now
 
 if TYPE_CHECKING:
     from edgebench.engines import KernelEngine, WorkloadEngines

@@ -29,11 +29,7 @@ from edgebench.record import (
 )
 from edgebench.spec import RunSpec
 from edgebench.system import SystemDescription, system_name
-
-
-def utc_now() -> str:
-    """Return the time as ISO 8601, to the second."""
-    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+from edgebench.utc import utc_now
 
 
 def new_run_id() -> str:

@@ -12,7 +12,7 @@ from edgebench import __version__
 from edgebench.calibration_text import CalibrationText, read_calibration, require_known
 from edgebench.codec import encode_model, make_folder, write_atomic
 from edgebench.devices import resolve
-from edgebench.draft import new_run_id, repeat_command, utc_now
+from edgebench.draft import new_run_id, repeat_command
 from edgebench.errors import AssetError, RunFailed, SpecError, harness_error
 from edgebench.estimate import require_quantizing_memory
 from edgebench.kernel_tuning import present_tuning
@@ -35,6 +35,7 @@ from edgebench.target import Target, open_target
 from edgebench.transform import TransformChain, apply_transform
 from edgebench.transform.loaded import file_hashes, linears_of
 from edgebench.transform.quantized import Folded, QuantizedModel
+from edgebench.utc import utc_now
 from edgebench_kernels.checkpoints.layout import UnsupportedLayout
 from edgebench_workloads.errors import WorkloadError
 from edgebench_workloads.llm.perplexity import Window, denominators, window_nats, windows_of

@@ -12,6 +12,7 @@ from edgebench import layout
 from edgebench.checker import known_workload
 from edgebench.errors import SpecError
 from edgebench.progress import Progress
+from edgebench.utc import read_utc
 from edgebench_reports.entries import Submission
 from edgebench_reports.index import MEMORY, default_index, read_tree
 from edgebench_reports.judged import Judged, Lookup
@@ -86,11 +87,9 @@ def _sorted_out(
 def _clock(started_utc: str, now: datetime) -> tuple[str, ...]:
     """Say that a run claims to have begun in the future: its clock was wrong, or its words are."""
     try:
-        started = datetime.fromisoformat(started_utc.replace("Z", "+00:00"))
+        started = read_utc(started_utc)
     except ValueError:
         return ()
-    if started.tzinfo is None:
-        started = started.replace(tzinfo=timezone.utc)
     if started <= now + FUTURE_TOLERANCE:
         return ()
     return (f"the clock of this run was in the future: it says it began at {started_utc}",)

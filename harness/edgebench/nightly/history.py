@@ -13,6 +13,7 @@ from edgebench.codec import append_synced, encode_row, make_folder, parse_model
 from edgebench.errors import BundleError, StorageError
 from edgebench.paired import log_ratio, percent
 from edgebench.record import Count, Name, StrictModel, Text
+from edgebench.utc import read_utc
 
 State = Literal["regression", "suspicious", "no change", "improvement", "unsure",
                 "insufficient data", "void"]  # fmt: skip
@@ -95,12 +96,10 @@ def gaps(nights: Sequence[str], now: datetime | None = None) -> list[str]:
     found, said, previous = [], [], None
     for text in sorted(set(nights)):
         try:
-            moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
+            moment = read_utc(text)
         except ValueError:
             said.append(f"a night whose date cannot be read: {text!r}")
             continue
-        if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=timezone.utc)
         if moment > now + timedelta(days=1):
             said.append(f"a night in the future: {text}; the clock was wrong")
         found.append(moment)

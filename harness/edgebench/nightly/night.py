@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
 
 from edgebench.nightly.creep import Creep, find_creep
 from edgebench.nightly.history import HistoryRow, State, gaps
@@ -197,8 +196,3 @@ def to_row(suite: str, labels: Labels, cell: NightCell) -> HistoryRow:
         limit_percent=percent(cell.limit),
         state=cell.state,
     )
-
-
-def utc_now() -> str:
-    """Return the time of a night, to the second."""
-    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")

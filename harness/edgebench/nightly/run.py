@@ -9,7 +9,7 @@ from pathlib import Path
 
 from edgebench.nightly.arms import Arm, find_arm, run_workload
 from edgebench.nightly.history import HistoryRow, append_history, limit_from, read_history
-from edgebench.nightly.night import Labels, Night, make_night, to_row, utc_now
+from edgebench.nightly.night import Labels, Night, make_night, to_row
 from edgebench.nightly.pairs import Side, probe_pair
 from edgebench.nightly.probe import CONTROL
 from edgebench.nightly.session import Measure, Plan, run_session
@@ -17,6 +17,7 @@ from edgebench.nightly.suite import Suite, read_suite
 from edgebench.progress import Progress
 from edgebench.provenance import git_state
 from edgebench.system import system_name
+from edgebench.utc import utc_now
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,6 @@ from edgebench.errors import unknown_name
 from edgebench.markdown import header, row
 from edgebench.nightly.arms import SELF, find_arm
 from edgebench.nightly.history import HistoryRow, append_history
-from edgebench.nightly.night import utc_now
 from edgebench.nightly.pairs import Side, probe_pair
 from edgebench.nightly.selftest import (
     CELLS,
@@ -27,6 +26,7 @@ from edgebench.nightly.selftest import (
 )
 from edgebench.progress import Progress
 from edgebench.system import system_name
+from edgebench.utc import utc_now
 
 ROUNDS = "rounds.jsonl"
 TABLE = "selftest.md"
