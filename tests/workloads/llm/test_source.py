@@ -56,7 +56,10 @@ def test_a_broken_reference_is_no_model(cached, tmp_path: Path, commit: str) -> 
 
 
 @pytest.mark.parametrize("name", ["", "a/b/c", "../x", "/no/such/folder", "https://x.y/z"])
-def test_what_is_neither_is_usage(name: str) -> None:
+def test_what_is_neither_is_usage(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # a neighbour of the checkout might be called x
     with pytest.raises(UnknownWorkloadError, match=r"directory|hub id"):
         find_model(name, {})
 
