@@ -1,31 +1,28 @@
-"""Profiles the loops of the dense and the 2:4 GEMV by llvm-mca, where no counters can be read.
+"""Counts the instructions of the dense and the 2:4 GEMV's loops, where no counters can be read.
 
-    python kernels/perf/ports.py [--cpu icelake-server] [--out DIR]
+    python kernels/perf/ports.py
 
-Compiles both sources as the library does, takes the first loop of each family (groups of 128
-inputs) out of the assembly and lets llvm-mca run it from an endless L1: instructions, cycles, and
-how long the busier vector port takes. Nothing is executed, so the machine does not matter; the
-model of the core is LLVM's. What memory adds is measured by sparse24.py. Needs g++ and llvm-mca
-(Debian: llvm); exit code 3 without them.
+Compiles both sources as the library does and takes the first loop of each family (groups of 128
+inputs) out of the assembly. Arithmetic on 512-bit registers has two ports on Intel's cores; reads,
+broadcasts from memory and copies of registers take none. So half of the arithmetic is the least
+number of cycles from the caches; what memory adds, sparse24.py measures. Needs g++ and no AVX-512;
+exit code 3 without it. (llvm-mca 14 runs 512-bit instructions on a third port, and was no help.)
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import re
 import shutil
 import subprocess
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-
-from edgebench.markdown import header, row
 
 SOURCES = Path(__file__).resolve().parents[1] / "csrc" / "cpu"
 # Those of kernels/CMakeLists.txt.
 FLAGS = "-std=c++17 -O3 -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni"
-ITERATIONS = 500
+PORTS = 2
+NOT_ARITHMETIC = ("vmov", "vpbroadcast")
 PER_WEIGHTS = 1024
 EXIT_NO_TOOLS = 3
 LABEL = re.compile(r"(\.L\w+):")
@@ -56,86 +53,41 @@ LOOPS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Profile:
-    """A loop on a core's model, for 1,024 weights."""
-
-    loop: str
-    instructions: float
-    cycles: float
-    vector_cycles: float
-    """Of the busier one of the two vector ports."""
-    bytes_per_cycle: float
-    bytes_per_instruction: float
-
-
 def body_of(loop: Loop) -> list[str]:
     """The instructions of the first loop without an inner label that multiplies bytes."""
     command = ["g++", "-S", *FLAGS.split(), "-w", "-o", "-", str(SOURCES / loop.source)]
     text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    function, begin = "", {}
+    function, label, begin = "", "", 0
     lines = text.split("\n")
     for at, line in enumerate(lines):
         if found := LABEL.match(line):
-            begin = {found[1]: at}  # a label inside a loop ends it
+            label, begin = found[1], at  # a label inside a loop ends it
         elif line and not line[0].isspace() and not line.startswith("#"):
-            function, begin = line, {}
-        elif (jump := JUMP.match(line)) and jump[1] in begin and loop.symbol in function:
-            body = [one for one in lines[begin[jump[1]] + 1 : at + 1] if one.startswith("\t")]
+            function, label = line, ""
+        elif (jump := JUMP.match(line)) and jump[1] == label and loop.symbol in function:
+            body = [one for one in lines[begin + 1 : at + 1] if one.startswith("\t")]
             if any("vpdpbusd" in one for one in body):
                 return [one for one in body if not one.strip().startswith(".")]
     raise SystemExit(f"[ports] expected a loop of byte products in {loop.symbol}, found none")
 
 
-def profile(loop: Loop, cpu: str) -> Profile:
-    """Let llvm-mca run one loop."""
-    body = body_of(loop)
-    text = ".Lagain:\n" + re.sub(r"(\tj\w+\s+)\.L\w+", r"\1.Lagain", "\n".join(body)) + "\n"
-    command = ["llvm-mca", f"-mcpu={cpu}", f"-iterations={ITERATIONS}", "-json"]
-    told = json.loads(
-        subprocess.run(command, input=text, check=True, capture_output=True, text=True).stdout
-    )
-    region = told["CodeRegions"][0]
-    cycles = region["SummaryView"]["TotalCycles"] / ITERATIONS
-    names = told["TargetInfo"]["Resources"]
-    used: dict[str, float] = {}
-    for one in region["ResourcePressureView"]["ResourcePressureInfo"]:
-        if one["InstructionIndex"] == len(body):  # the sum of a turn
-            used[names[one["ResourceIndex"]]] = one["ResourceUsage"]
-    scale = PER_WEIGHTS / loop.weights
-    return Profile(
-        loop=loop.name,
-        instructions=len(body) * scale,
-        cycles=cycles * scale,
-        vector_cycles=max(used[name] for name in used if name.endswith(("Port0", "Port5"))) * scale,
-        bytes_per_cycle=loop.weight_bytes / cycles,
-        bytes_per_instruction=loop.weight_bytes / len(body),
-    )
-
-
 def main() -> int:
-    """Print the table; write ports.json where asked."""
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
-    parser.add_argument("--cpu", default="icelake-server", help="llvm-mca -mcpu=help lists them")
-    parser.add_argument("--out", type=Path)
-    options = parser.parse_args()
-    missing = [tool for tool in ("g++", "llvm-mca") if shutil.which(tool) is None]
-    if missing:
-        print(
-            f"[ports] expected {' and '.join(missing)}; apt-get install g++ llvm", file=sys.stderr
-        )
+    """Print the table."""
+    if shutil.which("g++") is None:
+        print("[ports] expected g++, got none: apt-get install g++", file=sys.stderr)
         return EXIT_NO_TOOLS
-    found = [profile(loop, options.cpu) for loop in LOOPS]
-    titles = "instructions", "cycles", "on a vector port", "bytes a cycle", "bytes an instruction"
-    print(*header((f"{options.cpu}, {PER_WEIGHTS} weights", *titles)), sep="\n")
-    for one in found:
-        numbers = (one.instructions, one.cycles, one.vector_cycles)
-        shares = (one.bytes_per_cycle, one.bytes_per_instruction)
-        print(row((one.loop, *(f"{n:.0f}" for n in numbers), *(f"{n:.1f}" for n in shares))))
-    if options.out:
-        options.out.mkdir(parents=True, exist_ok=True)
-        told = {"cpu": options.cpu, "loops": [asdict(one) for one in found]}
-        (options.out / "ports.json").write_text(json.dumps(told, indent=2) + "\n")
+    titles = "instructions | arithmetic | cycles, least | bytes a cycle"
+    print(f"| for {PER_WEIGHTS} weights | {titles} |")
+    print("|---|---|---|---|---|")
+    for loop in LOOPS:
+        body = body_of(loop)
+        names = [line.split()[0] for line in body if "zmm" in line]
+        arithmetic = sum(not name.startswith(NOT_ARITHMETIC) for name in names)
+        scale = PER_WEIGHTS / loop.weights
+        print(
+            f"| {loop.name} | {len(body) * scale:.0f} | {arithmetic * scale:.0f} "
+            f"| {arithmetic * scale / PORTS:.0f} | {loop.weight_bytes * PORTS / arithmetic:.1f} |"
+        )
     return 0
 
 
