@@ -23,7 +23,6 @@ from edgebench.units import format_bytes, format_number, format_si
 
 State = Literal["ok", "absent", "warning", "not ready"]
 """absent: what machines of another kind have."""
-JETSON_METERS = frozenset({"ina238", "ina3221", "jtop"})
 FREE_MEMORY_BYTES = 2 << 30  # ours: the embedded workloads and torch
 
 
@@ -138,7 +137,7 @@ def _meters(device: devices.ResolvedDevice, root: Path, *, is_jetson: bool) -> I
     for item in selection.probed:
         probe = item.probe
         found = probe.reason
-        is_elsewhere = probe.meter in JETSON_METERS and not is_jetson
+        is_elsewhere = probe.meter in meters.MODULE and not is_jetson
         state: State = "absent" if is_elsewhere else "warning"
         if probe.ok:
             state = "ok"

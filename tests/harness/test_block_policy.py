@@ -55,8 +55,8 @@ def test_a_block_lasts_on_the_slowest_or_on_each() -> None:
 def test_a_resumed_run_keeps_the_blocks_that_are_done(count: int) -> None:
     """The size comes back from the rows of block 0, and gives the same blocks."""
     short = policy(count, each_lasts=False)
-    for slowest_ms in (1, 10, 40, 100, 500):
-        planned = short.spans(short.size([slowest_ms * 1e6]))
+    for per_block in range(1, count + 1):
+        planned = short.spans(short.size([0.5e9 * PROBE_CAUTION / per_block]))
         assert short.spans(len(planned[0])) == planned
         assert planned[-1].stop >= count
         assert len(planned) % 2 == 0
