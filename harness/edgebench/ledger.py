@@ -8,7 +8,7 @@ from edgebench import layout
 from edgebench.identity import identified
 from edgebench.profiles import TENSORS_IN_BUNDLE_BYTES
 from edgebench.record import Ledger, OpenModel, OpenNetwork, OpenSubnet, WorkloadIdentity
-from edgebench.transform.quantized import QuantizedModel, folded_hashes
+from edgebench.transform.quantized import QuantizedModel, folded_hashes, int8_hashes
 from edgebench_kernels.formats import Int4Tensor, tensor_sha256
 from edgebench_workloads.catalog import Workload
 
@@ -39,6 +39,7 @@ def ledger_of(
         tensors={name: tensor_sha256(t) for name, t in quantized.tensors.items()},
         tensors_file=layout.TENSORS if fits else None,
         folded=folded_hashes(quantized.folded),
+        convolutions=int8_hashes(quantized.convolutions),
         graph_sha256=graph,
         open_model=open_model,
         open_subnet=open_subnet,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from edgebench.open_model import Fp16, count_fp16, count_int4
+from edgebench.open_model import Counted, Fp16, count_fp16, count_int4, count_int8
 from edgebench.record import TensorFacts
-from edgebench.transform.quantized import array_sha256
+from edgebench.transform.quantized import Rounded, array_sha256
 from edgebench_kernels.formats import Int4Tensor
 from edgebench_workloads.wake.genome import Genome, layers
 
@@ -42,11 +42,9 @@ class Counts:
         return 8 * sum(one.entropy_bytes for one in self.tensors.values()) / self.total
 
 
-def count(
-    genome: Genome, quantized: Iterable[tuple[str, Int4Tensor]], kept: Mapping[str, Fp16]
-) -> Counts:
+def count(genome: Genome, rounded: Mapping[str, Rounded], kept: Mapping[str, Fp16]) -> Counts:
     """Count a network; kept holds all of it in fp16. Rows are a weight's outputs."""
-    facts = {f"{name}.weight": count_int4(tensor).facts for name, tensor in quantized}
+    facts = {f"{name}.weight": _count_rounded(tensor).facts for name, tensor in rounded.items()}
     flat = {name: one.reshape(len(one), -1) if one.ndim > 2 else one for name, one in kept.items()}
     facts |= {name: count_fp16(one).facts for name, one in flat.items() if name not in facts}
     pixels = {f"{layer.name}.weight": layer.side**2 for layer in layers(genome)}
@@ -56,3 +54,7 @@ def count(
         dense_macs=sum(facts[name].weights * side for name, side in pixels.items()),
         effective_macs=sum(facts[name].nonzero * side for name, side in pixels.items()),
     )
+
+
+def _count_rounded(tensor: Rounded) -> Counted:
+    return count_int4(tensor) if isinstance(tensor, Int4Tensor) else count_int8(tensor)

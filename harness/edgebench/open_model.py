@@ -26,6 +26,7 @@ from edgebench.record import (
 )
 from edgebench.transform.quantized import array_sha256
 from edgebench_kernels.formats import Int4Tensor, unpack_codes
+from edgebench_kernels.int8_format import Int8Tensor
 
 if TYPE_CHECKING:
     from edgebench_kernels.engine import LlamaConfig
@@ -116,6 +117,12 @@ def count_int4(tensor: Int4Tensor) -> Counted:
     scales = tensor.scale.nbytes + tensor.zero.nbytes
     entropy = entropy_bits(codes) / 8 * codes.size
     return _counted(codes == zero, tensor.size_bytes, entropy + scales)
+
+
+def count_int8(tensor: Int8Tensor) -> Counted:
+    """The facts of an INT8 tensor."""
+    entropy = entropy_bits(tensor.codes.view(np.uint8)) / 8 * tensor.codes.size
+    return _counted(tensor.codes == 0, tensor.size_bytes, entropy + tensor.scale.nbytes)
 
 
 def count_fp16(array: Fp16) -> Counted:

@@ -5,7 +5,7 @@ Computed once by the runner and again by `bench check`. Needs no torch.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from edgebench import coded
 from edgebench.codec import sha256_bytes
@@ -13,7 +13,7 @@ from edgebench.network_counts import count
 from edgebench.open_model import Fp16, entropy_bits
 from edgebench.open_subnet import PEAK_DEFINITION, genome_row
 from edgebench.record import Coded, OpenNetwork, Training
-from edgebench_kernels.formats import Int4Tensor
+from edgebench.transform.quantized import Rounded
 from edgebench_workloads.wake.costs import peak_activations, total_parameters
 from edgebench_workloads.wake.genome import Genome, layers
 
@@ -22,14 +22,14 @@ FP16_BYTES, FP32_BYTES = 2, 4
 
 def describe_network(
     genome: Genome,
-    quantized: Iterable[tuple[str, Int4Tensor]],
+    rounded: Mapping[str, Rounded],
     kept: Mapping[str, Fp16],
     *,
     training: Sequence[Training] = (),
     coded_for: Genome | None = None,
 ) -> OpenNetwork:
     """Everything that the ledger says of a network; coded_for: the reference of a coded file."""
-    counts = count(genome, quantized, kept)
+    counts = count(genome, rounded, kept)
     return OpenNetwork(
         genome=genome_row(genome),
         kept=counts.kept,

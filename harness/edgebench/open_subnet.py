@@ -5,13 +5,13 @@ Computed once by the runner and again by `bench check`. Needs no torch.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from edgebench.network_counts import count
 from edgebench.open_model import Fp16
 from edgebench.record import OpenSubnet
 from edgebench.subnet_record import GenomeRow, Search
-from edgebench_kernels.formats import Int4Tensor
+from edgebench.transform.quantized import Rounded
 from edgebench_workloads.wake.costs import peak_activations
 from edgebench_workloads.wake.genome import Genome, Layer, genome_from_json, layers
 
@@ -50,14 +50,14 @@ def weight_shape(layer: Layer) -> Shape:
 
 def describe_subnet(
     genome: Genome,
-    quantized: Iterable[tuple[str, Int4Tensor]],
+    rounded: Mapping[str, Rounded],
     kept: Mapping[str, Fp16],
     *,
     supernet_sha256: str,
     search: Search,
 ) -> OpenSubnet:
     """Everything that the ledger says of a subnet; kept holds all of it in fp16."""
-    counts = count(genome, quantized, kept)
+    counts = count(genome, rounded, kept)
     return OpenSubnet(
         supernet_sha256=supernet_sha256,
         teacher=TEACHER,

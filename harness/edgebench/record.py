@@ -111,7 +111,8 @@ class ModelCost(StrictModel):
     parameters: Count = Field(description="weights and biases, norms folded in")
     macs: Count = Field(description="multiply-accumulates for one image")
     model_bytes: Count = Field(
-        description="of all tensors: INT4 with scales and zero points, the others in fp16"
+        description="of all tensors: INT4 with scales and zero points, INT8 with scales, the "
+        "others in fp16"
     )
     peak_activation_bytes: Count = Field(
         description="MCUNet's definition (arXiv:2007.10319): the largest sum over the layers of "
@@ -342,6 +343,11 @@ class Ledger(StrictModel):
     folded: dict[Text, Sha256] = Field(
         default={},
         description="arrays of folded.safetensors: norms that carry scales, and the scales",
+    )
+    convolutions: dict[Text, Sha256] = Field(
+        default={},
+        description="INT8 weights of the layers that are no matrix products; they follow from the "
+        "fp16 ones bit for bit, so no file holds them",
     )
     graph_sha256: Sha256 = Field(description="of the architecture: config fields and tensor shapes")
     open_model: OpenModel | None = Field(

@@ -27,7 +27,7 @@ class WeightsBefore:
     def of(cls, packed: Packed, quantized: QuantizedModel) -> WeightsBefore:
         """Hash the tensors that were packed, and what packing made of them."""
         return cls(
-            model_sha256=model_sha256(quantized.tensors, quantized.folded),
+            model_sha256=model_sha256(quantized.tensors, quantized.folded, quantized.convolutions),
             packed_sha256=packed_sha256(packed),
             packed=packed,
         )

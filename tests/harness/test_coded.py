@@ -69,7 +69,7 @@ def test_long_gaps_take_more_than_one_symbol() -> None:
 
 def test_the_stages_shrink_and_the_entropy_is_below() -> None:
     arrays = arrays_of(0.8, 5)
-    network = describe_network(SMALLEST, (), arrays, coded_for=SMALLEST)
+    network = describe_network(SMALLEST, {}, arrays, coded_for=SMALLEST)
     stages = network.coded
     assert stages is not None
     assert stages.size_bytes == len(coded.encode(SMALLEST, arrays))

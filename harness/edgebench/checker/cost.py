@@ -24,7 +24,8 @@ def check_costs(subject: Subject) -> Iterator[Finding]:
             except BundleError:
                 return  # W-07 says so
             own = None if result.kernel == REFERENCE else subject.open_genome
-            expected = cost_of(own or genome, groups)
+            is_int8 = bool(groups and subject.bundle.ledger.convolutions)
+            expected = cost_of(own or genome, groups, is_int8=is_int8)
         if result.cost != expected:
             yield finding("N-04", f"{result.kernel} cost = {expected}", result.cost)
 

@@ -10,7 +10,13 @@ from edgebench import layout
 from edgebench.checker.derivation import equal
 from edgebench.checker.open_track import MAX_FINDINGS, kept_arrays, pattern_findings
 from edgebench.checker.subject import Subject
-from edgebench.checker.subnet import Faults, quantized_products, rounded_faults, shape_faults
+from edgebench.checker.subnet import (
+    Faults,
+    quantized_products,
+    rounded_faults,
+    rounded_layers,
+    shape_faults,
+)
 from edgebench.codec import read_capped
 from edgebench.coded import decode
 from edgebench.errors import BundleError, SpecError
@@ -49,7 +55,7 @@ def check_filed(subject: Subject) -> Iterator[Finding]:
 def _filed_faults(subject: Subject, model: OpenNetwork) -> Faults:
     try:
         genome, kept = genome_of(model.genome), kept_arrays(subject)
-        quantized = dict(quantized_products(subject, genome))
+        quantized = quantized_products(subject, genome)
     except (BundleError, ValueError) as err:
         yield "a genome and tensors that can be read", err
         return
@@ -64,7 +70,7 @@ def _filed_faults(subject: Subject, model: OpenNetwork) -> Faults:
     graph = graph_sha256(genome)
     if subject.bundle.ledger.graph_sha256 != graph:
         yield f"the graph {graph} of the genome", subject.bundle.ledger.graph_sha256
-    yield from rounded_faults(subject, kept, quantized)
+    yield from rounded_faults(subject, genome, kept, quantized)
 
 
 def _whole(subject: Subject) -> tuple[OpenNetwork, Genome, dict[str, Fp16]] | None:
@@ -83,7 +89,7 @@ def check_facts(subject: Subject) -> Iterator[Finding]:
     model, genome, kept = whole
     derived = describe_network(
         genome,
-        quantized_products(subject, genome),
+        rounded_layers(subject, genome, kept),
         kept,
         training=model.training,
         coded_for=None if model.coded is None else reference,

@@ -101,7 +101,7 @@ def check_chain(subject: Subject) -> Iterator[Finding]:
         if before.after_sha256 != after.before_sha256:
             text = f"{after.transform} to start at {before.after_sha256}"
             yield finding("W-06", text, after.before_sha256)
-    filed = ledger.tensors | ledger.folded
+    filed = ledger.tensors | ledger.folded | ledger.convolutions
     if ledger.open_model is not None and not ledger.tensors:
         filed = ledger.open_model.kept  # the model stays fp16
     of_images = ledger.open_subnet or ledger.open_network

@@ -11,10 +11,13 @@ from edgebench.profiles import CLOSED_BITS
 from edgebench.record import TransformStep
 from edgebench.transform import PARAMETERS
 from edgebench.transform.constants import DAMPING, SEARCHED
-from edgebench.transform.rtn import DEFAULT_GROUP, GROUPS
+from edgebench.transform.rtn import CONVOLUTION_BITS, DEFAULT_GROUP, GROUPS, UNROUNDED_BITS
 from edgebench_kernels.formats import fitting_group
 
 Value = int | float | str | bool | None
+
+CHOICES: Mapping[str, Sequence[Value]] = {"group": GROUPS, "convolution_bits": CONVOLUTION_BITS}
+"""Of parameters that take few values."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +27,7 @@ class Recipe:
     group: int
     symmetric: bool
     whole_rows: bool = False
+    convolution_bits: int = UNROUNDED_BITS
     samples: int = 0
     smooth: str | None = None
     clip: bool = False
@@ -60,6 +64,7 @@ def read_recipe(steps: Sequence[TransformStep]) -> Recipe:
         group=cast(int, first.get("group", DEFAULT_GROUP)),
         symmetric=bool(first.get("symmetric", False)),
         whole_rows=bool(first.get("whole_rows", False)),
+        convolution_bits=cast(int, first.get("convolution_bits", UNROUNDED_BITS)),
         samples=cast(int, first.get("samples", 0)),
         smooth=smooth,
         clip=bool(smoothing.get("clip", False)),
@@ -94,7 +99,8 @@ def _fits(name: str, value: Value, kind: type) -> bool:
     limits = {
         "bits": (CLOSED_BITS, CLOSED_BITS), "group": (min(GROUPS), max(GROUPS)),
         "samples": (1, 1 << 20), "damping": DAMPING, "alpha": (0.0, 1.0),
+        "convolution_bits": (min(CONVOLUTION_BITS), max(CONVOLUTION_BITS)),
     }  # fmt: skip
     low, high = limits.get(name, (0, 1))
     is_between = low <= cast(float, value) <= high
-    return is_between and (name != "group" or value in GROUPS)
+    return is_between and value in CHOICES.get(name, (value,))

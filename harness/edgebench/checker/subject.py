@@ -40,6 +40,10 @@ class Reference(Protocol):
     def names(self) -> tuple[str, ...]:
         """Module paths, sorted."""
 
+    @property
+    def convolutions(self) -> tuple[str, ...]:
+        """Of the layers that are no matrix products, sorted; none in a model of text."""
+
     def weight(self, name: str) -> npt.NDArray[np.float16]:
         """Return one weight, fp16 [N, K]."""
 

@@ -22,9 +22,15 @@ from edgebench.subnet_record import Search
 from edgebench.transform import TRANSFORMS, TransformChain, TransformSpec, apply_transform
 from edgebench.transform.nas import NAME, NasRequest, read_nas
 from edgebench.transform.nas_table import predicted_ns
-from edgebench.transform.quantized import BIAS, array_sha256
+from edgebench.transform.quantized import BIAS, Rounded, array_sha256, int8_hashes
 from edgebench_kernels.formats import Int4Tensor, tensor_sha256
-from edgebench_workloads.wake.costs import peak_activations, products, total_macs
+from edgebench_kernels.int8_format import quantize_int8
+from edgebench_workloads.wake.costs import (
+    convolutions,
+    peak_activations,
+    products,
+    total_macs,
+)
 from edgebench_workloads.wake.extract import extract
 from edgebench_workloads.wake.genome import Genome
 
@@ -70,10 +76,10 @@ def _faults(subject: Subject, model: OpenSubnet, step: TransformStep) -> Faults:
     hashes = {name: array_sha256(array) for name, array in kept.items()}
     if hashes != model.kept:
         yield "the ledger's hash of every tensor", "others"
-    quantized = dict(quantized_products(subject, genome))
+    quantized = quantized_products(subject, genome)
     told = [
-        *rounded_faults(subject, kept, quantized),
-        *_numbers(model, genome, kept, quantized),
+        *rounded_faults(subject, genome, kept, quantized),
+        *_numbers(model, genome, kept, rounded_layers(subject, genome, kept)),
         *_search(model, genome, step),
     ]
     yield from told or _extracted(subject, genome, kept)  # which takes seconds
@@ -87,16 +93,30 @@ def shape_faults(genome: Genome, kept: Mapping[str, Fp16]) -> Faults:
         yield "the fp16 tensors of the genome", f"differing: {differing[:2]}"
 
 
-def quantized_products(subject: Subject, genome: Genome) -> Iterator[tuple[str, Int4Tensor]]:
+def quantized_products(subject: Subject, genome: Genome) -> dict[str, Int4Tensor]:
     """The INT4 tensors; ValueError where there are others than the genome's products."""
     if not subject.bundle.ledger.tensors:
-        return
+        return {}
     expected = {layer.name: (layer.outputs, layer.inputs) for layer in products(genome)}
     with open_source(subject) as source:
         found = {name: source.get(name) for name in sorted(source.names())}
     if {name: tensor.shape for name, tensor in found.items()} != expected:
         raise ValueError("[int4.safetensors] expected the genome's products, got others")
-    yield from found.items()
+    return found
+
+
+def rounded_layers(
+    subject: Subject, genome: Genome, kept: Mapping[str, Fp16]
+) -> dict[str, Rounded]:
+    """Every layer that is rounded: INT4 tensors as filed, INT8 as they follow from the fp16 ones.
+
+    Raises ValueError as quantized_products does.
+    """
+    found: dict[str, Rounded] = dict(quantized_products(subject, genome))
+    if subject.bundle.ledger.convolutions:
+        filed = _Filed(kept, genome)
+        found |= {name: quantize_int8(filed.weight(name)) for name in filed.convolutions}
+    return found
 
 
 def _extracted(subject: Subject, genome: Genome, kept: Mapping[str, Fp16]) -> Faults:
@@ -115,9 +135,12 @@ def _extracted(subject: Subject, genome: Genome, kept: Mapping[str, Fp16]) -> Fa
 
 
 def rounded_faults(
-    subject: Subject, kept: Mapping[str, Fp16], quantized: Mapping[str, Int4Tensor]
+    subject: Subject,
+    genome: Genome,
+    kept: Mapping[str, Fp16],
+    quantized: Mapping[str, Int4Tensor],
 ) -> Faults:
-    """INT4 tensors are what the declared quantizer makes of the fp16 ones, bit for bit."""
+    """INT4 and INT8 tensors are what the declared quantizer makes of the fp16 ones, bit by bit."""
     steps = [
         step for step in subject.bundle.ledger.steps if TRANSFORMS.get(step.transform) != "change"
     ]
@@ -131,13 +154,15 @@ def rounded_faults(
     given = {k: v for k, v in steps[0].parameters.items() if k != "bits" and v is not None}
     chain = TransformChain(steps=(TransformSpec(name="rtn", parameters=given),))
     try:
-        again = apply_transform(chain, _Filed(kept, tuple(quantized))).tensors  # type: ignore[arg-type]
+        again = apply_transform(chain, _Filed(kept, genome))  # type: ignore[arg-type]
     except (BenchError, TypeError, ValueError) as err:
         yield "an rtn step that can be followed", err
         return
     for name, tensor in quantized.items():
-        if tensor_sha256(again[name]) != tensor_sha256(tensor):
+        if tensor_sha256(again.tensors[name]) != tensor_sha256(tensor):
             yield f"{name} as rtn rounds it", "other codes or grids"
+    if int8_hashes(again.convolutions) != subject.bundle.ledger.convolutions:
+        yield "the ledger's INT8 weights as rtn rounds them", "others"
 
 
 class _Filed:
@@ -145,8 +170,10 @@ class _Filed:
 
     sha256 = "0" * 64  # no ledger sees it
 
-    def __init__(self, kept: Mapping[str, Fp16], names: tuple[str, ...]) -> None:
-        self._kept, self.names = kept, names
+    def __init__(self, kept: Mapping[str, Fp16], genome: Genome) -> None:
+        self._kept = kept
+        self.names = tuple(layer.name for layer in products(genome))
+        self.convolutions = tuple(layer.name for layer in convolutions(genome))
 
     def weight(self, name: str) -> Fp16:
         stored = self._kept[f"{name}.weight"]
@@ -154,11 +181,11 @@ class _Filed:
 
 
 def _numbers(
-    model: OpenSubnet, genome: Genome, kept: Mapping[str, Fp16], quantized: Mapping[str, Int4Tensor]
+    model: OpenSubnet, genome: Genome, kept: Mapping[str, Fp16], rounded: Mapping[str, Rounded]
 ) -> Faults:
     derived = describe_subnet(
         genome,
-        quantized.items(),
+        rounded,
         kept,
         supernet_sha256=model.supernet_sha256,
         search=model.search,

@@ -94,6 +94,10 @@ class _OneLinear:
     def names(self) -> tuple[str, ...]:
         return (self.name,)
 
+    @property
+    def convolutions(self) -> tuple[str, ...]:
+        return self.reference.convolutions
+
     def weight(self, name: str) -> npt.NDArray[np.float16]:
         return self.reference.weight(name)
 

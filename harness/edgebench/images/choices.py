@@ -15,10 +15,10 @@ from edgebench.errors import SpecError
 from edgebench.images.engine import ImageEngine, int4_engine, reference_engine
 from edgebench.roofline import Arithmetic
 from edgebench.transform import TransformChain, apply_transform
-from edgebench_kernels import native
-from edgebench_kernels.formats import Int4Tensor
+from edgebench.transform.quantized import QuantizedModel
+from edgebench_kernels.int8_format import Int8Tensor, dequantize_int8
 from edgebench_kernels.linear import Int4Linear
-from edgebench_workloads.wake.costs import products
+from edgebench_workloads.wake.costs import convolutions, products
 from edgebench_workloads.wake.genome import Genome
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 DTYPES: Mapping[torch.dtype, Arithmetic] = {torch.float32: "fp32", torch.bfloat16: "bf16"}
 PATHS = ("w4a16", "w4a8")
+OTHERS = "stem, depthwise"
 
 Weights = Mapping[str, Tensor]
 Choices = Callable[[Genome, Weights], Sequence[ImageEngine]]
@@ -40,16 +41,23 @@ def reference_choices(genome: Genome, weights: Weights) -> list[ImageEngine]:
     ]
 
 
-def int4_choices(
-    genome: Genome, weights: Weights, tensors: Mapping[str, Int4Tensor]
-) -> list[ImageEngine]:
+def int4_choices(genome: Genome, weights: Weights, quantized: QuantizedModel) -> list[ImageEngine]:
     """Both INT4 paths, the other layers in fp32 or bf16."""
-    linears = {name: Int4Linear.from_tensor(tensor) for name, tensor in tensors.items()}
+    linears = {name: Int4Linear.from_tensor(one) for name, one in quantized.tensors.items()}
+    own = with_int8(weights, quantized.convolutions)
+    others = OTHERS + (", INT8 weights" if quantized.convolutions else "")
     return [
-        int4_engine(genome, weights, linears, path, dtype, native.isa())
-        for path in PATHS
-        for dtype in DTYPES
+        int4_engine(genome, own, linears, path, dtype, others) for path in PATHS for dtype in DTYPES
     ]
+
+
+def with_int8(weights: Weights, convolutions: Mapping[str, Int8Tensor]) -> dict[str, Tensor]:
+    """Weights of which some are what INT8 codes stand for, in float32."""
+    own = dict(weights)
+    for name, tensor in convolutions.items():
+        weight = weights[f"{name}.weight"]
+        own[f"{name}.weight"] = torch.from_numpy(dequantize_int8(tensor)).view(weight.shape)
+    return own
 
 
 def choices_after(rounding: TransformChain | None) -> Choices:
@@ -58,15 +66,14 @@ def choices_after(rounding: TransformChain | None) -> Choices:
         return reference_choices
 
     def choices(genome: Genome, weights: Weights) -> list[ImageEngine]:
-        linears = _Products(genome, weights)
-        return int4_choices(genome, weights, apply_transform(rounding, linears).tensors)
+        return int4_choices(genome, weights, apply_transform(rounding, _Layers(genome, weights)))
 
     return choices
 
 
 @dataclass(frozen=True, slots=True)
-class _Products:
-    """See quantized.Linears: the products of weights in memory, for a quantizer without data."""
+class _Layers:
+    """See quantized.Linears: the layers of weights in memory, for a quantizer without data."""
 
     genome: Genome
     weights: Weights
@@ -75,6 +82,10 @@ class _Products:
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(sorted(layer.name for layer in products(self.genome)))
+
+    @property
+    def convolutions(self) -> tuple[str, ...]:
+        return tuple(sorted(layer.name for layer in convolutions(self.genome)))
 
     @property
     def tensor_names(self) -> tuple[str, ...]:

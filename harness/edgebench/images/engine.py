@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from edgebench_kernels import native
 from edgebench_kernels.linear import Int4Linear
+from edgebench_workloads.wake.costs import is_product
 from edgebench_workloads.wake.genome import Genome, Layer, layers
 from edgebench_workloads.wake.images import resized, tensors
 from edgebench_workloads.wake.scenes import Scene
@@ -73,11 +75,6 @@ def class_nll(engine: ImageEngine, images: Tensor, classes: Sequence[int]) -> li
     return [max(0.0, -float(one)) for one in picked]
 
 
-def is_product(layer: Layer) -> bool:
-    """Whether a layer is a matrix product."""
-    return layer.kernel == 1 and layer.groups == 1
-
-
 def reference_engine(
     genome: Genome, weights: Weights, dtype: torch.dtype, *, as_matrices: bool
 ) -> ImageEngine:
@@ -109,9 +106,12 @@ def int4_engine(
     linears: Mapping[str, Int4Linear],
     path: str,
     dtype: torch.dtype,
-    isa: str,
+    others: str,
 ) -> ImageEngine:
-    """Matrix products by INT4 kernels, in f32 between layers; the rest by torch in `dtype`."""
+    """Matrix products by INT4 kernels, in f32 between layers; the rest by torch in `dtype`.
+
+    others: what the layers that torch runs are, in the description's words.
+    """
     convolve = convolution(_laid_out(weights, dtype))
     biases = {name: weights[f"{name}.bias"] for name in linears}
     own = {name: Int4Linear(linear.packed, path) for name, linear in linears.items()}
@@ -122,14 +122,14 @@ def int4_engine(
         rows = own[layer.name](x.permute(0, 2, 3, 1)).add_(biases[layer.name])
         return torch.as_tensor(rows.permute(0, 3, 1, 2))
 
-    others = len(layers(genome)) - len(own)
+    left = len(layers(genome)) - len(own)
     return ImageEngine(
         genome=genome,
         multiply=multiply,
         dtype=torch.float32,
         weight_bytes=sum(linear.weight_bytes for linear in own.values()),
-        description=f"{path}/{isa} on {len(own)} 1x1 layers, torch {_shown(dtype)} on {others} "
-        "others (stem, depthwise)",
+        description=f"{path}/{native.isa()} on {len(own)} 1x1 layers, "
+        f"torch {_shown(dtype)} on {left} others ({others})",
         linears=own,
     )
 

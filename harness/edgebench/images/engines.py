@@ -17,11 +17,11 @@ from edgebench.engines import (
     packed_bytes,
 )
 from edgebench.images.choices import DTYPES, int4_choices, reference_choices
-from edgebench.images.engine import ImageEngine, fastest, inputs_of, is_product
+from edgebench.images.engine import ImageEngine, fastest, inputs_of
 from edgebench.images.prepared import PreparedImages
 from edgebench.record import Kernel, Scenario
 from edgebench.roofline import Model
-from edgebench_workloads.wake.costs import total_macs
+from edgebench_workloads.wake.costs import is_product, total_macs
 from edgebench_workloads.wake.genome import Genome, layers
 from edgebench_workloads.wake.subnet import read
 
@@ -66,10 +66,10 @@ class CpuImageEngines:
     ) -> Sequence[ImageEngine]:
         genome, weights = self._reference if kernel == "fp16" else self._candidate
         if kernel == "int4":
-            tensors = self._prepared.quantized.tensors
-            return int4_choices(
-                genome, weights, changed_tensors(tensors, change) if change else tensors
-            )
+            quantized = self._prepared.quantized
+            if change is not None:
+                quantized = replace(quantized, tensors=changed_tensors(quantized.tensors, change))
+            return int4_choices(genome, weights, quantized)
         return reference_choices(genome, _changed(genome, weights, change) if change else weights)
 
 

@@ -91,7 +91,7 @@ def _open_network(
 ) -> OpenNetwork:
     return describe_network(
         changed.genome,
-        quantized.tensors.items(),
+        quantized.rounded,
         changed.arrays(),
         training=changed.made.training,
         coded_for=reference if changed.is_shared else None,
@@ -115,7 +115,7 @@ def _searched(
 def _open_subnet(workload: Workload, found: FoundSubnet, quantized: QuantizedModel) -> OpenSubnet:
     return describe_subnet(
         read_genome(found.directory),
-        quantized.tensors.items(),
+        quantized.rounded,
         found.arrays(),
         supernet_sha256=str(workload.task.model.supernet_sha256),
         search=found.found.search,

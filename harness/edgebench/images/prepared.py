@@ -20,7 +20,7 @@ from edgebench.prepared import PreparedWorkload, Update
 from edgebench.record import Kernel, ModelCost, NllRow
 from edgebench.transform.convolutions import ConvolutionLinears
 from edgebench_workloads.catalog import Workload
-from edgebench_workloads.wake.costs import products
+from edgebench_workloads.wake.costs import convolutions, products
 from edgebench_workloads.wake.genome import Genome
 from edgebench_workloads.wake.scenes import Scene
 
@@ -90,9 +90,11 @@ class PreparedImages(PreparedWorkload):
 
     def cost(self, kernel: Kernel) -> ModelCost:
         """What the model costs on paper, as a kernel holds it."""
-        tensors = self.quantized.tensors if kernel == "int4" else {}
         genome = self.genome if kernel == "fp16" else self.candidate_genome
-        return cost_of(genome, {name: tensor.group for name, tensor in tensors.items()})
+        if kernel != "int4":
+            return cost_of(genome, {})
+        groups = {name: tensor.group for name, tensor in self.quantized.tensors.items()}
+        return cost_of(genome, groups, is_int8=bool(self.quantized.convolutions))
 
     def judge(self) -> ClassKey:
         """See PreparedWorkload."""
@@ -131,14 +133,16 @@ class PreparedImages(PreparedWorkload):
 
 
 def open_linears(workload: Workload, directory: Path) -> ConvolutionLinears:
-    """What transforms quantize of a reference whose hash is verified: its matrix products."""
+    """What transforms quantize of a reference whose hash is verified."""
     return linears_of(directory, workload.reference_sha256)
 
 
 def linears_of(directory: Path, sha256: str) -> ConvolutionLinears:
-    """The matrix products of a subnet whose hash is verified."""
+    """The layers of a subnet whose hash is verified: its matrix products, and the others."""
+    genome = read_genome(directory)
     return ConvolutionLinears(
         path=directory / "model.safetensors",
         sha256=sha256,
-        names=tuple(sorted(layer.name for layer in products(read_genome(directory)))),
+        names=tuple(sorted(layer.name for layer in products(genome))),
+        convolutions=tuple(sorted(layer.name for layer in convolutions(genome))),
     )

@@ -14,7 +14,9 @@ from edgebench.transform import TransformChain, TransformSpec
 from edgebench.transform.nas import NAME as NAS
 from edgebench.transform.nas import NasRequest, read_nas
 from edgebench.transform.pruning import Pattern, read_prune
+from edgebench.transform.rtn import INT8_BITS
 from edgebench.transform.sharing import NAME as SHARE
+from edgebench_workloads.wake.costs import is_product
 from edgebench_workloads.wake.genome import Genome, Layer
 
 METHODS = ("magnitude", "wanda", "units")
@@ -25,13 +27,17 @@ WHOLE = ("stem", "classifier")
 
 
 def image_chain(chain: TransformChain) -> TransformChain:
-    """The chain that quantizes, as it is applied to convolutions; SpecError for those of text."""
+    """The chain that quantizes, as it is applied to convolutions; SpecError for those of text.
+
+    What is no matrix product becomes INT8, unless the chain says otherwise.
+    """
     if chain.names != ("rtn",):
         raise SpecError(
             f"[transform] expected rtn for a workload of images, got {chain}: the others learn "
             "from the activations of Llama's layers; leave --transform out"
         )
-    parameters = {**chain.steps[0].parameters, "whole_rows": True}
+    own = {"convolution_bits": INT8_BITS, **chain.steps[0].parameters}
+    parameters = {**own, "whole_rows": True}
     return TransformChain(steps=(TransformSpec(name="rtn", parameters=parameters),))
 
 
@@ -82,8 +88,7 @@ def is_pruned(layer: Layer, pattern: Pattern) -> bool:
     """Whether zeros of this pattern fall on a layer."""
     if layer.name in WHOLE:
         return False
-    is_product = layer.kernel == 1 and layer.groups == 1
-    return not pattern.is_grouped or (is_product and layer.inputs % pattern.width == 0)
+    return not pattern.is_grouped or (is_product(layer) and layer.inputs % pattern.width == 0)
 
 
 def cut_genome(genome: Genome, share: float) -> Genome:

@@ -29,7 +29,7 @@ RULES = (
         id="W-03",
         title="Closed: the same graph",
         text="The architecture's hash equals the reference's, and exactly its linear layers are "
-        "quantized, with their shapes; of images, its 1x1 convolutions and its classifier.",
+        "quantized to INT4, with their shapes; of images, its 1x1 convolutions and its classifier.",
         why="A smaller network is another entry: the open track's.",
         source=f"{MLPERF}, closed division: model equivalent to the reference",
         what_to_do="submit to the open track",
@@ -168,5 +168,17 @@ RULES = (
         source=f"{MLPERF}: no modification of weights while timed",
         what_to_do="run again",
         checks=("checker.timed.check_timed",),
+    ),
+    Rule(
+        id="W-15",
+        title="Closed: INT8 weights follow from the reference's",
+        text="Of images, the layers that are no matrix products keep the reference's weights, or, "
+        "with convolution_bits = 8, are rounded to INT8 with a scale an output channel: the ledger "
+        "then has the hash of each, which is computed again bit for bit.",
+        why="Weights that no file holds must follow from those that one does.",
+        source="ours: docs/transforms.md",
+        what_to_do="quantize again",
+        applies_to=CLOSED_OWN,
+        checks=("checker.convolutions.check_convolutions",),
     ),
 )

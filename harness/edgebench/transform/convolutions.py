@@ -1,4 +1,4 @@
-"""The matrix products of a model of convolutions, as transforms take linear layers."""
+"""The layers of a model of convolutions, as transforms take linear layers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class ConvolutionLinears(StoredTensors):
-    """See quantized.Linears: 1x1 convolutions [N, K, 1, 1] are [N, K]."""
+    """See quantized.Linears: weights [N, K, k, k] are [N, K * k * k]."""
 
     __slots__ = ()
 
@@ -25,7 +25,7 @@ class ConvolutionLinears(StoredTensors):
         raise SpecError("[transform] expected a Llama, got a model of convolutions; use rtn")
 
     def weight(self, name: str) -> npt.NDArray[np.float16]:
-        """Return the weight of one matrix product, fp16 [N, K]."""
+        """Return the weight of one layer, fp16 [N, K]."""
         with safe_open(self.path, framework="numpy") as tensors:
             stored = np.asarray(tensors.get_tensor(name + SUFFIX))
         return stored.reshape(stored.shape[0], -1)

@@ -27,6 +27,7 @@ class LoadedLinears:
     weights: LlamaWeights
     sha256: str
     names: tuple[str, ...]
+    convolutions: tuple[str, ...] = ()
 
     @property
     def tensor_names(self) -> tuple[str, ...]:

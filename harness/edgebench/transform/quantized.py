@@ -16,6 +16,7 @@ from safetensors.numpy import save
 from edgebench.errors import SpecError
 from edgebench.record import TransformStep
 from edgebench_kernels.formats import Int4Tensor, tensor_sha256
+from edgebench_kernels.int8_format import Int8Tensor, int8_sha256
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,6 +29,9 @@ BIAS = ".bias"
 SCALE = ".scale"
 HEAD = "lm_head"
 EMBEDDING = "model.embed_tokens"
+
+
+Rounded = Int4Tensor | Int8Tensor
 
 
 class Linears(Protocol):
@@ -44,6 +48,11 @@ class Linears(Protocol):
         ...
 
     @property
+    def convolutions(self) -> tuple[str, ...]:
+        """Module paths of the layers that are no matrix products; none in a model of text."""
+        ...
+
+    @property
     def tensor_names(self) -> tuple[str, ...]:
         """Every tensor of the checkpoint, `<module path>.weight` or `.bias`."""
         ...
@@ -57,7 +66,7 @@ class Linears(Protocol):
         ...
 
     def weight(self, name: str) -> npt.NDArray[np.float16]:
-        """Return the weight of one linear layer, fp16 [N, K]."""
+        """Return the weight of one layer, fp16 [N, K]: an output channel is a row."""
         ...
 
 
@@ -68,6 +77,7 @@ class StoredTensors:
     path: Path = field(repr=False)
     sha256: str
     names: tuple[str, ...]
+    convolutions: tuple[str, ...] = ()
 
     @property
     def tensor_names(self) -> tuple[str, ...]:
@@ -134,6 +144,13 @@ class QuantizedModel:
     tensors: Mapping[str, Int4Tensor]
     steps: tuple[TransformStep, ...]
     folded: Folded = field(default_factory=Folded)
+    convolutions: Mapping[str, Int8Tensor] = field(default_factory=dict)
+    """INT8 weights of the layers that are no matrix products, where those are rounded too."""
+
+    @property
+    def rounded(self) -> Mapping[str, Rounded]:
+        """Every layer that is rounded, to 4 or to 8 bits."""
+        return {**self.tensors, **self.convolutions}
 
 
 def open_reference(path: Path, sha256: str) -> ReferenceLinears:
@@ -177,10 +194,21 @@ def folded_sha256(folded: Folded) -> str:
     return lines_sha256(folded_hashes(folded))
 
 
-def model_sha256(tensors: Mapping[str, Int4Tensor], folded: Folded | None = None) -> str:
-    """Hash a quantized model: its tensors, and what was folded beside them."""
+def int8_hashes(convolutions: Mapping[str, Int8Tensor]) -> dict[str, str]:
+    """The ledger's entry for INT8 weights: module path -> sha256."""
+    return {name: int8_sha256(tensor) for name, tensor in convolutions.items()}
+
+
+def model_sha256(
+    tensors: Mapping[str, Int4Tensor],
+    folded: Folded | None = None,
+    convolutions: Mapping[str, Int8Tensor] | None = None,
+) -> str:
+    """Hash a quantized model: its tensors, what was folded beside them, and its INT8 weights."""
     hashes = {name: tensor_sha256(tensor) for name, tensor in tensors.items()}
-    return lines_sha256(hashes | folded_hashes(folded or Folded()))
+    return lines_sha256(
+        hashes | folded_hashes(folded or Folded()) | int8_hashes(convolutions or {})
+    )
 
 
 def folded_bytes(folded: Folded) -> bytes:

@@ -73,6 +73,7 @@ class SeededReference:
     """Linear layers drawn from a fixed seed."""
 
     sha256: str = "a" * 64
+    convolutions: tuple[str, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:

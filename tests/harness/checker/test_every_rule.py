@@ -33,7 +33,7 @@ def test_every_rule_is_broken() -> None:
         test_open_track,
         test_retraced,
     )  # need torch, or skip
-    from tests.harness.images import test_changed, test_nas
+    from tests.harness.images import test_changed, test_known, test_nas
 
     cases = (*test_rules_measured.CASES, *test_rules_answered.CASES, *test_hostile.HOSTILE)
     own = (
@@ -43,6 +43,7 @@ def test_every_rule_is_broken() -> None:
         test_distilled.CASES,
         test_nas.CASES,
         test_changed.CASES,
+        test_known.CASES,
     )
     broken = {case[0] for some in (cases, *own) for case in some}
     assert broken == set(RULES)

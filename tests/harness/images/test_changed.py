@@ -392,7 +392,7 @@ def test_a_planted_weight_is_found_by_the_coded_file(coded: PreparedImages, tmp_
     model = coded.ledger.open_network
     assert model is not None
     told = describe_network(
-        coded.candidate_genome, (), arrays, training=model.training, coded_for=SMALLEST
+        coded.candidate_genome, {}, arrays, training=model.training, coded_for=SMALLEST
     )
     found = findings(coded, tmp_path, arrays=arrays, open_network=told.model_dump())
     assert "O-08" in {one.rule_id for one in found}
@@ -402,5 +402,20 @@ def test_another_code_than_rtns_is_found(
     coded: PreparedImages, rounded: PreparedImages, tmp_path: Path
 ) -> None:
     found = findings(rounded, tmp_path, steps__1__parameters={"bits": 4, "group": 32,
-        "symmetric": True, "whole_rows": True})  # fmt: skip
+        "symmetric": True, "whole_rows": True, "convolution_bits": 8})  # fmt: skip
     assert "as rtn rounds it" in found[0].expected
+
+
+def test_int8_weights_are_rounded_again(
+    coded: PreparedImages, rounded: PreparedImages, tmp_path: Path
+) -> None:
+    hashes = dict(rounded.ledger.convolutions)
+    assert "stem" in hashes
+    assert coded.ledger.convolutions == {}
+    for changed in ({}, {**hashes, "stem": hashes["stages.0.0.depthwise"]}):
+        (found, *_) = findings(rounded, tmp_path, convolutions=changed)
+        assert (found.rule_id, found.expected[:30]) == ("O-01", "the ledger's INT8 weights as r")
+    facts = {**rounded.ledger.model_dump()["open_network"]["tensors"]}
+    facts["stem.weight"]["stored_bytes"] += 1
+    (found, *_) = findings(rounded, tmp_path, open_network__tensors=facts)
+    assert found.rule_id == "O-02"

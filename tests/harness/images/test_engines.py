@@ -20,6 +20,7 @@ from edgebench.images.prepared import PreparedImages
 from edgebench.loadgen import run_offline, run_single_stream
 from edgebench.record import Kernel
 from edgebench_kernels.formats import dequantize
+from edgebench_kernels.int8_format import dequantize_int8
 from edgebench_workloads.wake.genome import SMALLEST
 from edgebench_workloads.wake.subnet import convolution, forward, read
 
@@ -64,6 +65,9 @@ def quantized_weights(prepared: PreparedImages) -> dict[str, Tensor]:
     for name, tensor in prepared.quantized.tensors.items():
         values = torch.from_numpy(dequantize(tensor))
         weights[f"{name}.weight"] = values[:, :, None, None]
+    for name, codes in prepared.quantized.convolutions.items():
+        values = torch.from_numpy(dequantize_int8(codes))
+        weights[f"{name}.weight"] = values.view(weights[f"{name}.weight"].shape)
     return weights
 
 

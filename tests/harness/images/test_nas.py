@@ -358,7 +358,7 @@ def test_a_planted_change_is_found(searched: PreparedImages, tmp_path: Path, pla
         arrays=arrays,
         open_subnet=describe_subnet(
             searched.candidate_genome,
-            [],
+            {},
             arrays,
             supernet_sha256=subnet.supernet_sha256,
             search=subnet.search,

@@ -15,9 +15,19 @@ def total_parameters(genome: Genome) -> int:
     return sum(layer.weights + layer.outputs for layer in layers(genome))
 
 
+def is_product(layer: Layer) -> bool:
+    """Whether a layer is a matrix product: a 1x1 convolution, or the classifier."""
+    return layer.kernel == 1 and layer.groups == 1
+
+
 def products(genome: Genome) -> list[Layer]:
-    """The layers that are matrix products: 1x1 convolutions and the classifier."""
-    return [layer for layer in layers(genome) if layer.kernel == 1 and layer.groups == 1]
+    """The layers that are matrix products."""
+    return [layer for layer in layers(genome) if is_product(layer)]
+
+
+def convolutions(genome: Genome) -> list[Layer]:
+    """The other layers: the stem and the depthwise convolutions."""
+    return [layer for layer in layers(genome) if not is_product(layer)]
 
 
 def peak_activations(genome: Genome) -> int:
