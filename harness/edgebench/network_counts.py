@@ -4,22 +4,45 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from edgebench.open_model import Counted, Fp16, count_fp16, count_int4, count_int8
 from edgebench.record import TensorFacts
 from edgebench.transform.quantized import Rounded, array_sha256
 from edgebench_kernels.formats import Int4Tensor
+from edgebench_workloads.wake.costs import peak_activations
 from edgebench_workloads.wake.genome import Genome, layers
+
+PEAK_DEFINITION = (
+    "MCUNet's (arXiv:2007.10319): the largest sum over the layers of input, output and a shortcut "
+    "kept beside, at one byte each"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
     """What every open model of images has in its ledger."""
 
+    genome: Genome
     kept: dict[str, str]
     tensors: dict[str, TensorFacts]
     dense_macs: int
     effective_macs: int
+
+    def fields(self) -> dict[str, Any]:
+        """What both kinds of open models of images say of themselves, under the ledger's names."""
+        return {
+            "kept": self.kept,
+            "tensors": self.tensors,
+            "params_total": self.total,
+            "params_nonzero": self.nonzero,
+            "bits_per_weight": self.bits_per_weight,
+            "entropy_bits_per_weight": self.entropy_bits_per_weight,
+            "dense_macs_per_image": self.dense_macs,
+            "effective_macs_per_image": self.effective_macs,
+            "peak_activation_bytes": peak_activations(self.genome),
+            "peak_memory_definition": PEAK_DEFINITION,
+        }
 
     @property
     def total(self) -> int:
@@ -49,6 +72,7 @@ def count(genome: Genome, rounded: Mapping[str, Rounded], kept: Mapping[str, Fp1
     facts |= {name: count_fp16(one).facts for name, one in flat.items() if name not in facts}
     pixels = {f"{layer.name}.weight": layer.side**2 for layer in layers(genome)}
     return Counts(
+        genome=genome,
         kept={name: array_sha256(array) for name, array in kept.items()},
         tensors=dict(sorted(facts.items())),
         dense_macs=sum(facts[name].weights * side for name, side in pixels.items()),

@@ -11,10 +11,10 @@ from edgebench import coded
 from edgebench.codec import sha256_bytes
 from edgebench.network_counts import count
 from edgebench.open_model import Fp16, entropy_bits
-from edgebench.open_subnet import PEAK_DEFINITION, genome_row
+from edgebench.open_subnet import genome_row
 from edgebench.record import Coded, OpenNetwork, Training
 from edgebench.transform.quantized import Rounded
-from edgebench_workloads.wake.costs import peak_activations, total_parameters
+from edgebench_workloads.wake.costs import total_parameters
 from edgebench_workloads.wake.genome import Genome, layers
 
 FP16_BYTES, FP32_BYTES = 2, 4
@@ -29,19 +29,9 @@ def describe_network(
     coded_for: Genome | None = None,
 ) -> OpenNetwork:
     """Everything that the ledger says of a network; coded_for: the reference of a coded file."""
-    counts = count(genome, rounded, kept)
     return OpenNetwork(
         genome=genome_row(genome),
-        kept=counts.kept,
-        tensors=counts.tensors,
-        params_total=counts.total,
-        params_nonzero=counts.nonzero,
-        bits_per_weight=counts.bits_per_weight,
-        entropy_bits_per_weight=counts.entropy_bits_per_weight,
-        dense_macs_per_image=counts.dense_macs,
-        effective_macs_per_image=counts.effective_macs,
-        peak_activation_bytes=peak_activations(genome),
-        peak_memory_definition=PEAK_DEFINITION,
+        **count(genome, rounded, kept).fields(),
         training=list(training),
         coded=None if coded_for is None else describe_coded(genome, kept, coded_for),
     )

@@ -12,14 +12,9 @@ from edgebench.open_model import Fp16
 from edgebench.record import OpenSubnet
 from edgebench.subnet_record import GenomeRow, Search
 from edgebench.transform.quantized import Rounded
-from edgebench_workloads.wake.costs import peak_activations
 from edgebench_workloads.wake.genome import Genome, Layer, genome_from_json, layers
 
 TEACHER = "the supernet's own largest subnet as its first training phase left it"
-PEAK_DEFINITION = (
-    "MCUNet's (arXiv:2007.10319): the largest sum over the layers of input, output and a shortcut "
-    "kept beside, at one byte each"
-)
 
 Shape = tuple[int, ...]
 
@@ -57,20 +52,10 @@ def describe_subnet(
     search: Search,
 ) -> OpenSubnet:
     """Everything that the ledger says of a subnet; kept holds all of it in fp16."""
-    counts = count(genome, rounded, kept)
     return OpenSubnet(
         supernet_sha256=supernet_sha256,
         teacher=TEACHER,
         genome=genome_row(genome),
-        kept=counts.kept,
-        tensors=counts.tensors,
-        params_total=counts.total,
-        params_nonzero=counts.nonzero,
-        bits_per_weight=counts.bits_per_weight,
-        entropy_bits_per_weight=counts.entropy_bits_per_weight,
-        dense_macs_per_image=counts.dense_macs,
-        effective_macs_per_image=counts.effective_macs,
-        peak_activation_bytes=peak_activations(genome),
-        peak_memory_definition=PEAK_DEFINITION,
+        **count(genome, rounded, kept).fields(),
         search=search,
     )
