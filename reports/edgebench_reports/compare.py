@@ -130,10 +130,14 @@ def notes(compared: Comparison) -> list[str]:
         for cell in compared.cells
         if cell.refusals
     ]
-    limits = dict.fromkeys(
-        (percent(cell.limit), cell.limit_reason) for cell in compared.cells if not cell.refusals
-    )
-    found += [f"smallest change that counts: {value:.1f} %, {reason}" for value, reason in limits]
+    limits: dict[str, list[Cell]] = {}
+    for cell in compared.cells:
+        if not cell.refusals:
+            text = f"smallest change that counts: {percent(cell.limit):.1f} %, {cell.limit_reason}"
+            limits.setdefault(text, []).append(cell)
+    for text, cells in limits.items():
+        named = ", ".join(f"{case_text(cell)} {kernel_title(cell.kernel)}" for cell in cells)
+        found.append(text if len(limits) == 1 else f"{text}: {named}")
     if compared.across_hardware:
         found.append(
             "the hardware differs: a verdict is of the whole system; `of roofline` holds each side "

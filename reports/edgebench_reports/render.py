@@ -52,6 +52,18 @@ TEMPLATES = Environment(
 )
 
 
+def with_code(text: object) -> Markup:
+    """Show what stands between backticks as code; a text whose backticks do not pair stays."""
+    parts = printable(text).split("`")
+    if len(parts) % 2 == 0:
+        return Markup.escape("`".join(parts))
+    forms = (Markup("{}"), Markup("<code>{}</code>"))
+    return Markup().join(forms[place % 2].format(part) for place, part in enumerate(parts))
+
+
+TEMPLATES.filters["with_code"] = with_code
+
+
 def script_json(value: object) -> Markup:
     """Return JSON that no string inside can end a <script> element with."""
     text = json.dumps(value, allow_nan=False, separators=(",", ":"))

@@ -14,7 +14,7 @@ from edgebench.errors import SpecError
 from edgebench.paired import percent
 from edgebench.progress import SilentProgress
 from edgebench.record import Record
-from edgebench_reports.compare import compare_command, compare_html
+from edgebench_reports.compare import compare_command, compare_html, notes
 from edgebench_reports.comparison import Comparison, compare_sides, units
 from edgebench_reports.entries import Submission
 from edgebench_reports.sides import find_side
@@ -118,6 +118,18 @@ def test_the_spread_between_runs_of_one_side_counts(
     int4 = cell(found)
     assert int4.verdict != "FASTER"
     assert "between runs" in int4.limit_reason
+
+
+def test_a_limit_of_some_cases_names_them(make: Make, lookup: Any, tmp_path: Path) -> None:
+    make("a", run_id="run-1")
+    make("a", int4=1.3, run_id="run-2")
+    (found,) = compared(lookup, tmp_path / "a", make("b", int4=1.2))
+    limits = [note for note in notes(found) if note.startswith("smallest change")]
+    assert len(limits) == 2
+    assert all(note.count("single-stream") == 1 for note in limits)
+    (same,) = compared(lookup, make("c"), make("d"))
+    (limit,) = [note for note in notes(same) if note.startswith("smallest change")]
+    assert "single-stream" not in limit
 
 
 def test_a_side_of_several_machines_is_not_ranked(make: Make, lookup: Any, tmp_path: Path) -> None:

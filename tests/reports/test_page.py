@@ -16,7 +16,7 @@ from edgebench.record import Row
 from edgebench.rules import RULES
 from edgebench_reports.entries import Submission
 from edgebench_reports.leaderboard import leaderboard_html, leaderboard_json
-from edgebench_reports.render import printable, script_json
+from edgebench_reports.render import printable, script_json, with_code
 from edgebench_reports.submissions import Refused
 
 
@@ -203,3 +203,16 @@ def test_the_card_of_an_open_model_says_what_bars_it_from_closed(factory: Module
         "Not closed" not in Page(leaderboard_html([factory.submission(factory.record_data())])).text
     )
     assert not any("pwned" in text for _, text in page.scripts)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("run `ps a`, then `a<b`", "run <code>ps a</code>, then <code>a&lt;b</code>"),
+        ("`a`", "<code>a</code>"),
+        ("plain <b>", "plain &lt;b&gt;"),
+        ("a ` that <i> is alone", "a ` that &lt;i&gt; is alone"),
+    ],
+)
+def test_what_is_between_backticks_is_code(text: str, shown: str) -> None:
+    assert with_code(text) == shown
