@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from edgebench_kernels.cuda import geometry, large_geometry
+from edgebench_kernels.cuda import cluster_geometry, geometry, large_geometry
 from edgebench_kernels.cuda.geometry import Linear
 from edgebench_kernels.cuda.layout import kernel_group
 from edgebench_kernels.formats import Int4Tensor, unpack_codes
@@ -18,7 +18,7 @@ from edgebench_kernels.reference import quantize_activations
 from .cases import Case, case_of
 from .emulation import SCHEDULES, Emulation, EmulationError, Late, Launch, Patch, Schedule
 from .real_check import scratch
-from .w4a16 import variant_of
+from .w4a16 import RAISED, variant_of
 
 ORDER = np.arange(16).reshape(2, 8).T.reshape(-1)  # byte i of 16 holds this input: w4_bytes.cuh
 NUMBERS = "numbers"
@@ -64,6 +64,14 @@ def wgmma_case(m: int, tensor: Int4Tensor, epilogue: int = 0, **tuning: int) -> 
     case = case_of(m, tensor, epilogue, is_scale_rounded=True)
     linear = _linear(case, case.x.shape[1])
     plan = large_geometry.w4a16_wgmma(linear, large_geometry.WgmmaTuning(**tuning))
+    return LargeCase(plan=plan, case=case, activations=(case.x,), k=linear.k)
+
+
+def cluster_case(m: int, tensor: Int4Tensor, epilogue: int = 0, **tuning: int) -> LargeCase:
+    """A case of `w4a16_cluster`."""
+    case = case_of(m, tensor, epilogue, raised=RAISED)
+    linear = _linear(case, case.x.shape[1])
+    plan = cluster_geometry.w4a16_cluster(linear, cluster_geometry.ClusterTuning(**tuning))
     return LargeCase(plan=plan, case=case, activations=(case.x,), k=linear.k)
 
 

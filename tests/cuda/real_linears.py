@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgebench_kernels.cuda import geometry, large_geometry
+from edgebench_kernels.cuda import cluster_geometry, geometry, large_geometry
 from edgebench_kernels.cuda.geometry import FLOAT_OUT, SWIGLU, Linear
 from edgebench_kernels.cuda.kernels import KERNELS
 from edgebench_kernels.cuda.layout import PackedT16x64, kernel_group, pack
@@ -63,6 +63,7 @@ class Matrix:
 ALL_TOKENS = {
     "w4a16_gemv": (1, 2, 4, 8, 16),
     "w4a16_gemm": (16, 33, 64, 130),
+    "w4a16_cluster": (9, 16),
     "w4a16_wgmma": (64, 100, 256),
     "w4a8_gemm": (1, 16, 130, 256),
     "w4a8_wgmma": (64, 256),
@@ -224,7 +225,7 @@ def _case(plan: geometry.Launch, m: int, made: _Made) -> tuple[Case, tuple[NDArr
     is_rounded = plan.kernel == "w4a16_wgmma" or (
         plan.kernel == "w4a16_gemm" and dict(plan.macros)["EB_TOKENS"] >= 64
     )
-    raised = RAISED if plan.kernel == "w4a16_gemv" else 0
+    raised = RAISED if plan.kernel in ("w4a16_gemv", "w4a16_cluster") else 0
     case = case_of(
         m, made.part, matrix.epilogue, seed=seed, is_scale_rounded=is_rounded, raised=raised
     )
@@ -242,6 +243,10 @@ def _plan(kernel: str, m: int, matrix: Matrix, place: Place) -> geometry.Launch:
         return geometry.gemv(linear, geometry.gemv_tuning(linear, *gpu))
     if kernel == "w4a16_gemm":
         return geometry.gemm(linear, geometry.gemm_tuning(linear, *gpu))
+    if kernel == "w4a16_cluster":
+        tuning = cluster_geometry.cluster_tuning(linear, *gpu)
+        assert tuning is not None
+        return cluster_geometry.w4a16_cluster(linear, tuning)
     if kernel == "w4a8_gemm":
         return large_geometry.w4a8_gemm(linear, large_geometry.a8_tuning(linear, *gpu))
     if kernel == "w4a8_wgmma":

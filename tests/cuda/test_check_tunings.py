@@ -35,7 +35,7 @@ class Writer(Collector):
         self, plan: geometry.Launch, arguments: Sequence[Argument], *, overlap: bool = False
     ) -> None:
         super().run(plan, arguments, overlap=overlap)
-        if plan.kernel not in (paths.GEMV, paths.WGMMA):
+        if plan.kernel not in (paths.GEMV, paths.CLUSTER, paths.WGMMA):
             return
         if BROKEN in plan.macros:
             raise RuntimeError("does not start")

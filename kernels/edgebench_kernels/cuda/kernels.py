@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from edgebench_kernels.cuda import cluster_geometry, geometry, large_geometry
 from edgebench_kernels.cuda import compile as nvrtc
-from edgebench_kernels.cuda import geometry, large_geometry
 from edgebench_kernels.cuda import step_geometry as step
 from edgebench_kernels.cuda.architectures import ARCHITECTURES
 from edgebench_kernels.cuda.errors import CompileError
@@ -115,6 +115,15 @@ def _wgmma(m: int, group: int = 128, epilogue: int = 0, *, n: int = 2 * FFN) -> 
     return Variant(macros=launch.macros, tensor_per_word=1)
 
 
+def _cluster(m: int, group: int = 128, epilogue: int = 0, *, n: int = N) -> Variant:
+    """An instruction multiplies a word by 8 tokens."""
+    linear = Linear(m=m, n=n, k=K, group=group, epilogue=epilogue)
+    tuning = cluster_geometry.cluster_tuning(linear, *GPUS[0])
+    assert tuning is not None, "fits an H200"
+    launch = cluster_geometry.w4a16_cluster(linear, tuning)
+    return Variant(macros=launch.macros, tensor_per_word=dict(launch.macros)["EB_TOKENS"] // 8)
+
+
 def _raced(tokens: int, tiles: int, stages: int, producers: int, batch: int) -> Variant:
     """A choice that `check/choices.py` races: eight products under way."""
     linear = Linear(m=tokens, n=N, k=K, group=128)
@@ -192,10 +201,24 @@ KERNELS = {
             *(_wgmma(m, n=n) for m in (64, 128) for n in (N, 2 * FFN)),
             *(_wgmma(128, epilogue=flags) for flags in EPILOGUES),
             *(_wgmma(128, group) for group in (64, 32)),
-            *(_raced(16, tiles, 8 // tiles, 4, 4) for tiles in (1, 2)),
             *(_raced(64, tiles, 6, producers, 4) for tiles in (1, 2) for producers in (2, 4)),
             *(_raced(128, 2, 4, *one) for one in ((0, 1), (0, 2), (4, 1), (4, 2), (4, 4))),
             _raced(256, 1, 3, 4, 4),
+        ),
+    ),
+    "w4a16_cluster": Kernel(
+        file="w4a16_cluster.cu",
+        parameters=(*("pointer",) * 5, *("int32",) * 3),
+        tensor="HMMA",
+        architectures=("sm_90a",),
+        variants=tuple(
+            dict.fromkeys(
+                (
+                    *(_cluster(m, n=n) for m in (8, 16, 32, 64) for n in (N, 2 * FFN)),
+                    *(_cluster(16, epilogue=flags) for flags in EPILOGUES),
+                    *(_cluster(16, group) for group in (64, 32)),
+                )
+            )
         ),
     ),
     "w4a8_wgmma": Kernel(

@@ -235,7 +235,7 @@ def _tall_blocks(
     fitting = [
         one
         for one in choices
-        if blocks[one] <= _at_once(one.splits, multiprocessors) * sharing.blocks
+        if blocks[one] <= at_once(one.splits, multiprocessors) * sharing.blocks
     ]
     chosen = max(fitting, key=blocks.__getitem__, default=choices[0])
     four, five = (plan(linear, replace(chosen, stages=stages)) for stages in (4, 5))
@@ -245,7 +245,7 @@ def _tall_blocks(
     return replace(chosen, stages=max(least, min(sharing.stages, room // stage)))
 
 
-def _at_once(splits: int, multiprocessors: int) -> int:
+def at_once(splits: int, multiprocessors: int) -> int:
     """Blocks that run at once: a cluster lies in one GPC, of 16 or 18 multiprocessors (H100)."""
     return multiprocessors if splits <= 2 else multiprocessors // 16 * 16
 

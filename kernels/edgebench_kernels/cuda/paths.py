@@ -17,6 +17,7 @@ from dataclasses import dataclass
 GEMV = "w4a16_gemv"
 GEMM = "w4a16_gemm"
 WGMMA = "w4a16_wgmma"
+CLUSTER = "w4a16_cluster"
 CUBLAS = "w4_dequant+cublas"
 A8_GEMM = "quantize+w4a8_gemm"
 A8_WGMMA = "quantize+w4a8_wgmma"

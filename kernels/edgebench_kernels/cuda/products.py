@@ -1,6 +1,7 @@
 """How each kernel that the table of paths names multiplies: its launch, and its arguments in order.
 
-`PRODUCTS` is what `paths` points to; a kernel that is named there has a row here.
+`PRODUCTS` is what `paths` points to; a kernel that is named there has a row here. `w4a16_cluster`
+is raced and not chosen: no GPU has timed it yet.
 """
 
 from __future__ import annotations
@@ -13,7 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from edgebench_kernels.cuda import geometry, large_geometry, paths, step_geometry
+from edgebench_kernels.cuda import (
+    cluster_geometry,
+    geometry,
+    large_geometry,
+    paths,
+    step_geometry,
+)
 from edgebench_kernels.cuda.geometry import (
     BIAS,
     FLOAT_OUT,
@@ -56,6 +63,12 @@ def _gemv(weights: GpuInt4, product: Product) -> None:
 def _gemm(weights: GpuInt4, product: Product) -> None:
     gpu = weights.launcher
     plan = _gemm_plan(_linear(weights, product), gpu.multiprocessors, gpu.shared_bytes)
+    _run(weights, product, plan, product.x, overlap=product.overlap)
+
+
+def _cluster(weights: GpuInt4, product: Product) -> None:
+    gpu = weights.launcher
+    plan = _cluster_plan(_linear(weights, product), gpu.multiprocessors, gpu.shared_bytes)
     _run(weights, product, plan, product.x, overlap=product.overlap)
 
 
@@ -104,6 +117,7 @@ def _cublas(weights: GpuInt4, product: Product) -> None:
 PRODUCTS: dict[str, Run] = {
     paths.GEMV: _gemv,
     paths.GEMM: _gemm,
+    paths.CLUSTER: _cluster,
     paths.WGMMA: _wgmma,
     paths.CUBLAS: _cublas,
     paths.A8_GEMM: _a8,
@@ -169,6 +183,17 @@ def _gemv_plan(linear: Linear, multiprocessors: int, shared_bytes: int) -> tuple
 @functools.lru_cache(maxsize=1024)
 def _gemm_plan(linear: Linear, multiprocessors: int, shared_bytes: int) -> Launch:
     return geometry.gemm(linear, geometry.gemm_tuning(linear, multiprocessors, shared_bytes))
+
+
+@functools.lru_cache(maxsize=1024)
+def _cluster_plan(linear: Linear, multiprocessors: int, shared_bytes: int) -> Launch:
+    tuning = cluster_geometry.cluster_tuning(linear, multiprocessors, shared_bytes)
+    if tuning is None:
+        raise ValueError(
+            f"[w4a16_cluster] expected tokens whose part of K fits in {shared_bytes} bytes, got "
+            f"M={linear.m}, K={linear.k}; use w4a16_wgmma"
+        )
+    return cluster_geometry.w4a16_cluster(linear, tuning)
 
 
 @functools.lru_cache(maxsize=1024)

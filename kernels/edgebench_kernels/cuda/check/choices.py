@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 
-from edgebench_kernels.cuda import geometry, large_geometry, paths
+from edgebench_kernels.cuda import cluster_geometry, geometry, large_geometry, paths
+from edgebench_kernels.cuda.cluster_geometry import ClusterTuning
 from edgebench_kernels.cuda.geometry import GemmTuning, GemvTuning, Launch, Linear
 from edgebench_kernels.cuda.large_geometry import WgmmaTuning
 
@@ -31,7 +32,7 @@ WAYS = (
 )
 """How warps share the work: see `WgmmaTuning`."""
 
-Tuning = GemvTuning | GemmTuning | WgmmaTuning
+Tuning = GemvTuning | GemmTuning | WgmmaTuning | ClusterTuning
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +66,7 @@ def candidates(
 ) -> Iterator[Choice]:
     """Choices whose blocks fit, and whose parts of K are long enough; each once."""
     base = default(linear, arch, multiprocessors, shared_bytes)
-    tunings = _wgmma if arch == "sm_90a" else _gemm
+    tunings = _hopper if arch == "sm_90a" else _gemm
     seen = {base.text}
     for tuning in tunings(linear, multiprocessors, shared_bytes):
         choice = _choice(linear, tuning)
@@ -83,6 +84,8 @@ def _choice(linear: Linear, tuning: Tuning) -> Choice:
         return Choice(plan=geometry.gemv(linear, tuning), tuning=tuning)
     if isinstance(tuning, GemmTuning):
         return Choice(plan=geometry.gemm(linear, tuning), tuning=tuning)
+    if isinstance(tuning, ClusterTuning):
+        return Choice(plan=cluster_geometry.w4a16_cluster(linear, tuning), tuning=tuning)
     return Choice(plan=large_geometry.w4a16_wgmma(linear, tuning), tuning=tuning)
 
 
@@ -94,54 +97,56 @@ def _gemm(linear: Linear, multiprocessors: int, shared_bytes: int) -> Iterator[G
             yield replace(base, tiles=tiles, stages=stages, splits=splits)
 
 
-def _wgmma(linear: Linear, multiprocessors: int, shared_bytes: int) -> Iterator[WgmmaTuning]:
-    """The default's blocks in all ways, then other blocks in the most promising two or three.
+def _hopper(
+    linear: Linear, multiprocessors: int, shared_bytes: int
+) -> Iterator[ClusterTuning | WgmmaTuning]:
+    """Tokens that stay; from 17 tokens on warp groups, which lost at 16."""
+    is_few = linear.m <= 16
+    if linear.m <= cluster_geometry.CLUSTER_TOKENS[-1]:
+        for tuning in cluster_geometry.tunings(linear, multiprocessors, shared_bytes):
+            if is_few or tuning.warps == 8:
+                yield tuning
+    if not is_few:
+        yield from _wgmma(linear, multiprocessors, shared_bytes)
 
-    At few tokens the default is another kernel: blocks of 16 tokens in three ways.
-    """
+
+def _wgmma(linear: Linear, multiprocessors: int, shared_bytes: int) -> Iterator[WgmmaTuning]:
+    """The default's blocks in all ways, then other blocks in the most promising two."""
     base = large_geometry.wgmma_tuning(linear, multiprocessors, shared_bytes)
-    ways: tuple[dict[str, int], ...]
-    if linear.m > 16:
-        yield base
-        is_large = base.tiles * (base.tokens or 64) > 128
-        for way in WAYS:
-            if not (is_large and way["producers"] == 2):  # registers: see the kernel
-                yield _deep(linear, replace(base, **way), shared_bytes)
-        ways = WAYS[:2]
-    else:
-        ways = (*WAYS[:1], *WAYS[3:5])
+    yield base
+    is_large = base.tiles * (base.tokens or 64) > 128
+    for way in WAYS:
+        if not (is_large and way["producers"] == 2):  # registers: see the kernel
+            yield _deep(linear, replace(base, **way), shared_bytes)
     for block in _blocks(linear, base, multiprocessors):
-        for way in ways if block.tiles < 4 else ways[:1]:  # four rows of tiles: registers for one
+        for way in WAYS[:2] if block.tiles < 4 else WAYS[:1]:  # four rows of tiles: registers
             yield _deep(linear, replace(block, **way), shared_bytes)
 
 
 def _blocks(linear: Linear, base: WgmmaTuning, multiprocessors: int) -> Iterator[WgmmaTuning]:
-    """Other blocks than the default's, that fill the GPU once, or twice where two fit."""
+    """Other blocks than the default's, that fill the GPU once."""
     sizes: tuple[tuple[int, int, int], ...]
-    if linear.m <= 16:
-        sizes, most = ((16, 1, 8), (16, 2, 8), (16, 1, 4)), 2
-    elif linear.m <= 64:
-        sizes, most = ((64, 1, 8), (64, 2, 8), (64, 1, 16), (64, 4, 8)), 1
+    if linear.m <= 64:
+        sizes = ((64, 1, 8), (64, 2, 8), (64, 1, 16), (64, 4, 8))
     else:
-        sizes, most = ((128, 1, 8), (128, 2, 8), (256, 1, 8)), 1
+        sizes = ((128, 1, 8), (128, 2, 8), (256, 1, 8))
     for tokens, tiles, warps in sizes:
         one = replace(base, tokens=tokens, tiles=tiles, warps=warps, splits=1)
         for splits in large_geometry.WGMMA_SPLITS:
             block = replace(one, splits=splits)
             columns, rows, parts = large_geometry.w4a16_wgmma(linear, block).grid
             count = columns * rows * parts
-            is_one_part_too_many = splits == 1 and count > most * multiprocessors
-            is_full = FULL * multiprocessors <= count <= most * multiprocessors
+            is_one_part_too_many = splits == 1 and count > multiprocessors
+            is_full = FULL * multiprocessors <= count <= multiprocessors
             if (is_full or is_one_part_too_many) and block != base:
                 yield block
 
 
 def _deep(linear: Linear, tuning: WgmmaTuning, shared_bytes: int) -> WgmmaTuning:
-    """With as many stages as fit, at least 3; where two blocks are meant to fit, in half of it."""
+    """With as many stages as fit, at least 3."""
     one, two = (
         large_geometry.w4a16_wgmma(linear, replace(tuning, stages=stages, splits=1))
         for stages in (32, 33)
     )
     stage = two.shared_bytes - one.shared_bytes
-    room = shared_bytes // 2 if (tuning.tokens or 64) <= 16 else shared_bytes
-    return replace(tuning, stages=max(3, min(MOST_STAGES, room // stage)))
+    return replace(tuning, stages=max(3, min(MOST_STAGES, shared_bytes // stage)))

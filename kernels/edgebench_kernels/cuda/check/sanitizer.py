@@ -21,6 +21,7 @@ from edgebench_kernels.native import default_threads
 TOOLS = ("memcheck", "racecheck")
 MODULES = (
     "test_emulation",
+    "test_cluster_emulation",
     "test_attention_emulation",
     "test_step_emulation",
     "test_choice_emulation",

@@ -25,6 +25,7 @@ MODULES = (
     "test_wgmma_primitives",
     "test_cluster_primitives",
     "test_emulation",
+    "test_cluster_emulation",
     "test_step_emulation",
     "test_choice_emulation",
     "test_attention_emulation",
