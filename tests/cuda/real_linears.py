@@ -63,7 +63,7 @@ class Matrix:
 ALL_TOKENS = {
     "w4a16_gemv": (1, 2, 4, 8, 16),
     "w4a16_gemm": (16, 33, 64, 130),
-    "w4a16_cluster": (9, 16),
+    "w4a16_cluster": (9, 33, 64),
     "w4a16_wgmma": (64, 100, 256),
     "w4a8_gemm": (1, 16, 130, 256),
     "w4a8_wgmma": (64, 256),
@@ -73,7 +73,7 @@ LLAMA_8B = (
     Matrix(name="qkv", n=6144, k=4096, tokens=ALL_TOKENS),
     Matrix(name="o", n=4096, k=4096, tokens=ALL_TOKENS, epilogue=FLOAT_OUT),
     Matrix(name="gate_up", n=28672, k=4096, tokens=ALL_TOKENS, is_pair=True, epilogue=SWIGLU),
-    Matrix(name="down", n=4096, k=14336, tokens=FEW_TOKENS),
+    Matrix(name="down", n=4096, k=14336, tokens={**FEW_TOKENS, "w4a16_cluster": (9, 32)}),
     Matrix(name="lm_head", n=128256, k=4096, tokens={"w4a16_gemv": (1, 8)}, epilogue=FLOAT_OUT),
 )
 GROUPS = (

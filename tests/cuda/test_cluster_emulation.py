@@ -40,12 +40,31 @@ CASES = {
     "64 tokens, two tiles": cluster_case(
         50, random_tensor(100, 512, 64, 10), BIAS, tiles=2, blocks=4, **SMALL
     ),
+    "two passes, rows after rows": cluster_case(
+        15,
+        random_tensor(100, 1088, 64, 12),
+        RESIDUAL,
+        blocks=2,
+        passes=2,
+        clusters=2,
+        places=1,
+        **SMALL,
+    ),
+    "three passes, of which some have no chunk": cluster_case(
+        9, random_tensor(40, 832, 64, 13), blocks=4, passes=3, tiles=2, **SMALL
+    ),
     "eight warps": cluster_case(16, random_tensor(300, 256, 128, 11), blocks=2, warps=8),
 }
 RING = cluster_case(
     10, random_tensor(150, 1088, 64, 20), RESIDUAL, blocks=2, clusters=1, stages=3, **SMALL
 )
+PASSES = cluster_case(
+    10, random_tensor(70, 1088, 64, 22), blocks=2, passes=2, clusters=1, stages=2, **SMALL
+)
 ALONE = cluster_case(10, random_tensor(150, 704, 32, 21), blocks=1, clusters=1, stages=2, **SMALL)
+ONE_PLACE = cluster_case(
+    10, random_tensor(150, 704, 64, 23), blocks=4, clusters=1, places=1, **SMALL
+)
 FILE = "w4a16_cluster.cu"
 BUGS = {
     "tokens before they are there": Bug(
@@ -57,14 +76,22 @@ BUGS = {
     "tokens of other warps": Bug(
         of=RING, patch=(FILE, "  copy_wait<0>();\n  barrier();\n", "  copy_wait<0>();\n")
     ),
+    "tokens of the next pass too early": Bug(
+        of=PASSES, patch=(FILE, "        barrier();  // the tokens", "        // the tokens")
+    ),
+    "tokens of another pass": Bug(
+        of=PASSES,
+        patch=(FILE, "return {begin + first,", "return {begin,"),
+        in_all=True,
+    ),
     "totals of other warps": Bug(
         of=RING,
-        patch=(FILE, "totals, part.count);\n  barrier();\n", "totals, part.count);\n"),
+        patch=(FILE, "totals, pass.count);\n  barrier();\n", "totals, pass.count);\n"),
     ),
     "one wait too few": Bug(
         of=RING, patch=(FILE, "copy_wait<S::kStages - 2>", "copy_wait<S::kStages - 1>")
     ),
-    "no barrier of the warp": Bug(of=RING, patch=(FILE, "      warp_barrier();\n", "")),
+    "no barrier of the warp": Bug(of=RING, patch=(FILE, "        warp_barrier();\n", "")),
     "into the slot that is read": Bug(
         of=RING, patch=(FILE, "reader.copy(ring + next);", "reader.copy(ring + here + 0 * next);")
     ),
@@ -72,10 +99,10 @@ BUGS = {
         of=RING, patch=(FILE, " - chunks * S::kTileBytes;", ";"), seen="numbers|AddressSanitizer"
     ),
     "sums before siblings have them": Bug(
-        of=RING, patch=(FILE, "      cluster_barrier();\n", "      barrier();\n")
+        of=RING, patch=(FILE, "    cluster_barrier();\n", "    barrier();\n")
     ),
     "sums in one place": Bug(
-        of=RING, patch=(FILE, "(turn - begin) % 2 * S::kSumBytes", "0 * S::kSumBytes")
+        of=RING, patch=(FILE, "(turn - begin) % S::kPlaces", "(turn - begin) % 1")
     ),
     "ends while others read": Bug(
         of=RING,
@@ -84,7 +111,10 @@ BUGS = {
     ),
     "sums without a barrier": Bug(
         of=ALONE,
-        patch=(FILE, "kBlocks == 1) {\n      barrier();\n", "kBlocks == 1) {\n"),
+        patch=(FILE, "kBlocks == 1) {\n    barrier();\n", "kBlocks == 1) {\n"),
+    ),
+    "the one place is still read": Bug(
+        of=ONE_PLACE, patch=(FILE, "kPlaces == 1 && turn > begin", "kPlaces == 0 && turn > begin")
     ),
     "zero point of the other row": Bug(
         of=ALONE,
@@ -109,7 +139,7 @@ BUGS = {
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Emulation:
-    variants = [variant_of(case.plan) for case in (*CASES.values(), RING, ALONE)]
+    variants = [variant_of(case.plan) for case in (*CASES.values(), RING, PASSES, ALONE, ONE_PLACE)]
     variants += [variant_of(bug.of.plan, (bug.patch,)) for bug in BUGS.values()]
     return Emulation(tmp_path_factory.mktemp("cluster"), variants)
 
@@ -125,7 +155,7 @@ def test_a_planted_bug_is_caught(program: Emulation, name: str) -> None:
 
 
 def test_without_a_bug_all_is_well(program: Emulation) -> None:
-    for case in (RING, ALONE):
+    for case in (RING, PASSES, ALONE, ONE_PLACE):
         check_in_all_schedules(program, case)
 
 

@@ -13,8 +13,9 @@
 //   y         fp16 [m, outputs]     outputs = n, with kSwiGlu n / 2; with kFloatOut fp32
 //   m, n, k   s32                   1 <= m <= EB_TOKENS; n counts gate and up
 // Macros: EB_GROUP 32 64 128, EB_TOKENS 8 16 32 64, EB_TILES (rows of tiles of a warp), EB_WARPS,
-//   EB_STAGES >= 2, EB_BLOCKS 1 2 4 8 (of a cluster), EB_EPILOGUE (flags of epilogue.cuh without
-//   kStream and kNormed).
+//   EB_STAGES >= 2, EB_BLOCKS 1 2 4 8 (of a cluster), EB_PASSES (over the part of K; of more than
+//   one, each has its tokens in turn), EB_PLACES 1 2 (for sums), EB_EPILOGUE (flags of epilogue.cuh
+//   without kStream, kNormed).
 // Launch: grid (clusters, 1, EB_BLOCKS) in clusters of (1, 1, EB_BLOCKS) blocks, 32 EB_WARPS
 //   threads, shared bytes as geometry.py's cluster().
 //
@@ -29,8 +30,9 @@
 //     rows 16..   |  warp 1                 |     |            |
 //                 `-- sums of kRows rows, by a part of K each: block r stores tokens r, r + 8, .. --
 //
-//     memory: tokens [EB_TOKENS][part of K] fp16, rows 16 bytes longer | totals fp32 [groups of the
-//             part][EB_TOKENS] | a ring for each warp | sums fp32 [2][EB_TOKENS][kRows + 4]
+//     memory: tokens [EB_TOKENS][inputs of a pass] fp16, rows 16 bytes longer | totals fp32 [groups
+//             of a pass][EB_TOKENS] | a ring for each warp | sums fp32
+//             [EB_PLACES][EB_TOKENS][kRows + 4]
 //
 // Roofline: 0.523 bytes a weight (G = 128) and the tokens once for a cluster: 30.7 MB and 7.5 MB of
 //   L2 for `down` of Llama-3-8B at 16 tokens, of which w4a16_gemv reads 58 MB. Memory-bound while
@@ -39,15 +41,15 @@
 //
 // Idea: what a zero point is multiplied with, the sum of a token over a group, is computed once for
 //   a block instead of once for each row of tiles. Two chains of sums a tile where there is one
-//   tile, since a product waits for the one before it. Sums lie in two places by turns, so that one
-//   barrier of the cluster for some rows is enough: who lays down sums again at a place has passed
+//   tile, since a product waits for the one before it. Sums lie in two places by turns, where there
+//   is room, so that one barrier of the cluster for some rows is enough: who lays down sums again at a place has passed
 //   the barrier that every reader of the sums before reached behind its reading.
 // Sources: own.
 #include "cluster_sums.cuh"
 #include "w4_tile.cuh"
 
 template <int kGroupInputs, int kTokenCount, int kTileCount, int kWarpCount, int kStageCount,
-          int kBlockCount>
+          int kBlockCount, int kPassCount, int kPlaceCount>
 struct Shape {
   static constexpr int kGroup = kGroupInputs;
   static constexpr int kTokens = kTokenCount;
@@ -55,6 +57,8 @@ struct Shape {
   static constexpr int kWarps = kWarpCount;
   static constexpr int kStages = kStageCount;
   static constexpr int kBlocks = kBlockCount;  // of a cluster
+  static constexpr int kPasses = kPassCount;
+  static constexpr int kPlaces = kPlaceCount;  // for sums
 
   static constexpr int kThreads = 32 * kWarps;
   static constexpr int kEights = kTokens / 8;
@@ -69,14 +73,21 @@ struct Shape {
   static constexpr int kChunkBytes = 2 * t16x64::kChunkInputs;  // of a token
   static_assert(kTokens % 8 == 0 && kTokens % kBlocks == 0, "tokens are shared out");
 
-  // Of the tokens' part of K, and of a token in it.
-  static EB_DEVICE int part_chunks(int chunks) { return (chunks + kBlocks - 1) / kBlocks; }
-  static EB_DEVICE int row_bytes(int chunks) { return part_chunks(chunks) * kChunkBytes + 16; }
+  // Of a pass over a block's part of so many chunks of K, at most; and of a token in it.
+  static EB_DEVICE int pass_chunks(int chunks) {
+    return ((chunks + kBlocks - 1) / kBlocks + kPasses - 1) / kPasses;
+  }
+  static EB_DEVICE int row_bytes(int chunks) { return pass_chunks(chunks) * kChunkBytes + 16; }
 };
 
-// The block's part of K, in chunks.
+// The block's part of K, or that of a pass, in chunks.
 struct Part {
   int begin, count;
+
+  EB_DEVICE Part pass(int i, int length) const {
+    const int first = i * length, left = count - first;
+    return {begin + first, left < 0 ? 0 : left < length ? left : length};
+  }
 };
 template <class S>
 EB_DEVICE Part part_of(int chunks) {
@@ -132,7 +143,7 @@ EB_DEVICE Reader<S> reader_of(const u8* w, const Output& out, int k, Part part, 
           part.count};
 }
 
-// Start copying the part's inputs of all tokens; what lies past k becomes zeros.
+// Start copying a pass's inputs of all tokens; what lies past k becomes zeros.
 template <class S>
 EB_DEVICE void copy_tokens(u8* memory, const u16* x, int m, int k, Part part, int row_bytes) {
   constexpr int kQuads = S::kChunkBytes / 16;  // of a token in a chunk
@@ -160,7 +171,7 @@ EB_DEVICE const u8* lane_row(const u8* tokens, int row_bytes) {
   return tokens + lane_id() % 8 * row_bytes + lane_id() / 8 * 16;
 }
 
-// totals[group of the part][token] = the sum of the token's inputs, by products with ones.
+// totals[group of the pass][token] = the sum of the token's inputs, by products with ones.
 template <class S>
 EB_DEVICE void add_tokens(const u8* tokens, int row_bytes, float* totals, int chunks) {
   constexpr int kPairs = S::kGroup / 32;
@@ -248,6 +259,27 @@ EB_DEVICE void multiply(const u8* stage, const u8* rows, int row_bytes, const fl
   }
 }
 
+// The tokens of a pass and their totals, from the last use of those before to the next ones' first.
+template <class S>
+EB_DEVICE void bring_tokens(u8* tokens, float* totals, const u16* x, const Output& out, int k,
+                            Part pass, int row_bytes) {
+  copy_tokens<S>(tokens, x, out.m < S::kTokens ? out.m : S::kTokens, k, pass, row_bytes);
+  copy_wait<0>();
+  barrier();
+  add_tokens<S>(tokens, row_bytes, totals, pass.count);
+  barrier();
+}
+
+// All threads of the cluster.
+template <class S>
+EB_DEVICE void meet() {
+  if constexpr (S::kBlocks == 1) {
+    barrier();
+  } else {
+    cluster_barrier();
+  }
+}
+
 template <class S, int kFlags>
 EB_DEVICE void product(const u16* x, const u8* w, const Output& out, int k) {
   static_assert((kFlags & (kStream | kNormed)) == 0, "of the GEMV alone");
@@ -258,7 +290,8 @@ EB_DEVICE void product(const u16* x, const u8* w, const Output& out, int k) {
   const int row_bytes = S::row_bytes(chunks);
   u8* const tokens = memory;
   float* const totals = (float*)(tokens + S::kTokens * row_bytes);
-  u8* const rings = (u8*)(totals + S::part_chunks(chunks) * S::kGroups * S::kTokens);
+  const int length = S::pass_chunks(chunks);
+  u8* const rings = (u8*)(totals + length * S::kGroups * S::kTokens);
   u8* const ring = rings + warp_id() * S::kRingBytes;
   u8* const places = rings + S::kWarps * S::kRingBytes;
 
@@ -273,33 +306,33 @@ EB_DEVICE void product(const u16* x, const u8* w, const Output& out, int k) {
     reader.advance();
   }
   grid_dependency_wait();
-  copy_tokens<S>(tokens, x, out.m < S::kTokens ? out.m : S::kTokens, k, part, row_bytes);
-  copy_wait<0>();
-  barrier();
-  add_tokens<S>(tokens, row_bytes, totals, part.count);
-  barrier();
+  if constexpr (S::kPasses == 1) bring_tokens<S>(tokens, totals, x, out, k, part, row_bytes);
 
   const u8* const rows = lane_row(tokens, row_bytes);
   int here = 0, next = S::kRingBytes - S::kStageBytes;
   for (int turn = begin; turn < end; ++turn) {
     float sums[S::kTiles][S::kEights][4] = {};
-    for (int chunk = 0; chunk < part.count; ++chunk) {
-      copy_wait<S::kStages - 2>();
-      warp_barrier();
-      reader.copy(ring + next);
-      reader.advance();
-      multiply<S>(ring + here, rows + chunk * S::kChunkBytes, row_bytes,
-                  totals + chunk * S::kGroups * S::kTokens, sums);
-      next = here;
-      here = here == S::kRingBytes - S::kStageBytes ? 0 : here + S::kStageBytes;
+    for (int i = 0; i < S::kPasses; ++i) {
+      const Part pass = part.pass(i, length);
+      if constexpr (S::kPasses > 1) {
+        barrier();  // the tokens before are read
+        bring_tokens<S>(tokens, totals, x, out, k, pass, row_bytes);
+      }
+      for (int chunk = 0; chunk < pass.count; ++chunk) {
+        copy_wait<S::kStages - 2>();
+        warp_barrier();
+        reader.copy(ring + next);
+        reader.advance();
+        multiply<S>(ring + here, rows + chunk * S::kChunkBytes, row_bytes,
+                    totals + chunk * S::kGroups * S::kTokens, sums);
+        next = here;
+        here = here == S::kRingBytes - S::kStageBytes ? 0 : here + S::kStageBytes;
+      }
     }
-    u8* const place = places + (turn - begin) % 2 * S::kSumBytes;
+    u8* const place = places + (turn - begin) % S::kPlaces * S::kSumBytes;
+    if (S::kPlaces == 1 && turn > begin) meet<S>();  // the sums before are read
     lay_down<S>(sums, place);
-    if constexpr (S::kBlocks == 1) {
-      barrier();
-    } else {
-      cluster_barrier();
-    }
+    meet<S>();
     store_share<S, kFlags, S::kBlocks>(out, place, 0, turn * S::kRows);
   }
   if constexpr (S::kBlocks > 1) cluster_barrier_relaxed();  // no block ends before all have read
@@ -310,6 +343,7 @@ EB_KERNEL(32 * EB_WARPS, 1)
 w4a16_cluster(const u16* __restrict__ x, const u8* __restrict__ w, const u16* __restrict__ bias,
               const u16* residual, void* y, int m, int n, int k) {
   const Output out{y, bias, residual, m, n};
-  product<Shape<EB_GROUP, EB_TOKENS, EB_TILES, EB_WARPS, EB_STAGES, EB_BLOCKS>, EB_EPILOGUE>(
-      x, w, out, k);
+  product<Shape<EB_GROUP, EB_TOKENS, EB_TILES, EB_WARPS, EB_STAGES, EB_BLOCKS, EB_PASSES,
+                EB_PLACES>,
+          EB_EPILOGUE>(x, w, out, k);
 }

@@ -7,6 +7,7 @@ exactly these sizes.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -18,6 +19,8 @@ from edgebench_kernels.cuda.layout import TILE_ROWS
 CLUSTER_TOKENS = (8, 16, 32, 64)
 CLUSTER_BLOCKS = (1, 2, 4, 8)
 MOST_STAGES = 8
+MOST_PASSES = 4
+SHARED_RATE = 7.0  # of memory's on an H200: 128 bytes a cycle of each multiprocessor
 PADDING = X_ROW_BYTES - 2 * CHUNK_INPUTS  # of a token's row in shared memory
 
 
@@ -25,8 +28,8 @@ PADDING = X_ROW_BYTES - 2 * CHUNK_INPUTS  # of a token's row in shared memory
 class ClusterTuning:
     """Free choices of `w4a16_cluster`; tokens None: the smallest that hold M.
 
-    blocks: of a cluster, one of CLUSTER_BLOCKS.   clusters None: one for all rows that it takes at
-    a time.
+    blocks: of a cluster, one of CLUSTER_BLOCKS.   passes: over a block's part of K, whose tokens
+    each has in turn.   places: for sums.   clusters None: one for all rows that it takes at a time.
     """
 
     tokens: int | None = None
@@ -34,6 +37,8 @@ class ClusterTuning:
     warps: int = 8
     stages: int = 4
     blocks: int = 8
+    passes: int = 1
+    places: int = 2
     clusters: int | None = None
 
 
@@ -50,10 +55,11 @@ def w4a16_cluster(linear: Linear, tuning: ClusterTuning = ClusterTuning()) -> La
             f"[w4a16_cluster] K must be a multiple of 8, got K={linear.k}; pad the rows of x"
         )
     rows = TILE_ROWS * tuning.tiles * tuning.warps
-    turns, chunks = -(-linear.n // rows), _part_chunks(linear, tuning)
+    turns, chunks = -(-linear.n // rows), _pass_chunks(linear, tuning)
     clusters = min(tuning.clusters or turns, turns)
     totals = 4 * chunks * (CHUNK_INPUTS // linear.group) * tokens
     rings = tuning.warps * tuning.stages * tuning.tiles * CHUNK_BYTES[linear.group]
+    sums = 4 * tuning.places * tokens * (rows + 4)
     return Launch(
         file="w4a16_cluster.cu",
         kernel="w4a16_cluster",
@@ -64,58 +70,80 @@ def w4a16_cluster(linear: Linear, tuning: ClusterTuning = ClusterTuning()) -> La
             ("EB_WARPS", tuning.warps),
             ("EB_STAGES", tuning.stages),
             ("EB_BLOCKS", tuning.blocks),
+            ("EB_PASSES", tuning.passes),
+            ("EB_PLACES", tuning.places),
             ("EB_EPILOGUE", linear.epilogue),
         ),
         grid=(clusters, 1, tuning.blocks),
         threads=32 * tuning.warps,
-        shared_bytes=_token_bytes(chunks, tokens) + totals + rings + 2 * 4 * tokens * (rows + 4),
+        shared_bytes=_token_bytes(chunks, tokens) + totals + rings + sums,
         cluster=tuning.blocks,
     )
 
 
 def cluster_tuning(linear: Linear, multiprocessors: int, shared_bytes: int) -> ClusterTuning | None:
-    """A choice for a GPU, None where the tokens do not fit: least bytes for the busiest block.
+    """A choice for a GPU, None where the tokens do not fit: least work for the busiest block.
 
-    Reasoned, not measured.
+    Of blocks of eight warps or more, where there are. Reasoned, not measured.
     """
     fitting = [
-        (_busiest_bytes(linear, tuning), -tuning.stages, place, tuning)
+        (
+            tuning.warps < 8,
+            _busiest_bytes(linear, tuning),
+            tuning.passes,
+            -tuning.stages,
+            place,
+            tuning,
+        )
         for place, tuning in enumerate(tunings(linear, multiprocessors, shared_bytes))
     ]
-    return min(fitting, default=(0, 0, 0, None))[3]
+    return min(fitting, default=(None,))[-1]
 
 
 def tunings(linear: Linear, multiprocessors: int, shared_bytes: int) -> Iterator[ClusterTuning]:
-    """What fits, each with as many stages as do."""
+    """What fits, each with the fewest passes and as many stages as do.
+
+    Several passes only where the tokens come once all the same: where a cluster has one turn.
+    """
     for blocks in CLUSTER_BLOCKS[:0:-1]:
         for tiles, warps in ((1, 8), (2, 8), (1, 16), (1, 4), (2, 4)):
             clusters = max(1, at_once(blocks, multiprocessors) // blocks)
             one = ClusterTuning(tiles=tiles, warps=warps, blocks=blocks, clusters=clusters)
-            stages = next(
-                (
-                    stages
-                    for stages in range(MOST_STAGES, 2, -1)
-                    if w4a16_cluster(linear, replace(one, stages=stages)).shared_bytes
-                    <= shared_bytes
-                ),
-                None,
+            most_passes, places = (1, (2, 1)) if _turns(linear, one) > 1 else (MOST_PASSES, (1,))
+            fitting = (
+                tuning
+                for passes in range(1, most_passes + 1)
+                for count in places
+                for stages in range(MOST_STAGES, 3, -1)
+                if w4a16_cluster(
+                    linear, tuning := replace(one, stages=stages, passes=passes, places=count)
+                ).shared_bytes
+                <= shared_bytes
             )
-            if stages is not None:
-                yield replace(one, stages=stages)
+            yield from itertools.islice(fitting, 1)
 
 
-def _busiest_bytes(linear: Linear, tuning: ClusterTuning) -> int:
-    """Weights and tokens that the busiest block reads."""
-    plan, chunks = w4a16_cluster(linear, tuning), _part_chunks(linear, tuning)
+def _busiest_bytes(linear: Linear, tuning: ClusterTuning) -> float:
+    """What the busiest block reads of memory, or of shared memory at its rate, if that is more."""
+    plan = w4a16_cluster(linear, tuning)
+    tokens = dict(plan.macros)["EB_TOKENS"]
+    chunks = tuning.passes * _pass_chunks(linear, tuning)
+    row_tiles = _turns(linear, tuning) * tuning.tiles * tuning.warps
+    weights = row_tiles * chunks * CHUNK_BYTES[linear.group]
+    again = 2 * CHUNK_INPUTS * chunks * tokens * row_tiles / tuning.tiles
+    return max(weights + _token_bytes(chunks, tokens), again / SHARED_RATE)
+
+
+def _turns(linear: Linear, tuning: ClusterTuning) -> int:
+    """Of the cluster that has most."""
     rows = TILE_ROWS * tuning.tiles * tuning.warps
-    turns = math.ceil(math.ceil(linear.n / rows) / plan.grid[0])
-    weights = turns * tuning.tiles * tuning.warps * chunks * CHUNK_BYTES[linear.group]
-    return weights + _token_bytes(chunks, dict(plan.macros)["EB_TOKENS"])
+    return math.ceil(math.ceil(linear.n / rows) / (tuning.clusters or 1))
 
 
-def _part_chunks(linear: Linear, tuning: ClusterTuning) -> int:
-    """Of K, of the block that has most."""
-    return math.ceil(math.ceil(linear.k / CHUNK_INPUTS) / tuning.blocks)
+def _pass_chunks(linear: Linear, tuning: ClusterTuning) -> int:
+    """Of K, of a pass of the block that has most."""
+    part = math.ceil(math.ceil(linear.k / CHUNK_INPUTS) / tuning.blocks)
+    return math.ceil(part / tuning.passes)
 
 
 def _token_bytes(chunks: int, tokens: int) -> int:

@@ -20,8 +20,8 @@ DEQUANTIZE_FROM = 64
 """Tokens from which dequantizing all weights first can pay: before, it moves five times as much."""
 
 WGMMA_FROM = 16
-CLUSTER_ROWS = (8, 32)
-"""Tokens of which any linear's part of K fits in shared memory."""
+CLUSTER_ROWS = (8, 64)
+"""Tokens of which these linears' parts of K fit in shared memory, in passes where they must."""
 
 
 def is_applicable(kernel: str, arch: str, m: int) -> bool:
