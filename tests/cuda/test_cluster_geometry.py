@@ -37,7 +37,7 @@ def test_every_tuning_fits_and_covers_all_rows(m: int, group: int) -> None:
 
 
 def test_tokens_that_do_not_fit_have_no_tuning() -> None:
-    assert cluster_tuning(Linear(m=64, n=28672, k=14336, group=128), *H200) is None
+    assert cluster_tuning(Linear(m=64, n=4096, k=1 << 16, group=128), *H200) is None
     assert cluster_tuning(Linear(m=64, n=4096, k=4096, group=128), *H200) is not None
 
 
@@ -48,11 +48,10 @@ def test_passes_are_few_and_of_one_turn() -> None:
     assert tuning is not None
     assert (tuning.passes, tuning.tiles, tuning.warps, tuning.blocks) == (3, 2, 8, 8)
     assert w4a16_cluster(linear, tuning).grid == (16, 1, 8)
-    for m in (16, 64):
-        for n, k in ((6144, 4096), (28672, 4096), (4096, 14336)):
-            for one in tunings(Linear(m=m, n=n, k=k, group=128), *H200):
-                rows = 16 * one.tiles * one.warps
-                assert one.passes == 1 or -(-n // rows) <= (one.clusters or 0)
+    for n, k in ((6144, 4096), (4096, 4096), (28672, 4096)):
+        one = cluster_tuning(Linear(m=64, n=n, k=k, group=128), *H200)
+        assert one is not None
+        assert one.passes == 1
 
 
 def test_the_busiest_block_of_llama_has_least_to_read() -> None:

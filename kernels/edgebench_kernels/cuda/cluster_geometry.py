@@ -101,18 +101,15 @@ def cluster_tuning(linear: Linear, multiprocessors: int, shared_bytes: int) -> C
 
 
 def tunings(linear: Linear, multiprocessors: int, shared_bytes: int) -> Iterator[ClusterTuning]:
-    """What fits, each with the fewest passes and as many stages as do.
-
-    Several passes only where the tokens come once all the same: where a cluster has one turn.
-    """
+    """What fits, each with the fewest passes and as many stages as do."""
     for blocks in CLUSTER_BLOCKS[:0:-1]:
         for tiles, warps in ((1, 8), (2, 8), (1, 16), (1, 4), (2, 4)):
             clusters = max(1, at_once(blocks, multiprocessors) // blocks)
             one = ClusterTuning(tiles=tiles, warps=warps, blocks=blocks, clusters=clusters)
-            most_passes, places = (1, (2, 1)) if _turns(linear, one) > 1 else (MOST_PASSES, (1,))
+            places = (2, 1) if _turns(linear, one) > 1 else (1,)
             fitting = (
                 tuning
-                for passes in range(1, most_passes + 1)
+                for passes in range(1, MOST_PASSES + 1)
                 for count in places
                 for stages in range(MOST_STAGES, 3, -1)
                 if w4a16_cluster(
@@ -131,7 +128,8 @@ def _busiest_bytes(linear: Linear, tuning: ClusterTuning) -> float:
     row_tiles = _turns(linear, tuning) * tuning.tiles * tuning.warps
     weights = row_tiles * chunks * CHUNK_BYTES[linear.group]
     again = 2 * CHUNK_INPUTS * chunks * tokens * row_tiles / tuning.tiles
-    return max(weights + _token_bytes(chunks, tokens), again / SHARED_RATE)
+    times = 1 if tuning.passes == 1 else _turns(linear, tuning)
+    return max(weights + times * _token_bytes(chunks, tokens), again / SHARED_RATE)
 
 
 def _turns(linear: Linear, tuning: ClusterTuning) -> int:
