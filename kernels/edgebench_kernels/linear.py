@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ import torch
 
 from edgebench_kernels import native
 from edgebench_kernels.formats import Int4Tensor
-from edgebench_kernels.packing import LINEAR_DOORS, Layout, PackedInt4
+from edgebench_kernels.packing import LAYER_FAMILIES, LINEAR_DOORS, Layout, PackedInt4
 
 if TYPE_CHECKING:
     from edgebench_kernels.cuda.linear import GpuInt4
@@ -120,3 +121,50 @@ def _cpu_product(packed: PackedInt4, path: str) -> Callable[[torch.Tensor, torch
             native.check(error, path, f"M={m}, weights [{n}, {k}]")
 
     return product
+
+
+def cpu_layer(
+    packed: PackedInt4,
+    path: str,
+    bias: torch.Tensor,
+    *,
+    clamp: tuple[float, float] = (-math.inf, math.inf),
+    is_alone: bool = False,
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    """x W^T + bias, clamped, in one pass: float32 [..., K] -> float32 [..., N].
+
+    bias: float32 [N].   is_alone: the calling thread does all of the work; where torch's own
+    threads still spin behind what they did last, they fight the pool's for the CPUs.
+    Raises ValueError for another path than "w4a16" and "w4a8", and for another bias.
+    """
+    n, k = packed.shape
+    if path not in LAYER_FAMILIES:
+        raise ValueError(f"[layer] path must be one of {', '.join(LAYER_FAMILIES)}, got '{path}'")
+    if bias.shape != (n,) or bias.dtype is not torch.float32 or not bias.is_contiguous():
+        raise ValueError(
+            f"[layer] bias must be float32 [N={n}], got {bias.dtype} {list(bias.shape)}"
+        )
+    door, family, (low, high) = native.library().eb_w4_layer, LAYER_FAMILIES[path], clamp
+
+    def layer(x: torch.Tensor) -> torch.Tensor:
+        if x.shape[-1] != k or x.dtype is not torch.float32:
+            raise ValueError(f"[layer] x must be float32 [..., {k}], got {x.dtype} {list(x.shape)}")
+        x = x.contiguous()
+        y = torch.empty(*x.shape[:-1], n)
+        m = x.numel() // k
+        error = door(
+            packed.handle,
+            family,
+            is_alone,
+            bias.data_ptr(),
+            low,
+            high,
+            m,
+            x.data_ptr(),
+            y.data_ptr(),
+        )
+        if error:
+            native.check(error, path, f"M={m}, weights [{n}, {k}], clamp {low:g}..{high:g}")
+        return y
+
+    return layer

@@ -17,7 +17,8 @@ LINEAR_DOORS = {  # path -> door
     "w4a8": "eb_w4a8_linear",
     "w4a8-token": "eb_w4a8_token_linear",
 }
-
+LAYER_FAMILIES = {"w4a8": 0, "w4a16": 1}
+"""Path -> the `family` of the door `eb_w4_layer`."""
 
 Layout = Literal["dense", "2:4"]
 """Of `csrc/int4_format.h`, or of `csrc/int4_sparse_format.h`, which stores half of the codes."""

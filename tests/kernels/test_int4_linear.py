@@ -8,7 +8,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from edgebench_kernels.formats import dequantize  # noqa: E402
-from edgebench_kernels.linear import Int4Linear  # noqa: E402
+from edgebench_kernels.linear import Int4Linear, cpu_layer  # noqa: E402
+from edgebench_kernels.packing import PackedInt4  # noqa: E402
 from edgebench_kernels.quantize import quantize_rtn  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.native]
@@ -88,3 +89,37 @@ def test_wrong_width_and_path_are_refused(layer) -> None:
 
 def test_repr_says_what_it_is(layer) -> None:
     assert repr(layer) == "Int4Linear(256, 192, group=128, w4a16)"
+
+
+@pytest.mark.parametrize("path", ["w4a16", "w4a8"])
+@pytest.mark.parametrize("is_alone", [False, True])
+def test_a_layer_is_the_linear_with_its_bias_and_limits(
+    make_tensor, path: str, is_alone: bool
+) -> None:
+    tensor = make_tensor(72, 64, 32)
+    packed, bias = PackedInt4(tensor), torch.randn(72)
+    x = torch.randn(3, 5, 64)
+    sums = Int4Linear(packed, path)(x) + bias
+    plain = cpu_layer(packed, path, bias, is_alone=is_alone)
+    clamped = cpu_layer(packed, path, bias, clamp=(0.0, 1.5), is_alone=is_alone)
+    assert torch.equal(plain(x), sums)
+    assert torch.equal(clamped(x), sums.clamp(0.0, 1.5))
+    assert torch.equal(plain(x.transpose(0, 1)), sums.transpose(0, 1))
+    x[1, 2, 3] = float("nan")
+    assert bool(clamped(x)[1, 2].isnan().all())
+    assert bool(clamped(x)[0].isfinite().all())
+
+
+def test_what_a_layer_cannot_take_is_refused(make_tensor) -> None:
+    packed, bias = PackedInt4(make_tensor(72, 64, 32)), torch.zeros(72)
+    with pytest.raises(ValueError, match="path must be one of w4a8, w4a16, got 'w4a8-token'"):
+        cpu_layer(packed, "w4a8-token", bias)
+    for wrong in (torch.zeros(71), torch.zeros(72).double(), torch.zeros(144)[::2]):
+        with pytest.raises(ValueError, match=r"bias must be float32 \[N=72\], got"):
+            cpu_layer(packed, "w4a16", wrong)
+    layer = cpu_layer(packed, "w4a16", bias)
+    for x in (torch.zeros(2, 63), torch.zeros(2, 64).half()):
+        with pytest.raises(ValueError, match=r"x must be float32 \[\.\.\., 64\], got"):
+            layer(x)
+    with pytest.raises(ValueError, match=r"clamp 1\.\.0"):
+        cpu_layer(packed, "w4a16", bias, clamp=(1.0, 0.0))(torch.zeros(2, 64))

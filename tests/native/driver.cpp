@@ -106,15 +106,39 @@ void check_answer(const Weights& w, const float* x, const float* y, int64_t m, d
   }
 }
 
+// A layer is the linear's sums y with a bias, between two limits: to the bit, by the pool or not.
+void fuse(const Weights& w, const void* handle, int family, int64_t m, const std::vector<float>& x,
+          const std::vector<float>& y, std::mt19937& random) {
+  std::normal_distribution<float> normal;
+  std::vector<float> bias(w.n), z(y.size());
+  for (auto& value : bias) value = normal(random);
+  for (int alone : {0, 1}) {
+    for (const bool has_bias : {false, true}) {
+      const float* const added = has_bias ? bias.data() : nullptr;
+      std::fill(z.begin(), z.end(), NAN);
+      const int error =
+          eb_w4_layer(handle, family, alone, added, -0.5f, 1.0f, m, x.data() + 1, z.data() + 1);
+      expect(error == EB_OK, "layer", w.n, w.k, m);
+      for (int64_t i = 0; i < m * w.n; ++i) {
+        const float sum = y[1 + i] + (has_bias ? bias[i % w.n] : 0.0f);
+        expect(z[1 + i] == std::min(std::max(sum, -0.5f), 1.0f), "epilogue", w.n, w.k, m);
+      }
+    }
+  }
+}
+
 void multiply(const Weights& w, const void* handle, int64_t m, std::mt19937& random) {
   std::normal_distribution<float> normal;
   std::vector<float> x(m * w.k + 1), y(m * w.n + 1, NAN);  // + 1: pointers aligned to 4 bytes only
   for (auto& value : x) value = normal(random);
   if (m > 2) std::fill_n(x.begin() + 1 + w.k, w.k, 0.0f);  // a token of zeros
+  const auto check_layer = [&](int family) { fuse(w, handle, family, m, x, y, random); };
   expect(eb_w4a16_linear(handle, m, x.data() + 1, y.data() + 1) == EB_OK, "w4a16", w.n, w.k, m);
   check_answer(w, x.data() + 1, y.data() + 1, m, 32512);
+  check_layer(1);
   expect(eb_w4a8_linear(handle, m, x.data() + 1, y.data() + 1) == EB_OK, "w4a8", w.n, w.k, m);
   check_answer(w, x.data() + 1, y.data() + 1, m, 127);
+  check_layer(0);
   expect(eb_w4a8_token_linear(handle, m, x.data() + 1, y.data() + 1) == EB_OK, "w4a8-token", w.n,
          w.k, m);
   check_answer(w, x.data() + 1, y.data() + 1, m, 127);
@@ -199,6 +223,9 @@ void refusals(std::mt19937& random) {
   expect(eb_w4a8_linear(handle, 1, nullptr, y) == EB_NULL, "null x");
   expect(eb_w4a8_token_linear(handle, 1, nullptr, y) == EB_NULL, "null x");
   expect(eb_w4a8_linear(nullptr, 1, x, y) == EB_NULL, "null weights");
+  expect(eb_w4_layer(handle, 2, 0, nullptr, 0, 6, 1, x, y) == EB_SHAPE, "family");
+  expect(eb_w4_layer(handle, 0, 0, nullptr, 6, 0, 1, x, y) == EB_SHAPE, "limits");
+  expect(eb_w4_layer(handle, 0, 0, nullptr, 0, NAN, 1, x, y) == EB_SHAPE, "limits");
   eb_w4_free(handle);
   for (int threads : {0, -1, 1 << 20}) expect(eb_set_threads(threads) == EB_THREADS, "threads");
   for (int isa : {-1, 99}) {

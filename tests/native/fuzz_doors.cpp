@@ -176,6 +176,32 @@ void fill_activations(Choices& choose, std::mt19937& random, Exact<float>* x, in
   for (uint32_t i = 0; i < strange; ++i) x->set(random() % count, spoiler);
 }
 
+// The sums of a linear of m tokens, with a bias and between limits, by the pool or not.
+void fuzz_layer(Choices& choose, std::mt19937& random, const Case& c, const void* handle,
+                int family, int64_t m, const Exact<float>& x, const Exact<float>& sums) {
+  const int fault = static_cast<int>(choose.below(24)), alone = static_cast<int>(choose.below(2));
+  Exact<float> bias(c.n, fault == 1 ? 1 + choose.below(3) : 0), y(m * c.n, 0);
+  fill_activations(choose, random, &bias, c.n);
+  const bool has_bias = fault == 1 || choose.one_in(2);
+  const float low = fault == 2 ? NAN : -static_cast<float>(choose.below(9));
+  const float high = fault == 3 ? low - 1 : choose.one_in(4) ? INFINITY : low + choose.below(9);
+  y.set(0, 12345.0f);
+  const int code = eb_w4_layer(handle, fault == 4 ? 2 : family, alone,
+                               has_bias ? bias.at() : nullptr, low, high, m, x.at(), y.at());
+  const int wanted = fault == 1 ? EB_ALIGNMENT : fault >= 2 && fault <= 4 ? EB_SHAPE : EB_OK;
+  demand(code == wanted, "layer returned, wanted, fault", code, wanted, fault);
+  if (code != EB_OK) {
+    demand(y.get(0) == 12345.0f, "a refused call wrote", code);
+    return;
+  }
+  for (int64_t i = 0; i < m * c.n; ++i) {
+    const float sum = sums.get(i) + (has_bias ? bias.get(i % c.n) : 0.0f), got = y.get(i);
+    const bool is_so =
+        std::isnan(sum) ? std::isnan(got) : got == std::min(std::max(sum, low), high);
+    demand(is_so, "epilogue", c.n, c.k, i);
+  }
+}
+
 void fuzz_linear(Choices& choose, std::mt19937& random, const Case& c, const void* handle) {
   const int family = static_cast<int>(choose.below(2));
   const auto door = family ? eb_w4a16_linear : eb_w4a8_linear;
@@ -197,6 +223,7 @@ void fuzz_linear(Choices& choose, std::mt19937& random, const Case& c, const voi
   demand(code == wanted, "linear returned, wanted, fault", code, wanted, fault);
   if (code == EB_OK && c.is_tame) check_answer(c, x, y, m, kLevels[family]);
   if (code != EB_OK) demand(y.get(0) == 12345.0f, "a refused call wrote", code);
+  if (code == EB_OK) fuzz_layer(choose, random, c, handle, family, m, x, y);
 }
 
 // Overwrites bytes of the packed weights: any answer will do, but no crash.

@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from edgebench.errors import SpecError
-from edgebench.images.engine import ImageEngine, int4_engine, reference_engine
+from edgebench.images.engine import ImageEngine, Int4Way, int4_engine, reference_engine
 from edgebench.roofline import Arithmetic
 from edgebench.transform import TransformChain, apply_transform
 from edgebench.transform.quantized import QuantizedModel
+from edgebench_kernels import native
 from edgebench_kernels.int8_format import Int8Tensor, dequantize_int8
-from edgebench_kernels.linear import Int4Linear
+from edgebench_kernels.packing import PackedInt4
 from edgebench_workloads.wake.costs import convolutions, products
 from edgebench_workloads.wake.genome import Genome
 
@@ -42,13 +43,17 @@ def reference_choices(genome: Genome, weights: Weights) -> list[ImageEngine]:
 
 
 def int4_choices(genome: Genome, weights: Weights, quantized: QuantizedModel) -> list[ImageEngine]:
-    """Both INT4 paths, the other layers in fp32 or bf16."""
-    linears = {name: Int4Linear.from_tensor(one) for name, one in quantized.tensors.items()}
+    """Both INT4 paths, by the pool or on one thread, the other layers in fp32 or bf16."""
+    linears = {name: PackedInt4(one) for name, one in quantized.tensors.items()}
     own = with_int8(weights, quantized.convolutions)
     others = OTHERS + (", INT8 weights" if quantized.convolutions else "")
-    return [
-        int4_engine(genome, own, linears, path, dtype, others) for path in PATHS for dtype in DTYPES
+    ways = [
+        Int4Way(path=path, dtype=dtype, is_alone=is_alone)
+        for path in PATHS
+        for dtype in DTYPES
+        for is_alone in ((False, True) if native.threads() > 1 else (False,))
     ]
+    return [int4_engine(genome, own, linears, way, others) for way in ways]
 
 
 def with_int8(weights: Weights, convolutions: Mapping[str, Int8Tensor]) -> dict[str, Tensor]:

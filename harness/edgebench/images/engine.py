@@ -6,6 +6,7 @@ Activations lie channels last, so that the pixels of a 1x1 convolution are the r
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -14,13 +15,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from edgebench_kernels import native
-from edgebench_kernels.linear import Int4Linear
+from edgebench_kernels.linear import cpu_layer
+from edgebench_kernels.packing import PackedInt4
 from edgebench_workloads.wake.costs import is_product
 from edgebench_workloads.wake.genome import Genome, Layer, layers
 from edgebench_workloads.wake.images import resized, tensors
 from edgebench_workloads.wake.scenes import Scene
-from edgebench_workloads.wake.subnet import Multiply, convolution, forward
+from edgebench_workloads.wake.subnet import CLAMP, Multiply, convolution, forward
 
+UNBOUNDED = (-math.inf, math.inf)
 CUT_RATIO = 2  # where an arithmetic has no instructions, torch is many times slower
 
 Weights = Mapping[str, Tensor]
@@ -39,12 +42,17 @@ class ImageEngine:
     """Of the matrix products, as they execute."""
     description: str
     """What executes, and on which layers."""
-    linears: Mapping[str, Int4Linear] = field(default_factory=dict)
+    linears: Mapping[str, PackedInt4] = field(default_factory=dict)
+    is_clamped: bool = False
+    """Whether `multiply` ends with relu6 itself."""
 
     def logits(self, images: Tensor) -> Tensor:
         """f32 [B, 1, R, R] -> f32 [B, classes]."""
         with torch.inference_mode():
-            return forward(self.genome, self.multiply, images.to(self.dtype)).float()
+            logits = forward(
+                self.genome, self.multiply, images.to(self.dtype), is_clamped=self.is_clamped
+            )
+            return logits.float()
 
     def classify(self, images: Tensor) -> list[int]:
         """f32 [B, 1, R, R] -> one class an image.
@@ -100,37 +108,58 @@ def reference_engine(
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Int4Way:
+    """How a network of INT4 products runs."""
+
+    path: str
+    dtype: torch.dtype
+    """Of the layers that torch runs."""
+    is_alone: bool
+    """The products run on the calling thread, while torch's threads take turns with it."""
+
+    @property
+    def text(self) -> str:
+        """The path, the instruction set and, where it is one, the thread."""
+        return f"{self.path}/{native.isa()}" + (", one thread," if self.is_alone else "")
+
+
 def int4_engine(
-    genome: Genome,
-    weights: Weights,
-    linears: Mapping[str, Int4Linear],
-    path: str,
-    dtype: torch.dtype,
-    others: str,
+    genome: Genome, weights: Weights, linears: Mapping[str, PackedInt4], way: Int4Way, others: str
 ) -> ImageEngine:
-    """Matrix products by INT4 kernels, in f32 between layers; the rest by torch in `dtype`.
+    """Matrix products by INT4 kernels, in f32 between layers; the rest by torch.
 
     others: what the layers that torch runs are, in the description's words.
     """
-    convolve = convolution(_laid_out(weights, dtype))
-    biases = {name: weights[f"{name}.bias"] for name in linears}
-    own = {name: Int4Linear(linear.packed, path) for name, linear in linears.items()}
+    convolve = convolution(_laid_out(weights, way.dtype))
+    own = {
+        layer.name: cpu_layer(
+            linears[layer.name],
+            way.path,
+            weights[f"{layer.name}.bias"].contiguous(),
+            clamp=CLAMP if layer.is_clamped else UNBOUNDED,
+            is_alone=way.is_alone,
+        )
+        for layer in layers(genome)
+        if layer.name in linears
+    }
 
     def multiply(layer: Layer, x: Tensor) -> Tensor:
-        if layer.name not in own:
-            return convolve(layer, x.to(dtype)).float()
-        rows = own[layer.name](x.permute(0, 2, 3, 1)).add_(biases[layer.name])
-        return torch.as_tensor(rows.permute(0, 3, 1, 2))
+        if layer.name in own:
+            return own[layer.name](x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        y = convolve(layer, x.to(way.dtype))
+        return (F.relu6(y, inplace=True) if layer.is_clamped else y).float()
 
     left = len(layers(genome)) - len(own)
     return ImageEngine(
         genome=genome,
         multiply=multiply,
         dtype=torch.float32,
-        weight_bytes=sum(linear.weight_bytes for linear in own.values()),
-        description=f"{path}/{native.isa()} on {len(own)} 1x1 layers, "
-        f"torch {_shown(dtype)} on {left} others ({others})",
-        linears=own,
+        weight_bytes=sum(packed.size_bytes for packed in linears.values()),
+        description=f"{way.text} on {len(own)} 1x1 layers, "
+        f"torch {_shown(way.dtype)} on {left} others ({others})",
+        linears=linears,
+        is_clamped=True,
     )
 
 

@@ -14,7 +14,6 @@ from edgebench.engines import (
     KernelEngine,
     WeightChange,
     changed_tensors,
-    packed_bytes,
 )
 from edgebench.images.choices import DTYPES, int4_choices, reference_choices
 from edgebench.images.engine import ImageEngine, fastest, inputs_of
@@ -51,7 +50,7 @@ class CpuImageEngines:
             executed_path=engine.description,
             batch_size=batch_size,
             arithmetic="int8" if kernel == "int4" else DTYPES[engine.dtype],
-            packed=packed_bytes(engine.linears) if engine.linears else None,
+            packed={n: one.packed_bytes() for n, one in engine.linears.items()} or None,
             cost=self._prepared.cost(kernel),
         )
 

@@ -24,7 +24,7 @@ using edgebench::guarded;
 using edgebench::HugeBuffer;
 using edgebench::PackedW4;
 
-constexpr int kAbiVersion = 5;
+constexpr int kAbiVersion = 6;
 constexpr int64_t kMaxSide = int64_t{1} << 30;    // of n, k and m: products of two fit easily
 constexpr int64_t kMostBytes = int64_t{1} << 47;  // no process on x86-64 or aarch64 holds more
 
@@ -38,14 +38,14 @@ bool is_aligned(const Item* items) {
 }
 
 int linear(Family family, const void* handle, int64_t m, const float* x, float* y,
-           edgebench::QuantizeFn quantize = nullptr) {
+           const edgebench::Options& options = {}) {
   if (handle == nullptr || x == nullptr || y == nullptr) return EB_NULL;
   if (!is_aligned(x) || !is_aligned(y)) return EB_ALIGNMENT;
   const auto& weights = *static_cast<const PackedW4*>(handle);
   const int64_t most = kMostBytes / static_cast<int64_t>(sizeof(float));  // of x and of y
   if (!is_side(m) || m > most / weights.n || m > most / weights.k) return EB_SHAPE;
   return guarded([&] {
-    edgebench::w4_linear(weights, family, m, x, y, quantize);
+    edgebench::w4_linear(weights, family, m, x, y, options);
     return EB_OK;
   });
 }
@@ -194,11 +194,24 @@ EB_DOOR int eb_w4a16_linear(const void* handle, int64_t m, const float* x, float
 }
 
 EB_DOOR int eb_w4a8_token_linear(const void* handle, int64_t m, const float* x, float* y) {
-  return linear(edgebench::kA8, handle, m, x, y, edgebench::quantize_a8_per_token);
+  edgebench::Options options;
+  options.quantize = edgebench::quantize_a8_per_token;
+  return linear(edgebench::kA8, handle, m, x, y, options);
 }
 
 EB_DOOR int eb_w4a8_linear(const void* handle, int64_t m, const float* x, float* y) {
   return linear(edgebench::kA8, handle, m, x, y);
+}
+
+EB_DOOR int eb_w4_layer(const void* handle, int family, int alone, const float* bias, float low,
+                        float high, int64_t m, const float* x, float* y) {
+  if (!is_family(family) || !(low <= high)) return EB_SHAPE;
+  if (!is_aligned(bias)) return EB_ALIGNMENT;
+  const edgebench::Epilogue epilogue{bias, low, high};
+  edgebench::Options options;
+  options.epilogue = &epilogue;
+  options.alone = alone != 0;
+  return linear(static_cast<Family>(family), handle, m, x, y, options);
 }
 
 EB_DOOR int eb_ceiling_buffer(size_t size, void** buffer) {

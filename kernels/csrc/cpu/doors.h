@@ -70,6 +70,11 @@ EB_DOOR int eb_w4a16_linear(const void* handle, int64_t m, const float* x, float
 EB_DOOR int eb_w4a8_linear(const void* handle, int64_t m, const float* x, float* y);
 // The same with one activation scale for each token, not for each of its groups.
 EB_DOOR int eb_w4a8_token_linear(const void* handle, int64_t m, const float* x, float* y);
+// y[m, n] = min(max(x W^T + bias[n], low), high), bias may be null; family: 0 w4a8, 1 w4a16. With
+// `alone` the pool stays asleep: where a caller's own threads still spin behind what they did last,
+// they fight those of the pool for the CPUs.
+EB_DOOR int eb_w4_layer(const void* handle, int family, int alone, const float* bias, float low,
+                        float high, int64_t m, const float* x, float* y);
 
 // What stands between the linears, fp32 and contiguous, for callers with linears of their own. With
 // `alone` the pool stays asleep: its threads would fight those of the caller's linears for the

@@ -37,12 +37,23 @@ struct Job {
   int chunks;  // tasks of one row of blocks
   int prefetch;
   uint8_t* const* scratch;  // by thread: kScratchBytes, the fp32 tile, the expanded row
+  const Epilogue* epilogue;
   Prologue prologue;
 };
 
 constexpr size_t round_up(size_t size, size_t unit) { return (size + unit - 1) / unit * unit; }
 
 constexpr size_t tile_bytes(int tokens) { return sizeof(float) * kBlockRows * tokens; }
+
+// y = what the epilogue makes of some sums, of outputs from `first` on.
+void store(const Epilogue& epilogue, int64_t first, const float* sums, int width, float* y) {
+  const float low = epilogue.low, high = epilogue.high;
+  for (int i = 0; i < width; ++i) {
+    float value = sums[i] + (epilogue.bias == nullptr ? 0.0f : epilogue.bias[first + i]);
+    value = value < low ? low : value;  // NaN is less than nothing
+    y[i] = value > high ? high : value;
+  }
+}
 
 void quantize_rows(Job& job, int first, int last) {
   const PackedW4& w = job.weights;
@@ -76,9 +87,15 @@ void linear_task(void* context, int thread, uint32_t index) {
   const BlockRow blocks{packed, groups, w.inputs, job.prefetch};
   job.kernel(blocks, job.activations, first, last, tile, scratch);
   const int64_t first_output = row * kBlockRows;
-  const size_t width = sizeof(float) * std::min<int64_t>(kBlockRows, w.n - first_output);
+  const auto width = static_cast<int>(std::min<int64_t>(kBlockRows, w.n - first_output));
   for (int token = first; token < last; ++token) {
-    memcpy(job.y + token * w.n + first_output, tile + (token - first) * kBlockRows, width);
+    float* const y = job.y + token * w.n + first_output;
+    const float* const sums = tile + (token - first) * kBlockRows;
+    if (job.epilogue == nullptr) {
+      memcpy(y, sums, sizeof(float) * width);
+    } else {
+      store(*job.epilogue, first_output, sums, width, y);
+    }
   }
 }
 
@@ -128,39 +145,50 @@ Activations activations_in(Pool& pool, const PackedW4& w, Family family, int64_t
 }  // namespace
 
 void w4_linear(const PackedW4& weights, Family family, int64_t m, const float* x, float* y,
-               QuantizeFn quantize) {
+               const Options& options) {
   Pool& threads = pool();
   const std::lock_guard<std::mutex> lock(threads.mutex());
-  w4_linear_held(threads, weights, family, m, x, y, {}, quantize);
+  w4_linear_held(threads, weights, family, m, x, y, {}, options);
 }
 
 void w4_linear_held(Pool& threads, const PackedW4& weights, Family family, int64_t m,
-                    const float* x, float* y, Prologue prologue, QuantizeFn quantize) {
+                    const float* x, float* y, Prologue prologue, const Options& options) {
   const FamilyOps& ops = current_isa().ops->family[family];
-  Job job{weights, ops,     quantize != nullptr ? quantize : ops.quantize,
-          x,       y,       {},
-          nullptr, nullptr, 0,
-          0,       0,       prefetch_bytes(),
-          nullptr, prologue};
+  const int thread_count = options.alone ? 1 : threads.threads();
+  Job job{weights,
+          ops,
+          options.quantize != nullptr ? options.quantize : ops.quantize,
+          x,
+          y,
+          {},
+          nullptr,
+          nullptr,
+          0,
+          0,
+          0,
+          prefetch_bytes(),
+          nullptr,
+          options.epilogue,
+          prologue};
   job.activations = activations_in(threads, weights, family, m);
   choose_kernel(&job, family);
-  choose_chunks(&job, threads.threads());
+  choose_chunks(&job, thread_count);
   uint8_t* scratch[kMaxThreads];
   size_t needed = kScratchBytes + tile_bytes(job.chunk);
   if (job.expand != nullptr) needed += weights.groups * block_bytes(weights.inputs);
-  for (int thread = 0; thread < threads.threads(); ++thread) {
+  for (int thread = 0; thread < thread_count; ++thread) {
     scratch[thread] = threads.scratch(1 + thread, needed);
   }
   job.scratch = scratch;
 
   const auto tokens = static_cast<int>(m);
-  if (tokens < 2 || m * weights.k <= kInlineQuantize) {
+  if (options.alone || tokens < 2 || m * weights.k <= kInlineQuantize) {
     quantize_rows(job, 0, tokens);
   } else {
     threads.run((tokens + kRowsPerQuantizeTask - 1) / kRowsPerQuantizeTask, quantize_task, &job);
   }
   const auto tasks = static_cast<uint32_t>(weights.block_rows() * job.chunks);
-  if (weights.n * weights.k * m <= kInlineWork) {
+  if (options.alone || weights.n * weights.k * m <= kInlineWork) {
     for (uint32_t index = 0; index < tasks; ++index) linear_task(&job, 0, index);
   } else {
     threads.run(tasks, linear_task, &job);

@@ -28,7 +28,8 @@
 //     tokens      |  x, stays  |  x, stays  |     |  x, stays  |   57 KB of 16 tokens, K = 14336
 //     rows 0..    |  warp 0: chunk 0, 1, .. |     |            |
 //     rows 16..   |  warp 1                 |     |            |
-//                 `-- sums of kRows rows, by a part of K each: block r stores tokens r, r + 8, .. --
+//                 `-- sums of kRows rows, by a part of K each: block r stores tokens r, r + 8, ..
+//                 --
 //
 //     memory: tokens [EB_TOKENS][inputs of a pass] fp16, rows 16 bytes longer | totals fp32 [groups
 //             of a pass][EB_TOKENS] | a ring for each warp | sums fp32
@@ -37,13 +38,15 @@
 // Roofline: 0.523 bytes a weight (G = 128) and the tokens once for a cluster: 30.7 MB and 7.5 MB of
 //   L2 for `down` of Llama-3-8B at 16 tokens, of which w4a16_gemv reads 58 MB. Memory-bound while
 //   instruction issue keeps up: 6 for decoding a word of 256 weights and m / 8 products; from 64
-//   tokens on it is the way of tokens from shared memory to registers, 2 KB a word and row of tiles.
+//   tokens on it is the way of tokens from shared memory to registers, 2 KB a word and row of
+//   tiles.
 //
 // Idea: what a zero point is multiplied with, the sum of a token over a group, is computed once for
 //   a block instead of once for each row of tiles. Two chains of sums a tile where there is one
 //   tile, since a product waits for the one before it. Sums lie in two places by turns, where there
-//   is room, so that one barrier of the cluster for some rows is enough: who lays down sums again at a place has passed
-//   the barrier that every reader of the sums before reached behind its reading.
+//   is room, so that one barrier of the cluster for some rows is enough: who lays down sums again
+//   at a place has passed the barrier that every reader of the sums before reached behind its
+//   reading.
 // Sources: own.
 #include "cluster_sums.cuh"
 #include "w4_tile.cuh"
@@ -62,7 +65,7 @@ struct Shape {
 
   static constexpr int kThreads = 32 * kWarps;
   static constexpr int kEights = kTokens / 8;
-  static constexpr int kChains = kTiles == 1 ? 2 : 1;  // of sums, of a tile
+  static constexpr int kChains = kTiles == 1 ? 2 : 1;            // of sums, of a tile
   static constexpr int kGroups = t16x64::kChunkInputs / kGroup;  // of a chunk
   static constexpr int kTileBytes = chunk_bytes<kGroup>();
   static constexpr int kStageBytes = kTiles * kTileBytes;  // of a warp
@@ -343,7 +346,7 @@ EB_KERNEL(32 * EB_WARPS, 1)
 w4a16_cluster(const u16* __restrict__ x, const u8* __restrict__ w, const u16* __restrict__ bias,
               const u16* residual, void* y, int m, int n, int k) {
   const Output out{y, bias, residual, m, n};
-  product<Shape<EB_GROUP, EB_TOKENS, EB_TILES, EB_WARPS, EB_STAGES, EB_BLOCKS, EB_PASSES,
-                EB_PLACES>,
-          EB_EPILOGUE>(x, w, out, k);
+  product<
+      Shape<EB_GROUP, EB_TOKENS, EB_TILES, EB_WARPS, EB_STAGES, EB_BLOCKS, EB_PASSES, EB_PLACES>,
+      EB_EPILOGUE>(x, w, out, k);
 }

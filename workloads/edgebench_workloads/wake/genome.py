@@ -166,6 +166,11 @@ class Layer:
         return self.outputs * (self.inputs // self.groups) * self.kernel**2
 
     @property
+    def is_clamped(self) -> bool:
+        """Whether relu6 stands behind it."""
+        return self.name.rpartition(".")[2] not in ("project", "classifier")
+
+    @property
     def macs(self) -> int:
         """Multiply-accumulates for one image."""
         return self.weights * self.side**2

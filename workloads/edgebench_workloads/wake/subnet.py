@@ -25,6 +25,7 @@ MODEL_TYPE = "edgebench-wake"
 Tensors = Mapping[str, Tensor]
 Multiply = Callable[[Layer, Tensor], Tensor]
 """Runs one layer on [B, C, H, W], bias included."""
+CLAMP = (0.0, 6.0)  # of relu6
 
 
 def cut(net: Supernet, genome: Genome) -> dict[str, Tensor]:
@@ -70,18 +71,26 @@ def convolution(tensors: Tensors) -> Multiply:
     return run
 
 
-def forward(genome: Genome, multiply: Multiply, images: Tensor) -> Tensor:
-    """Run a subnet: [B, 1, R, R] in -1..1 -> logits [B, 2]."""
+def forward(
+    genome: Genome, multiply: Multiply, images: Tensor, *, is_clamped: bool = False
+) -> Tensor:
+    """Run a subnet: [B, 1, R, R] in -1..1 -> logits [B, 2].
+
+    is_clamped: `multiply` ends with relu6 itself, behind the layers that have it.
+    """
     plan = {layer.name: layer for layer in layers(genome)}
-    x = F.relu6(multiply(plan["stem"], images), inplace=True)
+
+    def run(name: str, x: Tensor) -> Tensor:
+        y = multiply(plan[name], x)
+        return y if is_clamped or not plan[name].is_clamped else F.relu6(y, inplace=True)
+
+    x = run("stem", images)
     for stage, place, _, _ in genome.blocks():
         name = f"stages.{stage}.{place}"
-        y = F.relu6(multiply(plan[f"{name}.expand"], x), inplace=True)
-        y = F.relu6(multiply(plan[f"{name}.depthwise"], y), inplace=True)
-        y = multiply(plan[f"{name}.project"], y)
+        y = run(f"{name}.project", run(f"{name}.depthwise", run(f"{name}.expand", x)))
         x = x + y if is_residual(stage, place) else y
-    pooled = F.relu6(multiply(plan["head"], x), inplace=True).mean((2, 3), keepdim=True)
-    return multiply(plan["classifier"], pooled).flatten(1)
+    pooled = run("head", x).mean((2, 3), keepdim=True)
+    return run("classifier", pooled).flatten(1)
 
 
 def write(folder: Path, genome: Genome, tensors: Tensors) -> None:
