@@ -15,7 +15,7 @@ from edgebench.images.engine import (
     inputs_of,
     reference_engine,
 )
-from edgebench.images.engines import CpuImageEngines
+from edgebench.images.engines import OFFLINE_BATCHES, CpuImageEngines
 from edgebench.images.prepared import PreparedImages
 from edgebench.loadgen import run_offline, run_single_stream
 from edgebench.record import Kernel
@@ -88,7 +88,9 @@ def test_int4_is_the_network_of_its_codes(
 def test_a_kernel_says_what_ran(engines: CpuImageEngines, scenario: str) -> None:
     reference = engines.for_scenario("fp16", scenario)  # type: ignore[arg-type]
     candidate = engines.for_scenario("int4", scenario)  # type: ignore[arg-type]
-    assert reference.batch_size == candidate.batch_size == (1 if scenario != "offline" else 64)
+    sizes = (1,) if scenario == "single-stream" else OFFLINE_BATCHES
+    assert reference.batch_size in sizes
+    assert candidate.batch_size in sizes
     assert "1x1 layers" in reference.executed_path
     assert "depthwise" in candidate.executed_path
     assert candidate.packed is not None
@@ -173,6 +175,22 @@ def test_the_fastest_by_its_best_round_wins(prepared: PreparedImages, images: Te
     # Round 0 warms; then (9, 5), (2, 5): the first has the fastest round of all.
     readings = iter([0, 50, 0, 1, 0, 9, 0, 5, 0, 2, 0, 5])
     assert fastest(both, images[:1], lambda: next(readings), 2) is both[0]
+
+
+@pytest.mark.parametrize(("few_ns", "many_ns", "size"), [(15, 64, 16), (17, 64, 64)])
+def test_the_batch_that_takes_least_an_image_is_taken(
+    engines: CpuImageEngines,
+    monkeypatch: pytest.MonkeyPatch,
+    few_ns: int,
+    many_ns: int,
+    size: int,
+) -> None:
+    times = {16: few_ns, 64: many_ns}
+    monkeypatch.setattr(
+        "edgebench.images.engines.race",
+        lambda choices, images, clock, rounds: (choices[0], times[len(images)]),
+    )
+    assert engines.for_scenario("fp16", "offline").batch_size == size
 
 
 def test_a_far_slower_one_takes_no_more_turns(prepared: PreparedImages, images: Tensor) -> None:
