@@ -20,14 +20,14 @@ DEQUANTIZE_FROM = 64
 """Tokens from which dequantizing all weights first can pay: before, it moves five times as much."""
 
 WGMMA_FROM = 16
-CLUSTER_ROWS = (8, 64)
+CLUSTER_MOST = 64
 """Tokens of which these linears' parts of K fit in shared memory, in passes where they must."""
 
 
 def is_applicable(kernel: str, arch: str, m: int) -> bool:
     """Whether a kernel of ours is timed at so many tokens on an architecture."""
     if kernel == paths.CLUSTER:
-        return arch == "sm_90a" and CLUSTER_ROWS[0] <= m <= CLUSTER_ROWS[1]
+        return arch == "sm_90a" and m <= CLUSTER_MOST
     if "wgmma" in kernel:
         return arch == "sm_90a" and m >= WGMMA_FROM
     if kernel == paths.GEMV:
