@@ -88,3 +88,21 @@ def test_one_command_ships_a_checkpoint(
     with pytest.raises(SystemExit):
         export.main(["--checkpoint", str(tmp_path / "none.pt")])
     assert "expected a checkpoint of train.py" in capsys.readouterr().err
+
+
+def test_a_supernet_is_judged_without_being_shipped(
+    shipped: Workload, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(export, "scored_pairs", lambda: list(scenes("training", 8)))
+    supernet = shipped.folder / "model" / export.SUPERNET
+    assert export.main(["--judge", str(supernet)]) == 0
+    largest, smallest = capsys.readouterr().out.splitlines()
+    right = [
+        f"{name}: top-1 on the scored set {count / 8:.4f}"
+        for name in ("largest", "smallest")
+        for count in range(9)
+    ]
+    assert largest in right[:9]
+    assert smallest in right[9:]
+    with pytest.raises(SystemExit, match="2"):
+        export.main(["--judge", str(supernet.with_name("none"))])

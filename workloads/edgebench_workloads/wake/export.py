@@ -1,6 +1,9 @@
 """Ships a trained supernet: rounds it to fp16, cuts the reference from it and pins both.
 
     python -m edgebench_workloads.wake.export --checkpoint OUT/checkpoint.pt
+    python -m edgebench_workloads.wake.export --judge SUPERNET.safetensors
+
+The second writes nothing: it says how good the largest and the smallest subnet of a supernet are.
 
 The reference is the largest subnet, its norms calibrated on training scenes and folded. It is cut
 from the supernet as shipped, in fp16, so that anybody can cut it again.
@@ -12,6 +15,7 @@ import argparse
 import shutil
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -20,7 +24,7 @@ from edgebench_workloads import pin
 from edgebench_workloads.catalog import WORKLOADS
 from edgebench_workloads.wake import subnet
 from edgebench_workloads.wake.dataset import scored_pairs
-from edgebench_workloads.wake.genome import LARGEST, Genome
+from edgebench_workloads.wake.genome import LARGEST, SMALLEST, Genome
 from edgebench_workloads.wake.images import resized, tensors
 from edgebench_workloads.wake.scenes import Scene
 from edgebench_workloads.wake.supernet import Supernet, calibrate
@@ -92,11 +96,27 @@ def export(net: Supernet, folder: Path, genome: Genome = LARGEST) -> int:
     return size
 
 
+def judge(supernet: Path) -> int:
+    """Print the top-1 on the scored set of a supernet's largest and smallest subnet."""
+    net, scored = read_supernet(supernet), scored_pairs()
+    with TemporaryDirectory() as folder:
+        for name, genome in (("largest", LARGEST), ("smallest", SMALLEST)):
+            subnet.write(Path(folder) / name, genome, cut_reference(net, genome))
+            print(f"{name}: top-1 on the scored set {top1(Path(folder) / name, scored):.4f}")
+    return 0
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Export, pin, and say how good the reference is on the scored set."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--checkpoint", type=Path, required=True)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--checkpoint", type=Path, help="export it, and pin every hash")
+    what.add_argument("--judge", type=Path, help="say how good a supernet is, and write nothing")
     options = parser.parse_args(arguments)
+    if options.judge is not None:
+        if not options.judge.is_file():
+            parser.error(f"expected a supernet in fp16, got {options.judge}")
+        return judge(options.judge)
     if not options.checkpoint.is_file():
         parser.error(f"expected a checkpoint of train.py, got {options.checkpoint}")
     workload = WORKLOADS["wake"]
