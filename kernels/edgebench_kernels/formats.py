@@ -35,9 +35,9 @@ class Int4Tensor:
     group: int
 
     def __post_init__(self) -> None:
-        _check_array("qweight", self.qweight, np.uint8)
-        _check_array("scale", self.scale, np.float16)
-        _check_array("zero", self.zero, np.uint8)
+        check_array("qweight", self.qweight, np.uint8, where="Int4Tensor")
+        check_array("scale", self.scale, np.float16, where="Int4Tensor")
+        check_array("zero", self.zero, np.uint8, where="Int4Tensor")
         n, k = self.shape
         check_group(k, self.group, where="Int4Tensor")
         expected = (n, k // self.group)
@@ -138,11 +138,12 @@ def tensor_sha256(tensor: Int4Tensor) -> str:
     return digest.hexdigest()
 
 
-def _check_array(name: str, array: object, dtype: type[np.generic]) -> None:
+def check_array(name: str, array: object, dtype: type[np.generic], *, where: str) -> None:
+    """Raise ValueError unless an array is numpy's, of that type and [N, K] with N >= 1."""
     if not isinstance(array, np.ndarray):
-        raise ValueError(f"[Int4Tensor] {name} must be a numpy array, got {type(array).__name__}")
+        raise ValueError(f"[{where}] {name} must be a numpy array, got {type(array).__name__}")
     if array.dtype != dtype or array.ndim != 2 or array.shape[0] < 1:
         raise ValueError(
-            f"[Int4Tensor] {name} must be {np.dtype(dtype).name} with two dimensions and N >= 1, "
+            f"[{where}] {name} must be {np.dtype(dtype).name} with two dimensions and N >= 1, "
             f"got {array.dtype} {list(array.shape)}"
         )

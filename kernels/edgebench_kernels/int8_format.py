@@ -16,6 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from edgebench_kernels.formats import check_array
+
 LIMIT = 127  # symmetric: -128 is never used
 _SMALLEST_SCALE = np.float16(2.0**-24)  # smallest fp16 above 0: stands in where a scale rounds to 0
 
@@ -32,8 +34,8 @@ class Int8Tensor:
     scale: NDArray[np.float16]
 
     def __post_init__(self) -> None:
-        _check_array("codes", self.codes, np.int8)
-        _check_array("scale", self.scale, np.float16)
+        check_array("codes", self.codes, np.int8, where="Int8Tensor")
+        check_array("scale", self.scale, np.float16, where="Int8Tensor")
         if not self.codes.size or self.scale.shape != (len(self.codes), 1):
             raise ValueError(
                 f"[Int8Tensor] scale must have shape [N, 1] = [{len(self.codes)}, 1] and codes "
@@ -86,13 +88,3 @@ def int8_sha256(tensor: Int8Tensor) -> str:
         digest.update(f"{name} {dtype} {array.shape[0]}x{array.shape[1]}\n".encode())
         digest.update(array.data)
     return digest.hexdigest()
-
-
-def _check_array(name: str, array: object, dtype: type[np.generic]) -> None:
-    if not isinstance(array, np.ndarray):
-        raise ValueError(f"[Int8Tensor] {name} must be a numpy array, got {type(array).__name__}")
-    if array.dtype != dtype or array.ndim != 2:
-        raise ValueError(
-            f"[Int8Tensor] {name} must be {np.dtype(dtype).name} with two dimensions, "
-            f"got {array.dtype} {list(array.shape)}"
-        )

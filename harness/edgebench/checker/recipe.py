@@ -16,7 +16,9 @@ from edgebench_kernels.formats import fitting_group
 
 Value = int | float | str | bool | None
 
-CHOICES: Mapping[str, Sequence[Value]] = {"group": GROUPS, "convolution_bits": CONVOLUTION_BITS}
+CHOICES: Mapping[str, Sequence[Value]] = {
+    "bits": (CLOSED_BITS,), "group": GROUPS, "convolution_bits": CONVOLUTION_BITS,
+}  # fmt: skip
 """Of parameters that take few values."""
 
 
@@ -96,11 +98,8 @@ def _fits(name: str, value: Value, kind: type) -> bool:
         return False
     if not isinstance(value, (int, float) if kind is float else kind):
         return False
-    limits = {
-        "bits": (CLOSED_BITS, CLOSED_BITS), "group": (min(GROUPS), max(GROUPS)),
-        "samples": (1, 1 << 20), "damping": DAMPING, "alpha": (0.0, 1.0),
-        "convolution_bits": (min(CONVOLUTION_BITS), max(CONVOLUTION_BITS)),
-    }  # fmt: skip
+    if name in CHOICES:
+        return value in CHOICES[name]
+    limits = {"samples": (1, 1 << 20), "damping": DAMPING, "alpha": (0.0, 1.0)}
     low, high = limits.get(name, (0, 1))
-    is_between = low <= cast(float, value) <= high
-    return is_between and value in CHOICES.get(name, (value,))
+    return low <= cast(float, value) <= high
