@@ -51,7 +51,7 @@ HIGH_ACCURACY_TARGET = 0.999  # MLPerf inference_rules.adoc: the 99.9 % variants
 LENGTH_CORRIDOR = (0.90, 1.10)  # MLPerf generative models: 90-110 % of the reference's tokens
 REFERENCE_ACCURACY: Mapping[str, float] = {
     "assistant": 0.995,  # measured once on the scored set: workloads/.../assistant/README.md
-    "wake": 0.974,  # likewise: workloads/.../wake/README.md
+    "wake": 0.961,  # likewise: workloads/.../wake/README.md
 }
 PINNED_SLACK = 0.005  # ours: 5 answers of 1,000 may flip with the order of additions on a machine
 PINNED_SIGMAS = 3.0  # ours: three binomial standard deviations where a subset was scored
