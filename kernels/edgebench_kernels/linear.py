@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from edgebench_kernels.cuda.linear import GpuInt4
 
 PATHS = tuple(LINEAR_DOORS)
+NUMBERS = {torch.float32: 0, torch.bfloat16: 1}
+"""What weights are dequantized to, by the door's numbers."""
 
 
 class Int4Linear(torch.nn.Module):
@@ -166,5 +168,39 @@ def cpu_layer(
         if error:
             native.check(error, path, f"M={m}, weights [{n}, {k}], clamp {low:g}..{high:g}")
         return y
+
+    return layer
+
+
+def dequantized(packed: PackedInt4, dtype: torch.dtype) -> torch.Tensor:
+    """The weights [N, K] as numbers, exact in float32, to nearest even in bfloat16.
+
+    Raises ValueError for another dtype.
+    """
+    if dtype not in NUMBERS:
+        known = ", ".join(str(one) for one in NUMBERS)
+        raise ValueError(f"[dequantize] dtype must be one of {known}, got {dtype}")
+    weights = torch.empty(packed.shape, dtype=dtype)
+    error = native.library().eb_w4_dequantize(packed.handle, NUMBERS[dtype], weights.data_ptr())
+    native.check(error, "dequantize", f"weights {list(packed.shape)}")
+    return weights
+
+
+def dequantized_layer(
+    packed: PackedInt4, bias: torch.Tensor
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    """x W^T + bias by torch, the weights dequantized at every call: [..., K] -> [..., N].
+
+    For many tokens, where arithmetic bounds: what one call reads of memory is 4-bit weights.
+    bias [N] and x are of one of NUMBERS' types. Raises ValueError for another bias.
+    """
+    if bias.shape != packed.shape[:1] or bias.dtype not in NUMBERS:
+        raise ValueError(
+            f"[layer] bias must be float32 or bfloat16 [N={packed.shape[0]}], "
+            f"got {bias.dtype} {list(bias.shape)}"
+        )
+
+    def layer(x: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.linear(x, dequantized(packed, bias.dtype), bias)
 
     return layer

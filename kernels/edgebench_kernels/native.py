@@ -24,7 +24,7 @@ MAX_THREADS = 256
 FAMILIES = {"w4a8": 0, "w4a16": 1}
 """The library's number of each path."""
 
-_ABI_VERSION = 6
+_ABI_VERSION = 7
 
 OK, NULL, SHAPE, GROUP, ISA, THREADS, MEMORY, UNAVAILABLE, SCALE, ZERO, INTERNAL = range(11)
 TOKEN, COLUMN, NOT_FINITE, AFFINITY, ALIGNMENT, PATTERN = range(11, 17)
@@ -70,6 +70,7 @@ _SIGNATURES: dict[str, tuple[list[object], object]] = {
     ),
     "eb_w4_free": ([_POINTER], None),
     "eb_w4_bytes": ([_POINTER, _POINTER, _POINTER], ctypes.c_int),
+    "eb_w4_dequantize": ([_POINTER, ctypes.c_int, _POINTER], ctypes.c_int),
     "eb_w4a16_linear": ([_POINTER, _I64, _POINTER, _POINTER], ctypes.c_int),
     "eb_w4a8_linear": ([_POINTER, _I64, _POINTER, _POINTER], ctypes.c_int),
     "eb_w4a8_token_linear": ([_POINTER, _I64, _POINTER, _POINTER], ctypes.c_int),

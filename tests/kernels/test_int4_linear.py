@@ -7,8 +7,14 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from edgebench_kernels import native  # noqa: E402
 from edgebench_kernels.formats import dequantize  # noqa: E402
-from edgebench_kernels.linear import Int4Linear, cpu_layer  # noqa: E402
+from edgebench_kernels.linear import (  # noqa: E402
+    Int4Linear,
+    cpu_layer,
+    dequantized,
+    dequantized_layer,
+)
 from edgebench_kernels.packing import PackedInt4  # noqa: E402
 from edgebench_kernels.quantize import quantize_rtn  # noqa: E402
 
@@ -123,3 +129,33 @@ def test_what_a_layer_cannot_take_is_refused(make_tensor) -> None:
             layer(x)
     with pytest.raises(ValueError, match=r"clamp 1\.\.0"):
         cpu_layer(packed, "w4a16", bias, clamp=(1.0, 0.0))(torch.zeros(2, 64))
+
+
+@pytest.mark.parametrize("isa", native.supported_isas() if native.is_available() else ("scalar",))
+@pytest.mark.usefixtures("restored_native")
+def test_dequantized_weights_are_the_tensor_s(
+    make_tensor, shape: tuple[int, int, int], isa: str
+) -> None:
+    native.force_isa(isa)
+    tensor = make_tensor(*shape)
+    packed, expected = PackedInt4(tensor), torch.from_numpy(dequantize(tensor))
+    assert torch.equal(dequantized(packed, torch.float32), expected)
+    # torch rounds to nearest even, as the kernel says it does
+    assert torch.equal(dequantized(packed, torch.bfloat16), expected.bfloat16())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_dequantized_layer_is_torch_s_product(make_tensor, dtype: torch.dtype) -> None:
+    tensor = make_tensor(72, 64, 32)
+    bias, x = torch.randn(72, dtype=dtype), torch.randn(3, 5, 64, dtype=dtype)
+    expected = torch.nn.functional.linear(x, torch.from_numpy(dequantize(tensor)).to(dtype), bias)
+    assert torch.equal(dequantized_layer(PackedInt4(tensor), bias)(x), expected)
+
+
+def test_what_cannot_be_dequantized_is_refused(make_tensor) -> None:
+    packed = PackedInt4(make_tensor(72, 64, 32))
+    with pytest.raises(ValueError, match=r"dtype must be one of torch\.float32, torch\.bfloat16"):
+        dequantized(packed, torch.float16)
+    for wrong in (torch.zeros(71), torch.zeros(72).double()):
+        with pytest.raises(ValueError, match=r"bias must be float32 or bfloat16 \[N=72\], got"):
+            dequantized_layer(packed, wrong)

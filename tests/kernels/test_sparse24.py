@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edgebench_kernels import native, reference, sparse24
-from edgebench_kernels.formats import Int4Tensor, pack_codes, unpack_codes
+from edgebench_kernels.formats import Int4Tensor, dequantize, pack_codes, unpack_codes
 from edgebench_kernels.packing import PackedInt4, linear
 
 pytestmark = [pytest.mark.native, pytest.mark.usefixtures("restored_native")]
@@ -92,6 +92,19 @@ def test_outputs_are_those_of_the_dense_layout_to_the_bit(
     x = activations(max(TOKENS), shape[1])
     for m in TOKENS:
         assert np.array_equal(linear(packed, x[:m], path), linear(dense, x[:m], path)), m
+
+
+@pytest.mark.parametrize("isa", every_isa())
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_dequantized_weights_are_the_tensor_s(
+    make_tensor, shape: tuple[int, int, int], isa: str
+) -> None:
+    native.force_isa(isa)
+    tensor = sparse(make_tensor(*shape))
+    y = np.full(shape[:2], np.nan, dtype=np.float32)
+    packed = PackedInt4(tensor, "2:4")
+    assert native.library().eb_w4_dequantize(packed.handle, 0, y.ctypes.data) == native.OK
+    assert np.array_equal(y, dequantize(tensor))
 
 
 @pytest.mark.parametrize("path", PATHS)

@@ -157,6 +157,22 @@ void check_bytes(const Weights& w, const void* handle) {
   eb_w4_free(again);
 }
 
+// The weights as numbers: fp32 exactly, bf16 within half a step, nothing past the end.
+void check_numbers(const Weights& w, const void* handle) {
+  std::vector<float> wide(w.n * w.k + 1, 12345.0f);
+  std::vector<uint16_t> narrow(w.n * w.k + 1, 0x7777);
+  expect(eb_w4_dequantize(handle, 0, wide.data()) == EB_OK, "fp32", w.n, w.k, w.group);
+  expect(eb_w4_dequantize(handle, 1, narrow.data()) == EB_OK, "bf16", w.n, w.k, w.group);
+  expect(wide.back() == 12345.0f && narrow.back() == 0x7777, "past the end", w.n, w.k, w.group);
+  for (int64_t i = 0; i < w.n * w.k; ++i) {
+    const uint32_t bits = static_cast<uint32_t>(narrow[i]) << 16;
+    float rounded;
+    std::memcpy(&rounded, &bits, sizeof rounded);
+    expect(wide[i] == w.dense[i], "a weight", w.n, w.k, i);
+    expect(std::fabs(rounded - w.dense[i]) <= std::fabs(w.dense[i]) * 0x1p-8, "in bf16", w.n, i);
+  }
+}
+
 void shapes(std::mt19937& random) {
   const int64_t sides[][3] = {{1, 2, 2},      {1, 32, 32},     {5, 64, 32},    {7, 34, 34},
                               {33, 200, 200}, {63, 128, 64},   {64, 128, 128}, {65, 256, 128},
@@ -166,6 +182,7 @@ void shapes(std::mt19937& random) {
     void* handle = nullptr;
     expect(w.pack(&handle) == EB_OK, "pack", w.n, w.k, w.group);
     check_bytes(w, handle);
+    check_numbers(w, handle);
     for (int64_t m : {1, 2, 3, 4, 5, 8, 15, 17, 40}) multiply(w, handle, m, random);
     eb_w4_free(handle);
   }
@@ -182,6 +199,7 @@ void sparse_shapes(std::mt19937& random) {
     int64_t place[2] = {-1, -1};
     void* handle = nullptr;
     expect(w.pack_sparse(place, &handle) == EB_OK, "pack 2:4", w.n, w.k, w.group);
+    check_numbers(w, handle);
     for (int64_t m : {1, 2, 5, 17, 40}) multiply(w, handle, m, random);
     eb_w4_free(handle);
     handle = nullptr;
@@ -223,6 +241,10 @@ void refusals(std::mt19937& random) {
   expect(eb_w4a8_linear(handle, 1, nullptr, y) == EB_NULL, "null x");
   expect(eb_w4a8_token_linear(handle, 1, nullptr, y) == EB_NULL, "null x");
   expect(eb_w4a8_linear(nullptr, 1, x, y) == EB_NULL, "null weights");
+  expect(eb_w4_dequantize(handle, 0, nullptr) == EB_NULL, "null numbers");
+  expect(eb_w4_dequantize(handle, 2, y) == EB_SHAPE, "no such number");
+  auto* const odd = reinterpret_cast<uint8_t*>(y) + 1;
+  for (int number : {0, 1}) expect(eb_w4_dequantize(handle, number, odd) == EB_ALIGNMENT, "odd");
   expect(eb_w4_layer(handle, 2, 0, nullptr, 0, 6, 1, x, y) == EB_SHAPE, "family");
   expect(eb_w4_layer(handle, 0, 0, nullptr, 6, 0, 1, x, y) == EB_SHAPE, "limits");
   expect(eb_w4_layer(handle, 0, 0, nullptr, 0, NAN, 1, x, y) == EB_SHAPE, "limits");

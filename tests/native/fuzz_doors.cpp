@@ -226,6 +226,25 @@ void fuzz_linear(Choices& choose, std::mt19937& random, const Case& c, const voi
   if (code == EB_OK) fuzz_layer(choose, random, c, handle, family, m, x, y);
 }
 
+// The weights as numbers, fp32 exactly; refused where a pointer or the number is wrong.
+void fuzz_numbers(Choices& choose, const Case& c, const void* handle) {
+  const int fault = static_cast<int>(choose.below(16));
+  const bool is_narrow = choose.below(2);
+  Exact<uint16_t> narrow(is_narrow ? c.n * c.k : 0, fault == 1);
+  Exact<float> wide(is_narrow ? 0 : c.n * c.k, fault == 1 ? 1 + choose.below(3) : 0);
+  void* const y = is_narrow ? static_cast<void*>(narrow.at()) : wide.at();
+  const int number = fault == 2 ? 2 + static_cast<int>(choose.word()) : is_narrow;
+  const int code =
+      eb_w4_dequantize(fault == 3 ? nullptr : handle, number, fault == 4 ? nullptr : y);
+  const int wanted = fault == 1                 ? EB_ALIGNMENT
+                     : fault == 2               ? EB_SHAPE
+                     : fault == 3 || fault == 4 ? EB_NULL
+                                                : EB_OK;
+  demand(code == wanted, "dequantize returned, wanted, fault", code, wanted, fault);
+  if (code != EB_OK || is_narrow || !c.is_tame) return;
+  for (int64_t i = 0; i < c.n * c.k; ++i) demand(wide.get(i) == c.dense[i], "weight", c.n, c.k, i);
+}
+
 // Overwrites bytes of the packed weights: any answer will do, but no crash.
 void spoil_bytes(std::mt19937& random, void* handle, Case* c) {
   const uint8_t* bytes = nullptr;
@@ -286,6 +305,7 @@ void fuzz_weights(Choices& choose, std::mt19937& random) {
   for (uint32_t calls = 1 + choose.below(3); calls > 0; --calls) {
     if (choose.one_in(8)) spoil_bytes(random, handle, &c);
     fuzz_linear(choose, random, c, handle);
+    if (choose.one_in(4)) fuzz_numbers(choose, c, handle);
   }
   eb_w4_free(handle);
 }

@@ -12,8 +12,14 @@ import torch
 from torch import Tensor
 
 from edgebench.errors import SpecError
-from edgebench.images.engine import ImageEngine, Int4Way, int4_engine, reference_engine
-from edgebench.roofline import Arithmetic
+from edgebench.images.engine import (
+    DEQUANTIZED,
+    DTYPES,
+    ImageEngine,
+    Int4Way,
+    int4_engine,
+    reference_engine,
+)
 from edgebench.transform import TransformChain, apply_transform
 from edgebench.transform.quantized import QuantizedModel
 from edgebench_kernels import native
@@ -25,7 +31,6 @@ from edgebench_workloads.wake.genome import Genome
 if TYPE_CHECKING:
     from edgebench_kernels.engine import LlamaConfig
 
-DTYPES: Mapping[torch.dtype, Arithmetic] = {torch.float32: "fp32", torch.bfloat16: "bf16"}
 PATHS = ("w4a16", "w4a8")
 OTHERS = "stem, depthwise"
 
@@ -43,7 +48,10 @@ def reference_choices(genome: Genome, weights: Weights) -> list[ImageEngine]:
 
 
 def int4_choices(genome: Genome, weights: Weights, quantized: QuantizedModel) -> list[ImageEngine]:
-    """Both INT4 paths, by the pool or on one thread, the other layers in fp32 or bf16."""
+    """Both INT4 paths, by the pool or on one thread, and torch's products of dequantized weights.
+
+    The other layers run in fp32 or bf16.
+    """
     linears = {name: PackedInt4(one) for name, one in quantized.tensors.items()}
     own = with_int8(weights, quantized.convolutions)
     others = OTHERS + (", INT8 weights" if quantized.convolutions else "")
@@ -53,6 +61,7 @@ def int4_choices(genome: Genome, weights: Weights, quantized: QuantizedModel) ->
         for dtype in DTYPES
         for is_alone in ((False, True) if native.threads() > 1 else (False,))
     ]
+    ways += [Int4Way(path=DEQUANTIZED, dtype=dtype) for dtype in DTYPES]
     return [int4_engine(genome, own, linears, way, others) for way in ways]
 
 

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from edgebench.roofline import Arithmetic
 from edgebench_kernels import native
-from edgebench_kernels.linear import cpu_layer
+from edgebench_kernels.linear import cpu_layer, dequantized_layer
 from edgebench_kernels.packing import PackedInt4
 from edgebench_workloads.wake.costs import is_product
 from edgebench_workloads.wake.genome import Genome, Layer, layers
@@ -23,9 +24,13 @@ from edgebench_workloads.wake.images import resized, tensors
 from edgebench_workloads.wake.scenes import Scene
 from edgebench_workloads.wake.subnet import CLAMP, Multiply, convolution, forward
 
+DTYPES: Mapping[torch.dtype, Arithmetic] = {torch.float32: "fp32", torch.bfloat16: "bf16"}
+DEQUANTIZED = "w4_dequant"
+"""The path that dequantizes weights at every call, for torch's products."""
 UNBOUNDED = (-math.inf, math.inf)
 CUT_RATIO = 2  # where an arithmetic has no instructions, torch is many times slower
 
+Product = Callable[[Tensor], Tensor]
 Weights = Mapping[str, Tensor]
 """Name -> weight [N, K / groups, k, k] or bias [N]."""
 
@@ -38,6 +43,8 @@ class ImageEngine:
     multiply: Multiply
     dtype: torch.dtype
     """Of the activations between layers."""
+    arithmetic: Arithmetic
+    """Of the matrix products."""
     weight_bytes: int
     """Of the matrix products, as they execute."""
     description: str
@@ -103,8 +110,9 @@ def reference_engine(
         genome=genome,
         multiply=multiply,
         dtype=dtype,
+        arithmetic=DTYPES[dtype],
         weight_bytes=sum(one.numel() * one.element_size() for one in flat.values()),
-        description=f"torch {_shown(dtype)}, {len(products)} 1x1 layers {how}",
+        description=f"torch {DTYPES[dtype]}, {len(products)} 1x1 layers {how}",
     )
 
 
@@ -113,32 +121,50 @@ class Int4Way:
     """How a network of INT4 products runs."""
 
     path: str
+    """Of the kernels, or DEQUANTIZED."""
     dtype: torch.dtype
     """Of the layers that torch runs."""
-    is_alone: bool
+    is_alone: bool = False
     """The products run on the calling thread, while torch's threads take turns with it."""
 
     @property
+    def between(self) -> torch.dtype:
+        """Of the activations between layers: our kernels take float32."""
+        return self.dtype if self.path == DEQUANTIZED else torch.float32
+
+    @property
+    def arithmetic(self) -> Arithmetic:
+        """Of the matrix products."""
+        return DTYPES[self.dtype] if self.path == DEQUANTIZED else "int8"
+
+    @property
     def text(self) -> str:
-        """The path, the instruction set and, where it is one, the thread."""
+        """The path, what multiplies and, where it is one, the thread."""
+        if self.path == DEQUANTIZED:
+            return f"{self.path}+torch {DTYPES[self.dtype]}"
         return f"{self.path}/{native.isa()}" + (", one thread," if self.is_alone else "")
+
+    def product(self, packed: PackedInt4, bias: Tensor, *, is_clamped: bool) -> Product:
+        """A layer [..., K] -> [..., N] with its bias [N], and relu6 where it has it."""
+        if self.path != DEQUANTIZED:
+            clamp = CLAMP if is_clamped else UNBOUNDED
+            bias = bias.contiguous()
+            return cpu_layer(packed, self.path, bias, clamp=clamp, is_alone=self.is_alone)
+        plain = dequantized_layer(packed, bias.to(self.dtype))
+        return (lambda x: F.relu6(plain(x), inplace=True)) if is_clamped else plain
 
 
 def int4_engine(
     genome: Genome, weights: Weights, linears: Mapping[str, PackedInt4], way: Int4Way, others: str
 ) -> ImageEngine:
-    """Matrix products by INT4 kernels, in f32 between layers; the rest by torch.
+    """Matrix products of INT4 weights, the rest by torch.
 
     others: what the layers that torch runs are, in the description's words.
     """
     convolve = convolution(_laid_out(weights, way.dtype))
     own = {
-        layer.name: cpu_layer(
-            linears[layer.name],
-            way.path,
-            weights[f"{layer.name}.bias"].contiguous(),
-            clamp=CLAMP if layer.is_clamped else UNBOUNDED,
-            is_alone=way.is_alone,
+        layer.name: way.product(
+            linears[layer.name], weights[f"{layer.name}.bias"], is_clamped=layer.is_clamped
         )
         for layer in layers(genome)
         if layer.name in linears
@@ -148,16 +174,17 @@ def int4_engine(
         if layer.name in own:
             return own[layer.name](x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         y = convolve(layer, x.to(way.dtype))
-        return (F.relu6(y, inplace=True) if layer.is_clamped else y).float()
+        return (F.relu6(y, inplace=True) if layer.is_clamped else y).to(way.between)
 
     left = len(layers(genome)) - len(own)
     return ImageEngine(
         genome=genome,
         multiply=multiply,
-        dtype=torch.float32,
+        dtype=way.between,
+        arithmetic=way.arithmetic,
         weight_bytes=sum(packed.size_bytes for packed in linears.values()),
         description=f"{way.text} on {len(own)} 1x1 layers, "
-        f"torch {_shown(way.dtype)} on {left} others ({others})",
+        f"torch {DTYPES[way.dtype]} on {left} others ({others})",
         linears=linears,
         is_clamped=True,
     )
@@ -202,7 +229,3 @@ def _laid_out(weights: Weights, dtype: torch.dtype) -> dict[str, Tensor]:
         else one.to(dtype)
         for name, one in weights.items()
     }
-
-
-def _shown(dtype: torch.dtype) -> str:
-    return {torch.float32: "fp32", torch.bfloat16: "bf16"}[dtype]

@@ -15,7 +15,7 @@ from edgebench.engines import (
     WeightChange,
     changed_tensors,
 )
-from edgebench.images.choices import DTYPES, int4_choices, reference_choices
+from edgebench.images.choices import int4_choices, reference_choices
 from edgebench.images.engine import ImageEngine, inputs_of, race
 from edgebench.images.prepared import PreparedImages
 from edgebench.record import Kernel, Scenario
@@ -50,7 +50,7 @@ class CpuImageEngines:
             engine=engine,
             executed_path=engine.description,
             batch_size=batch_size,
-            arithmetic="int8" if kernel == "int4" else DTYPES[engine.dtype],
+            arithmetic=engine.arithmetic,
             packed={n: one.packed_bytes() for n, one in engine.linears.items()} or None,
             cost=self._prepared.cost(kernel),
         )

@@ -15,6 +15,7 @@
 #include "pool.h"
 #include "pool_probe.h"
 #include "tuning.h"
+#include "unpack.h"
 #include "w4_linear.h"
 
 namespace {
@@ -24,7 +25,7 @@ using edgebench::guarded;
 using edgebench::HugeBuffer;
 using edgebench::PackedW4;
 
-constexpr int kAbiVersion = 6;
+constexpr int kAbiVersion = 7;
 constexpr int64_t kMaxSide = int64_t{1} << 30;    // of n, k and m: products of two fit easily
 constexpr int64_t kMostBytes = int64_t{1} << 47;  // no process on x86-64 or aarch64 holds more
 
@@ -187,6 +188,19 @@ EB_DOOR int eb_w4_bytes(const void* handle, const uint8_t** bytes, size_t* size)
   *bytes = packed.bytes.data();
   *size = packed.bytes.size();
   return EB_OK;
+}
+
+EB_DOOR int eb_w4_dequantize(const void* handle, int number, void* y) {
+  if (handle == nullptr || y == nullptr) return EB_NULL;
+  if (number != edgebench::kF32 && number != edgebench::kBf16) return EB_SHAPE;
+  const bool is_at_home = number == edgebench::kBf16 ? is_aligned(static_cast<uint16_t*>(y))
+                                                     : is_aligned(static_cast<float*>(y));
+  if (!is_at_home) return EB_ALIGNMENT;
+  return guarded([&] {
+    edgebench::unpack_w4(*static_cast<const PackedW4*>(handle),
+                         static_cast<edgebench::Number>(number), y);
+    return EB_OK;
+  });
 }
 
 EB_DOOR int eb_w4a16_linear(const void* handle, int64_t m, const float* x, float* y) {

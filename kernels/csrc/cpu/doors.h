@@ -65,6 +65,10 @@ EB_DOOR int eb_w4_pack_sparse(const uint8_t* qweight, const uint16_t* scale, con
 EB_DOOR void eb_w4_free(void* handle);
 EB_DOOR int eb_w4_bytes(const void* handle, const uint8_t** bytes, size_t* size);
 
+// y[n, k] = the weights as numbers, 0 fp32 or 1 bf16 (rounded to nearest even), on this thread
+// alone.
+EB_DOOR int eb_w4_dequantize(const void* handle, int number, void* y);
+
 // y[m, n] = x[m, k] W^T, fp32, contiguous.
 EB_DOOR int eb_w4a16_linear(const void* handle, int64_t m, const float* x, float* y);
 EB_DOOR int eb_w4a8_linear(const void* handle, int64_t m, const float* x, float* y);

@@ -61,6 +61,13 @@ constexpr size_t kScratchBytes = 20480;
 using ExpandFn = void (*)(const uint8_t* sparse, int groups, int inputs, uint8_t* dense);
 void expand_sparse(const uint8_t* sparse, int groups, int inputs, uint8_t* dense);
 
+// What weights are dequantized to.
+enum Number { kF32 = 0, kBf16 = 1 };
+
+// The first `rows` of a row of dense blocks as numbers: y[rows][k].
+using DequantizeFn = void (*)(const BlockRow& weights, int rows, int64_t k, Number number, void* y);
+void dequantize(const BlockRow& weights, int rows, int64_t k, Number number, void* y);
+
 struct FamilyOps {
   QuantizeFn quantize;
   LinearFn gemv;            // one token, straight from the nibbles; activations signed (flip 0)
@@ -90,6 +97,7 @@ struct CpuOps {
   Peak fp32;
   const StepOps* step = &kScalarStepOps;
   ExpandFn expand = expand_sparse;
+  DequantizeFn dequantize = edgebench::dequantize;
 };
 
 extern const CpuOps kScalarOps;

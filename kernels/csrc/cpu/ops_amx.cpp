@@ -2,6 +2,7 @@
 // Its ceilings are the tiles' int8 peak, and (for bf16 of the reference) their bf16 peak.
 #include "amx.h"
 #include "w4_amx.h"
+#include "w4_avx2.h"
 #include "w4_avx512.h"
 
 namespace edgebench {
@@ -45,6 +46,7 @@ const CpuOps kAmxInt8Ops = {
     {avx512::fp32_loop, avx512::kFp32OpsPerIteration, "vfmadd231ps zmm"},
     &kAvx512StepOps,
     avx512::expand_sparse,
+    avx2::dequantize,
 };
 
 const Peak kBf16PeakAmx = {bf16_loop, kTileOps * 32 * kSums, "tdpbf16ps"};

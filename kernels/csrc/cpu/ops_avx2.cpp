@@ -84,6 +84,7 @@ const CpuOps kAvx2Ops = {
     {avx2::fp32_loop, avx2::kFp32OpsPerIteration, "vfmadd231ps ymm"},
     &kAvx2StepOps,
     avx2::expand_sparse,
+    avx2::dequantize,
 };
 
 }  // namespace edgebench

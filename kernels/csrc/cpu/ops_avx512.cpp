@@ -1,6 +1,7 @@
 // The AVX-512 VNNI table and its ceilings. Peak loops are single asm blocks: GCC 12 spills
 // accumulators of intrinsic loops and shows 43 % of the peak.
 #include "avx512.h"
+#include "w4_avx2.h"
 #include "w4_avx512.h"
 
 namespace edgebench {
@@ -73,6 +74,7 @@ const CpuOps kAvx512VnniOps = {
     {avx512::fp32_loop, avx512::kFp32OpsPerIteration, "vfmadd231ps zmm"},
     &kAvx512StepOps,
     avx512::expand_sparse,
+    avx2::dequantize,
 };
 
 }  // namespace edgebench

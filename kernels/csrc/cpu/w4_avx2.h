@@ -29,6 +29,7 @@ uint64_t read(const uint8_t* bytes, size_t size, int prefetch);
 void fp32_loop(int64_t iterations);
 constexpr double kFp32OpsPerIteration = 2.0 * 8 * 12;
 void expand_sparse(const uint8_t* sparse, int groups, int inputs, uint8_t* dense);
+void dequantize(const BlockRow& weights, int rows, int64_t k, Number number, void* y);
 
 }  // namespace avx2
 }  // namespace edgebench

@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 
 from edgebench.engines import Weights
-from edgebench.images.choices import DTYPES, PATHS
+from edgebench.images.choices import PATHS
 from edgebench.images.engine import (
+    DEQUANTIZED,
+    DTYPES,
     ImageEngine,
     fastest,
     inputs_of,
@@ -77,11 +79,25 @@ def test_int4_is_the_network_of_its_codes(
 ) -> None:
     expected = exact(quantized_weights(prepared), images)
     choices = {one.description: one for one in engines._choices["int4"]}
-    assert len(choices) == len(PATHS) * len(DTYPES) * (2 if native.threads() > 1 else 1)
+    ours = len(PATHS) * (2 if native.threads() > 1 else 1)
+    assert len(choices) == (ours + 1) * len(DTYPES)
     for name, engine in choices.items():
-        # w4a16 in fp32: the kernel's 5e-5 a layer; int8 or bf16 activations: about 1e-2 each.
-        limit = 2e-3 if name.startswith("w4a16") and "fp32" in name else 0.1
+        # fp32 throughout; w4a16 in fp32: the kernel's 5e-5 a layer; int8 or bf16 activations:
+        # about 1e-2 each.
+        limit = 0.1
+        if "bf16" not in name and not name.startswith("w4a8"):
+            limit = 1e-5 if name.startswith(DEQUANTIZED) else 2e-3
         assert relative_error(engine.logits(images), expected) < limit, name
+
+
+def test_a_share_of_the_peak_is_of_the_arithmetic_that_ran(engines: CpuImageEngines) -> None:
+    for engine in engines._choices["int4"]:
+        expected = "int8"
+        if engine.description.startswith(DEQUANTIZED):
+            expected = "bf16" if "+torch bf16" in engine.description else "fp32"
+            assert engine.dtype is (torch.bfloat16 if expected == "bf16" else torch.float32)
+        assert engine.arithmetic == expected
+        assert engine.weight_bytes == sum(one.size_bytes for one in engine.linears.values())
 
 
 @pytest.mark.parametrize("scenario", ["single-stream", "offline"])
