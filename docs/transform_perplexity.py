@@ -405,6 +405,16 @@ def row(scheme: Scheme, scores: dict[str, Scores]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
+def chosen(table: Sequence[Scheme], texts: Sequence[str]) -> list[Scheme]:
+    """The rows of each text: the one that it names, else all whose names hold it."""
+    names = {scheme.name for scheme in table}
+    return [
+        scheme
+        for scheme in table
+        if any(text == scheme.name if text in names else text in scheme.name for text in texts)
+    ]
+
+
 def main() -> None:
     """Parse, measure, print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -413,7 +423,9 @@ def main() -> None:
     parser.add_argument("--fresh", type=int, metavar="SEED", help="pairs in no set, of this seed")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--samples", type=int, default=128, help="calibration pairs")
-    parser.add_argument("--schemes", default="", help="only rows with this text in their names")
+    parser.add_argument(
+        "--schemes", default="", metavar="A,B", help="only rows of these names or with this text"
+    )
     parser.add_argument("--state", type=Path, help="folder to keep finished rows in")
     parser.add_argument("--kept", action="store_true", help="only what --state holds already")
     options = parser.parse_args()
@@ -423,7 +435,7 @@ def main() -> None:
         options.state.mkdir(parents=True, exist_ok=True)
     bench = Bench(options)
     table = schemes()
-    wanted = [s for s in table if options.schemes in s.name]
+    wanted = chosen(table, options.schemes.split(","))
     if options.kept:
         wanted = [s for s in wanted if (path := bench.kept(s)) is not None and path.exists()]
     needed = {name for s in wanted for name in (s.name, s.plain, "fp16")}
