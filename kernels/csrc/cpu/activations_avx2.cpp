@@ -5,6 +5,7 @@
 // Roofline: reads 4 B, writes 1-2 B an input; about 1 us for 4096 inputs.
 #include <math.h>
 
+#include "activation_groups.h"
 #include "avx2.h"
 #include "w4_avx2.h"
 
@@ -35,71 +36,56 @@ EB_INLINE void store_bytes(uint8_t* to, const __m256i v[4], __m256i flip) {
   _mm256_storeu_si256((__m256i*)to, _mm256_xor_si256(bytes, flip));
 }
 
-template <Family kFamily>
-EB_INLINE void quantize_group(const float* x, int inputs, uint8_t flip, uint8_t* bytes,
-                              float* scale, int32_t* sum) {
-  constexpr float kLevels = kFamily == kA16 ? kA16Levels : kA8Levels;
-  const __m256i magnitude = _mm256_set1_epi32(0x7fffffff);
-  __m256i largest = _mm256_setzero_si256();
-  for (int i = 0; i < inputs; i += kLanes) {
-    const __m256i bits = _mm256_castps_si256(_mm256_loadu_ps(x + i));
-    largest = _mm256_max_epu32(largest, _mm256_and_si256(bits, magnitude));
-  }
-  const uint32_t peak_bits = largest_lane(largest);
-  const bool is_finite = peak_bits < 0x7f800000u;
-  float peak;
-  memcpy(&peak, &peak_bits, 4);
-  if (!(peak > kSmallestPeak)) peak = kSmallestPeak;
-  const __m256 keep = _mm256_castsi256_ps(_mm256_set1_epi32(is_finite ? -1 : 0));
-  const __m256 inverse = _mm256_set1_ps(kLevels / peak);
-  const __m256i flips = _mm256_set1_epi8((char)flip);
-  __m256i total = _mm256_setzero_si256();
-  for (int i = 0; i < inputs; i += 4 * kLanes) {
-    __m256i high[4], low[4];
-    for (int part = 0; part < 4; ++part) {
-      const __m256 value = _mm256_and_ps(_mm256_loadu_ps(x + i + kLanes * part), keep);
-      const __m256i v = _mm256_cvtps_epi32(_mm256_mul_ps(value, inverse));
-      total = _mm256_add_epi32(total, v);
-      high[part] = v;
-      if (kFamily == kA16) {
-        high[part] = _mm256_srai_epi32(_mm256_add_epi32(v, _mm256_set1_epi32(128)), 8);
-        low[part] = _mm256_sub_epi32(v, _mm256_slli_epi32(high[part], 8));
+struct Isa {
+  template <Family kFamily>
+  EB_INLINE void quantize_group(const float* x, int inputs, uint8_t flip, uint8_t* bytes,
+                                float* scale, int32_t* sum) {
+    constexpr float kLevels = kFamily == kA16 ? kA16Levels : kA8Levels;
+    const __m256i magnitude = _mm256_set1_epi32(0x7fffffff);
+    __m256i largest = _mm256_setzero_si256();
+    for (int i = 0; i < inputs; i += kLanes) {
+      const __m256i bits = _mm256_castps_si256(_mm256_loadu_ps(x + i));
+      largest = _mm256_max_epu32(largest, _mm256_and_si256(bits, magnitude));
+    }
+    const uint32_t peak_bits = largest_lane(largest);
+    const bool is_finite = peak_bits < 0x7f800000u;
+    float peak;
+    memcpy(&peak, &peak_bits, 4);
+    if (!(peak > kSmallestPeak)) peak = kSmallestPeak;
+    const __m256 keep = _mm256_castsi256_ps(_mm256_set1_epi32(is_finite ? -1 : 0));
+    const __m256 inverse = _mm256_set1_ps(kLevels / peak);
+    const __m256i flips = _mm256_set1_epi8((char)flip);
+    __m256i total = _mm256_setzero_si256();
+    for (int i = 0; i < inputs; i += 4 * kLanes) {
+      __m256i high[4], low[4];
+      for (int part = 0; part < 4; ++part) {
+        const __m256 value = _mm256_and_ps(_mm256_loadu_ps(x + i + kLanes * part), keep);
+        const __m256i v = _mm256_cvtps_epi32(_mm256_mul_ps(value, inverse));
+        total = _mm256_add_epi32(total, v);
+        high[part] = v;
+        if (kFamily == kA16) {
+          high[part] = _mm256_srai_epi32(_mm256_add_epi32(v, _mm256_set1_epi32(128)), 8);
+          low[part] = _mm256_sub_epi32(v, _mm256_slli_epi32(high[part], 8));
+        }
       }
+      store_bytes(bytes + i, high, flips);
+      if (kFamily == kA16) store_bytes(bytes + inputs + i, low, flips);
     }
-    store_bytes(bytes + i, high, flips);
-    if (kFamily == kA16) store_bytes(bytes + inputs + i, low, flips);
+    *scale = is_finite ? peak / kLevels : NAN;
+    *sum = sum_of_lanes(total);
   }
-  *scale = is_finite ? peak / kLevels : NAN;
-  *sum = sum_of_lanes(total);
-}
-
-template <Family kFamily>
-EB_INLINE void quantize(const float* x, int64_t k, int inputs, int token, uint8_t flip,
-                        const Activations& out) {
-  float padded[kMaxBlockInputs];
-  for (int64_t first = 0, g = 0; first < k; first += inputs, ++g) {
-    const int64_t slot = g * out.tokens + token;
-    const float* group = x + first;
-    if (k - first < inputs) {
-      memset(padded, 0, sizeof(padded));
-      memcpy(padded, group, sizeof(float) * (k - first));
-      group = padded;
-    }
-    quantize_group<kFamily>(group, inputs, flip, out.bytes + slot * halves_of(kFamily) * inputs,
-                            out.scale + slot, out.sum + slot);
-  }
-}
+};
 
 }  // namespace
 
 void quantize_a8(const float* x, int64_t k, int inputs, int token, uint8_t flip,
                  const Activations& out) {
-  quantize<kA8>(x, k, inputs, token, flip, out);
+  quantize_groups<Isa, kA8>(x, k, inputs, token, flip, out);
 }
 
 void quantize_a16(const float* x, int64_t k, int inputs, int token, uint8_t flip,
                   const Activations& out) {
-  quantize<kA16>(x, k, inputs, token, flip, out);
+  quantize_groups<Isa, kA16>(x, k, inputs, token, flip, out);
 }
 
 }  // namespace avx2

@@ -11,6 +11,7 @@
 // feeds.
 #include <math.h>
 
+#include "activation_groups.h"
 #include "avx512.h"
 #include "w4_avx512.h"
 
@@ -22,68 +23,53 @@ EB_INLINE void store_bytes(uint8_t* to, __m512i v, __m128i flip) {
   _mm_storeu_si128((__m128i*)to, _mm_xor_si128(_mm512_cvtepi32_epi8(v), flip));
 }
 
-template <Family kFamily>
-EB_INLINE void quantize_group(const float* x, int inputs, uint8_t flip, uint8_t* bytes,
-                              float* scale, int32_t* sum) {
-  constexpr float kLevels = kFamily == kA16 ? kA16Levels : kA8Levels;
-  const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
-  __m512i largest = _mm512_setzero_si512();
-  for (int i = 0; i < inputs; i += kLanes) {
-    const __m512i bits = _mm512_castps_si512(_mm512_loadu_ps(x + i));
-    largest = _mm512_max_epu32(largest, _mm512_and_si512(bits, magnitude));
-  }
-  const uint32_t peak_bits = _mm512_reduce_max_epu32(largest);
-  const bool is_finite = peak_bits < 0x7f800000u;
-  float peak;
-  memcpy(&peak, &peak_bits, 4);
-  if (!(peak > kSmallestPeak)) peak = kSmallestPeak;
-  const __mmask16 keep = is_finite ? 0xffff : 0;
-  const __m512 inverse = _mm512_set1_ps(kLevels / peak);
-  const __m128i flips = _mm_set1_epi8((char)flip);
-  __m512i total = _mm512_setzero_si512();
-  for (int i = 0; i < inputs; i += kLanes) {
-    const __m512 value = _mm512_maskz_mul_ps(keep, _mm512_loadu_ps(x + i), inverse);
-    const __m512i v = _mm512_cvtps_epi32(value);
-    total = _mm512_add_epi32(total, v);
-    if (kFamily == kA16) {
-      const __m512i high = _mm512_srai_epi32(_mm512_add_epi32(v, _mm512_set1_epi32(128)), 8);
-      store_bytes(bytes + i, high, flips);
-      store_bytes(bytes + inputs + i, _mm512_sub_epi32(v, _mm512_slli_epi32(high, 8)), flips);
-    } else {
-      store_bytes(bytes + i, v, flips);
+struct Isa {
+  template <Family kFamily>
+  EB_INLINE void quantize_group(const float* x, int inputs, uint8_t flip, uint8_t* bytes,
+                                float* scale, int32_t* sum) {
+    constexpr float kLevels = kFamily == kA16 ? kA16Levels : kA8Levels;
+    const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
+    __m512i largest = _mm512_setzero_si512();
+    for (int i = 0; i < inputs; i += kLanes) {
+      const __m512i bits = _mm512_castps_si512(_mm512_loadu_ps(x + i));
+      largest = _mm512_max_epu32(largest, _mm512_and_si512(bits, magnitude));
     }
-  }
-  *scale = is_finite ? peak / kLevels : NAN;
-  *sum = _mm512_reduce_add_epi32(total);
-}
-
-template <Family kFamily>
-EB_INLINE void quantize(const float* x, int64_t k, int inputs, int token, uint8_t flip,
-                        const Activations& out) {
-  float padded[kMaxBlockInputs];
-  for (int64_t first = 0, g = 0; first < k; first += inputs, ++g) {
-    const int64_t slot = g * out.tokens + token;
-    const float* group = x + first;
-    if (k - first < inputs) {
-      memset(padded, 0, sizeof(padded));
-      memcpy(padded, group, sizeof(float) * (k - first));
-      group = padded;
+    const uint32_t peak_bits = _mm512_reduce_max_epu32(largest);
+    const bool is_finite = peak_bits < 0x7f800000u;
+    float peak;
+    memcpy(&peak, &peak_bits, 4);
+    if (!(peak > kSmallestPeak)) peak = kSmallestPeak;
+    const __mmask16 keep = is_finite ? 0xffff : 0;
+    const __m512 inverse = _mm512_set1_ps(kLevels / peak);
+    const __m128i flips = _mm_set1_epi8((char)flip);
+    __m512i total = _mm512_setzero_si512();
+    for (int i = 0; i < inputs; i += kLanes) {
+      const __m512 value = _mm512_maskz_mul_ps(keep, _mm512_loadu_ps(x + i), inverse);
+      const __m512i v = _mm512_cvtps_epi32(value);
+      total = _mm512_add_epi32(total, v);
+      if (kFamily == kA16) {
+        const __m512i high = _mm512_srai_epi32(_mm512_add_epi32(v, _mm512_set1_epi32(128)), 8);
+        store_bytes(bytes + i, high, flips);
+        store_bytes(bytes + inputs + i, _mm512_sub_epi32(v, _mm512_slli_epi32(high, 8)), flips);
+      } else {
+        store_bytes(bytes + i, v, flips);
+      }
     }
-    quantize_group<kFamily>(group, inputs, flip, out.bytes + slot * halves_of(kFamily) * inputs,
-                            out.scale + slot, out.sum + slot);
+    *scale = is_finite ? peak / kLevels : NAN;
+    *sum = _mm512_reduce_add_epi32(total);
   }
-}
+};
 
 }  // namespace
 
 void quantize_a8(const float* x, int64_t k, int inputs, int token, uint8_t flip,
                  const Activations& out) {
-  quantize<kA8>(x, k, inputs, token, flip, out);
+  quantize_groups<Isa, kA8>(x, k, inputs, token, flip, out);
 }
 
 void quantize_a16(const float* x, int64_t k, int inputs, int token, uint8_t flip,
                   const Activations& out) {
-  quantize<kA16>(x, k, inputs, token, flip, out);
+  quantize_groups<Isa, kA16>(x, k, inputs, token, flip, out);
 }
 
 }  // namespace avx512

@@ -5,6 +5,7 @@
 // Roofline: reads 4 B, writes 1-2 B an input, a small part of the weights' bytes.
 #include <math.h>
 
+#include "activation_groups.h"
 #include "neon.h"
 #include "w4_neon.h"
 
@@ -20,72 +21,57 @@ EB_INLINE void store_bytes(uint8_t* to, const int32x4_t v[4], uint8x16_t flip) {
   vst1q_u8(to, veorq_u8(vreinterpretq_u8_s8(bytes), flip));
 }
 
-template <Family kFamily>
-EB_INLINE void quantize_group(const float* x, int inputs, uint8_t flip, uint8_t* bytes,
-                              float* scale, int32_t* sum) {
-  constexpr float kLevels = kFamily == kA16 ? kA16Levels : kA8Levels;
-  const uint32x4_t magnitude = vdupq_n_u32(0x7fffffff);
-  uint32x4_t largest = vdupq_n_u32(0);
-  for (int i = 0; i < inputs; i += kLanes) {
-    const uint32x4_t bits = vreinterpretq_u32_f32(vld1q_f32(x + i));
-    largest = vmaxq_u32(largest, vandq_u32(bits, magnitude));
-  }
-  const uint32_t peak_bits = vmaxvq_u32(largest);
-  const bool is_finite = peak_bits < 0x7f800000u;
-  float peak;
-  memcpy(&peak, &peak_bits, 4);
-  if (!(peak > kSmallestPeak)) peak = kSmallestPeak;
-  const uint32x4_t keep = vdupq_n_u32(is_finite ? 0xffffffffu : 0);
-  const float inverse = kLevels / peak;
-  const uint8x16_t flips = vdupq_n_u8(flip);
-  int32x4_t total = vdupq_n_s32(0);
-  for (int i = 0; i < inputs; i += 4 * kLanes) {
-    int32x4_t high[4], low[4];
-    for (int part = 0; part < 4; ++part) {
-      const uint32x4_t bits = vreinterpretq_u32_f32(vld1q_f32(x + i + kLanes * part));
-      const float32x4_t value = vreinterpretq_f32_u32(vandq_u32(bits, keep));
-      const int32x4_t v = vcvtnq_s32_f32(vmulq_n_f32(value, inverse));
-      total = vaddq_s32(total, v);
-      high[part] = v;
-      if (kFamily == kA16) {
-        high[part] = vshrq_n_s32(vaddq_s32(v, vdupq_n_s32(128)), 8);
-        low[part] = vsubq_s32(v, vshlq_n_s32(high[part], 8));
+struct Isa {
+  template <Family kFamily>
+  EB_INLINE void quantize_group(const float* x, int inputs, uint8_t flip, uint8_t* bytes,
+                                float* scale, int32_t* sum) {
+    constexpr float kLevels = kFamily == kA16 ? kA16Levels : kA8Levels;
+    const uint32x4_t magnitude = vdupq_n_u32(0x7fffffff);
+    uint32x4_t largest = vdupq_n_u32(0);
+    for (int i = 0; i < inputs; i += kLanes) {
+      const uint32x4_t bits = vreinterpretq_u32_f32(vld1q_f32(x + i));
+      largest = vmaxq_u32(largest, vandq_u32(bits, magnitude));
+    }
+    const uint32_t peak_bits = vmaxvq_u32(largest);
+    const bool is_finite = peak_bits < 0x7f800000u;
+    float peak;
+    memcpy(&peak, &peak_bits, 4);
+    if (!(peak > kSmallestPeak)) peak = kSmallestPeak;
+    const uint32x4_t keep = vdupq_n_u32(is_finite ? 0xffffffffu : 0);
+    const float inverse = kLevels / peak;
+    const uint8x16_t flips = vdupq_n_u8(flip);
+    int32x4_t total = vdupq_n_s32(0);
+    for (int i = 0; i < inputs; i += 4 * kLanes) {
+      int32x4_t high[4], low[4];
+      for (int part = 0; part < 4; ++part) {
+        const uint32x4_t bits = vreinterpretq_u32_f32(vld1q_f32(x + i + kLanes * part));
+        const float32x4_t value = vreinterpretq_f32_u32(vandq_u32(bits, keep));
+        const int32x4_t v = vcvtnq_s32_f32(vmulq_n_f32(value, inverse));
+        total = vaddq_s32(total, v);
+        high[part] = v;
+        if (kFamily == kA16) {
+          high[part] = vshrq_n_s32(vaddq_s32(v, vdupq_n_s32(128)), 8);
+          low[part] = vsubq_s32(v, vshlq_n_s32(high[part], 8));
+        }
       }
+      store_bytes(bytes + i, high, flips);
+      if (kFamily == kA16) store_bytes(bytes + inputs + i, low, flips);
     }
-    store_bytes(bytes + i, high, flips);
-    if (kFamily == kA16) store_bytes(bytes + inputs + i, low, flips);
+    *scale = is_finite ? peak / kLevels : NAN;
+    *sum = vaddvq_s32(total);
   }
-  *scale = is_finite ? peak / kLevels : NAN;
-  *sum = vaddvq_s32(total);
-}
-
-template <Family kFamily>
-EB_INLINE void quantize(const float* x, int64_t k, int inputs, int token, uint8_t flip,
-                        const Activations& out) {
-  float padded[kMaxBlockInputs];
-  for (int64_t first = 0, g = 0; first < k; first += inputs, ++g) {
-    const int64_t slot = g * out.tokens + token;
-    const float* group = x + first;
-    if (k - first < inputs) {
-      memset(padded, 0, sizeof(padded));
-      memcpy(padded, group, sizeof(float) * (k - first));
-      group = padded;
-    }
-    quantize_group<kFamily>(group, inputs, flip, out.bytes + slot * halves_of(kFamily) * inputs,
-                            out.scale + slot, out.sum + slot);
-  }
-}
+};
 
 }  // namespace
 
 void quantize_a8(const float* x, int64_t k, int inputs, int token, uint8_t flip,
                  const Activations& out) {
-  quantize<kA8>(x, k, inputs, token, flip, out);
+  quantize_groups<Isa, kA8>(x, k, inputs, token, flip, out);
 }
 
 void quantize_a16(const float* x, int64_t k, int inputs, int token, uint8_t flip,
                   const Activations& out) {
-  quantize<kA16>(x, k, inputs, token, flip, out);
+  quantize_groups<Isa, kA16>(x, k, inputs, token, flip, out);
 }
 
 }  // namespace neon
