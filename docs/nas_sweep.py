@@ -7,7 +7,7 @@ Latency limits are spread evenly, as ratios, from the fastest subnet to the larg
 has none. Two baselines: the largest architecture by width multiplier, trained by the first command,
 with the shipped reference as width 1; and uniform subnets of the same supernet, every block the
 same kernel (5) and expansion, every stage the same depth. Both at each resolution. All are then
-timed in turns, and judged on 1,000 validation scenes that no search saw. Writes sweep.json and
+timed in turns, and judged on 8,000 validation scenes that no search saw. Writes sweep.json and
 sweep.svg. Searches are kept in the cache (docs/open-track.md), so a second run only measures again.
 """
 
@@ -65,7 +65,7 @@ from edgebench_workloads.wake.train_scaled import trained, training_cost
 
 KERNEL = 5  # of the uniform baseline
 LABELS = {"nas": "found by nas", "uniform": "uniform subnets", "width": "width multiplier"}
-JUDGED = range(1000, 2000)  # validation scenes
+JUDGED = range(1000, 9000)  # validation scenes
 TICKS = tuple(a * 10.0**b for b in range(-2, 3) for a in (1, 1.5, 2, 3, 5, 7))  # ms
 PLAIN = 1  # fp32 as convolutions, of the reference's engines: fastest for many images
 
