@@ -28,7 +28,7 @@ DTYPES: Mapping[torch.dtype, Arithmetic] = {torch.float32: "fp32", torch.bfloat1
 DEQUANTIZED = "w4_dequant"
 """The path that dequantizes weights at every call, for torch's products."""
 UNBOUNDED = (-math.inf, math.inf)
-CUT_RATIO = 2  # where an arithmetic has no instructions, torch is many times slower
+CUT_RATIO = 4  # where an arithmetic has no instructions, torch is many times slower; noise is not
 
 Product = Callable[[Tensor], Tensor]
 Weights = Mapping[str, Tensor]

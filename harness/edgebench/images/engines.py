@@ -26,7 +26,7 @@ from edgebench_workloads.wake.subnet import read
 
 OFFLINE_BATCHES = (16, OFFLINE_BATCH)
 """Images at once: more share a call, fewer leave what lies between two layers in the caches."""
-PROBE_ROUNDS = 4  # after one that warms up; the fastest counts
+PROBE_ROUNDS = 8  # after one that warms up; the fastest counts
 
 
 class CpuImageEngines:
