@@ -44,6 +44,8 @@ class Card:
     link: str
     not_closed: tuple[str, ...] = ()
     """What disqualifies it from the closed track."""
+    transform: str = ""
+    """What was done to an open model."""
     costs: tuple[str, ...] = ()
     """What its training or its search cost."""
 
@@ -82,6 +84,7 @@ def _card(entry: Entry) -> Card:
         system=record.system,
         link=f"#{entry.submission.anchor}",
         not_closed=tuple(record.not_closed),
+        transform=entry.open_transform,
         costs=tuple(cost_text(cost) for cost in costs_of(entry)),
     )
 

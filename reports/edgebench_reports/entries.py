@@ -71,6 +71,12 @@ class Entry:
         """The fp16 result of the same run."""
         return next((r for r in self.record.results if r.kernel == "fp16"), None)
 
+    @property
+    def open_transform(self) -> str:
+        """What was done to an open model; empty in the closed track and for a reference."""
+        is_open = self.record.track == "open" and self.result.kernel != "fp16"
+        return self.result.transform if is_open else ""
+
     def ceiling(self, name: str) -> Ceiling | None:
         """Return one ceiling measured in this run."""
         return next((c for c in self.record.ceilings if c.ceiling == name), None)

@@ -14,7 +14,7 @@ from edgebench_reports.run_page import page_name
 from edgebench_reports.tables import interval_text
 
 MAX_ROWS = 500  # of one page; the leaderboard holds them all
-HEADINGS = ("rank", "kernel", "against fp16", "speedup [95 %]", "exact match, of fp16",
+HEADINGS = ("rank", "kernel", "transform", "against fp16", "speedup [95 %]", "exact match, of fp16",
             "J per answer, fp16's", "verdict")  # fmt: skip
 
 
@@ -57,6 +57,7 @@ def _pair(entry: Entry, by: str) -> Pair:
         cells=(
             DASH if entry.rank is None else str(entry.rank),
             f"{kernel_title(result.kernel)} ({result.executed_path})",
+            result.transform,
             f"{_speed(entry, result)} against {_speed(entry, reference)}",
             speed,
             accuracy,

@@ -125,9 +125,10 @@ HEAD: tuple[Column, ...] = (
     Column(heading="device", has_choices=True, is_shown=False,
            cell=_word(lambda e: e.record.host.device),
            meaning="The device that the run was made for."),
-    Column(heading="track", has_choices=True, cell=_word(lambda e: e.record.track),
+    Column(heading="track", has_choices=True,
+           cell=_word(lambda e: e.record.track, note=lambda e: e.open_transform),
            meaning="closed: post-training quantization of the reference's weights only; open: "
-                   "anything, declared."),
+                   "anything, declared; below it what was done to the model."),
     Column(heading="organisation", has_choices=True, is_shown=False,
            cell=_word(lambda e: e.record.organisation),
            meaning="Who submitted the run."),

@@ -8,6 +8,7 @@ from typing import Any
 from edgebench_reports.cards import MAX_CARDS, make_cards
 from edgebench_reports.columns import Cell
 from edgebench_reports.entries import rank_entries
+from edgebench_reports.group_page import group_html
 from edgebench_reports.tables import Table, energy_columns, make_table
 
 DASH = "–"
@@ -111,6 +112,27 @@ def test_a_card_compares_the_first_with_its_own_reference(factory: ModuleType) -
     assert cards[0].place.startswith("% of bandwidth: the weights fit")
     assert cards[2].place == "52 % of the measured bandwidth"
     assert (cards[0].accuracy, cards[0].ratio) == ("98.1 %", "99.7 %")
+
+
+def test_an_open_model_is_told_by_what_was_done_to_it(factory: ModuleType) -> None:
+    entries = rank_entries(
+        [factory.submission(factory.record_data(track=track)) for track in ("closed", "open")]
+    )
+    told = {
+        (entry.record.track, entry.result.kernel): cell.note
+        for entry, cell in zip(
+            entries, cells(make_table(entries, "single-stream"), "track"), strict=True
+        )
+    }
+    assert told == {
+        ("closed", "fp16"): "",
+        ("closed", "int4"): "",
+        ("open", "fp16"): "",
+        ("open", "int4"): "rtn:group=128",
+    }
+    assert sorted(card.transform for card in make_cards(entries)) == ["", "rtn:group=128"]
+    page = group_html("Workload assistant", "system", entries)
+    assert page.count("<td>rtn:group=128</td>") == 2
 
 
 def test_unranked_entries_have_no_card_and_cards_are_few(factory: ModuleType) -> None:

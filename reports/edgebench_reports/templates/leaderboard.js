@@ -36,7 +36,7 @@ function fillCell(element, [text, , note, tone, link]) {
   if (link) element.append(make("a", { href: link, textContent: text }));
   else if (tone) element.append(make("span", { className: `tone ${tone}`, textContent: text }));
   else element.append(text);
-  if (note) element.append(make("small", { textContent: note }));
+  if (note) element.append(make("small", { textContent: note, title: note }));
 }
 
 // Only the cells that are shown become elements, and what they hold is only ever text.
