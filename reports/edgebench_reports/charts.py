@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 import altair as alt
 import vl_convert
 
+from edgebench_reports.entries import Entry
+
 Values = list[dict[str, Any]]
 
 # Readable on white and on near-black alike; fp16 also differs in brightness.
@@ -22,6 +24,9 @@ ROOF_COLOURS = {
     "fp32": "#5c7cfa",
 }
 SCENARIO_SHAPES = {"single-stream": "circle", "offline": "square"}
+OPEN_SHAPES = {"open, single-stream": "triangle-up", "open, offline": "diamond"}
+POINT_AREA = 110
+SMALLEST_AREA, LARGEST_AREA = 50, 350  # of points whose area says how much there is, in pixels
 STILL_COLOUR = "#7a828c"
 STILL_WIDTH = 420
 STILL_MAX_POINTS = 300
@@ -79,20 +84,45 @@ def colour(field: str) -> alt.Color:
     return alt.Color(f"{field}:N", scale=scale, legend=None)
 
 
+def look(entry: Entry) -> dict[str, str]:
+    """The fields of an entry's mark: colour and shape tell open models from the closed track's."""
+    shape = entry.record.scenario
+    if not entry.open_transform:
+        return {"mark": entry.result.kernel, "shape": shape}
+    return {"mark": "open", "shape": f"open, {shape}"}
+
+
+def areas(amounts: Sequence[int | None]) -> list[float]:
+    """Areas of points, in pixels, that grow with amounts; an unknown one has the usual size."""
+    largest = max((one for one in amounts if one), default=0)
+    return [
+        POINT_AREA
+        if one is None or not largest
+        else SMALLEST_AREA + (LARGEST_AREA - SMALLEST_AREA) * one / largest
+        for one in amounts
+    ]
+
+
 def points(values: Values, x: alt.X, y: alt.Y, tooltip: Sequence[alt.Tooltip]) -> alt.Chart:
-    """Return the kernels' marks: colour says the kernel, shape the scenario."""
-    shapes = alt.Scale(domain=list(SCENARIO_SHAPES), range=list(SCENARIO_SHAPES.values()))
+    """Return the entries' marks by the fields of `look`, and of their `area` where they have one.
+
+    Colour says the kernel, or that the model is an open one; shape the scenario, and so again.
+    """
+    known = {**SCENARIO_SHAPES, **OPEN_SHAPES}
+    shapes = alt.Scale(domain=list(known), range=list(known.values()))
     marks: alt.Chart = (
         chart_of(values)
-        .mark_point(size=110, filled=True, opacity=0.95)
+        .mark_point(size=POINT_AREA, filled=True, opacity=0.95)
         .encode(
             x=x,
             y=y,
-            color=colour("kernel"),
-            shape=alt.Shape("scenario:N", scale=shapes, legend=None),
+            color=colour("mark"),
+            shape=alt.Shape("shape:N", scale=shapes, legend=None),
             tooltip=list(tooltip),
         )
     )
+    if values and "area" in values[0]:
+        marks = marks.encode(size=alt.Size("area:Q", scale=None, legend=None))
     return marks
 
 

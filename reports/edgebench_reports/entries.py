@@ -73,8 +73,8 @@ class Entry:
 
     @property
     def open_transform(self) -> str:
-        """What was done to an open model; empty in the closed track and for a reference."""
-        is_open = self.record.track == "open" and self.result.kernel != "fp16"
+        """What was done to an open model; empty for any other and for a reference."""
+        is_open = self.record.track == "open" and self.result.kernel not in ("fp16", EXTERNAL)
         return self.result.transform if is_open else ""
 
     def ceiling(self, name: str) -> Ceiling | None:

@@ -12,11 +12,18 @@ from edgebench import __version__
 from edgebench.checker import known_workload
 from edgebench.codec import make_folder, write_atomic
 from edgebench.foreign import ForeignResults, read_foreign
+from edgebench.profiles import EXTERNAL
 from edgebench.progress import Progress, SilentProgress
-from edgebench.record import Kernel, kernel_title, rows
+from edgebench.record import kernel_title, rows
 from edgebench.rows import as_csv, as_json
 from edgebench_reports.cards import make_cards
-from edgebench_reports.charts import KERNEL_COLOURS, SCENARIO_SHAPES, Chart
+from edgebench_reports.charts import (
+    KERNEL_COLOURS,
+    OPEN_SHAPES,
+    SCENARIO_SHAPES,
+    Chart,
+    look,
+)
 from edgebench_reports.columns import Column
 from edgebench_reports.details import describe_runs
 from edgebench_reports.entries import SCENARIOS, Entry, Submission, disclosures, rank_entries
@@ -75,10 +82,16 @@ def _executed_on(entries: Sequence[Entry]) -> list[tuple[str, str]]:
 
 
 def _kernel_colours(entries: Sequence[Entry]) -> dict[str, str]:
-    """The legend: our own two kernels always, an external engine where one is shown."""
-    own: tuple[Kernel, ...] = ("fp16", "int4")
-    shown = dict.fromkeys([*own, *(entry.result.kernel for entry in entries)])
-    return {kernel_title(kernel): KERNEL_COLOURS[kernel] for kernel in shown}
+    """The legend: our own two kernels always, open models and external engines where shown."""
+    shown = dict.fromkeys(["fp16", "int4", *(look(entry)["mark"] for entry in entries)])
+    titles: dict[str, str] = {"open": "open model", EXTERNAL: kernel_title(EXTERNAL)}
+    return {titles.get(mark, mark): KERNEL_COLOURS[mark] for mark in shown}
+
+
+def _shapes(entries: Sequence[Entry]) -> dict[str, str]:
+    """The legend: both scenarios always, those of open models where one is shown."""
+    is_open = any(entry.open_transform for entry in entries)
+    return {**SCENARIO_SHAPES, **(OPEN_SHAPES if is_open else {})}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +135,7 @@ def board_html(board: Board, entries: Sequence[Entry] | None = None) -> str:
             "charts": charts,
             "chart_specs": script_json([p.spec for chart in charts for p in chart.panels]),
             "kernel_colours": _kernel_colours(entries),
-            "scenario_shapes": SCENARIO_SHAPES,
+            "shapes": _shapes(entries),
             "columns": _columns(entries),
             "runs": describe_runs(entries) if is_inline else [],
             "groups": _groups(entries) if board.has_pages else [],

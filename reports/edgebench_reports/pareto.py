@@ -1,4 +1,7 @@
-"""The Pareto chart: accuracy against latency and energy; a line joins what nothing else beats."""
+"""The Pareto chart: accuracy against latency and energy, the weights' bytes as each mark's area.
+
+A line joins what nothing else beats.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,10 @@ from edgebench_reports.charts import (
     Chart,
     Panel,
     Values,
+    areas,
     chart_of,
     log_axis,
+    look,
     panel,
     points,
 )
@@ -73,9 +78,10 @@ def pareto(entries: Sequence[Entry]) -> Chart | None:
     return Chart(
         name="pareto",
         heading="Accuracy against latency and energy",
-        caption="Valid entries and their references. The line joins what no other entry beats in "
-        "both; energy is drawn where a meter answered, one panel per domain. The vertical axes do "
-        "not start at zero.",
+        caption="Valid entries and their references; a mark's area grows with the bytes of the "
+        "weights as they run. The line joins what no other entry beats in accuracy and cost; "
+        "energy is drawn where a meter answered, one panel per domain. The vertical axes do not "
+        "start at zero.",
         panels=tuple(panels),
     )
 
@@ -86,7 +92,10 @@ def _values(entries: Sequence[Entry]) -> Values:
             "scenario": e.record.scenario,
             "system": e.record.system,
             "kernel": e.result.kernel,
+            **look(e),
             "executed": e.result.executed_path,
+            "transform": e.result.transform,
+            "weight_bytes": e.result.weight_bytes,
             "exact_match": 100 * e.result.accuracy,
             "ms": cost_ms(e),
             "energy_J": cost_J(e),
@@ -99,6 +108,8 @@ def _values(entries: Sequence[Entry]) -> Values:
 
 def _panel(name: str, values: Values, cost: str, titles: tuple[str, str]) -> Panel:
     title, better = titles
+    sizes = areas([row["weight_bytes"] for row in values])
+    values = [{**row, "area": area} for row, area in zip(values, sizes, strict=True)]
     x = log_axis(cost, f"{title} ({better})", alt.X)
     y = alt.Y(
         "exact_match:Q",
@@ -109,7 +120,9 @@ def _panel(name: str, values: Values, cost: str, titles: tuple[str, str]) -> Pan
     tooltip = [
         alt.Tooltip("system:N"),
         alt.Tooltip("kernel:N"),
+        alt.Tooltip("transform:N"),
         alt.Tooltip("executed:N"),
+        alt.Tooltip("weight_bytes:Q", title="weights, bytes", format=",d"),
         alt.Tooltip(f"{cost}:Q", title=title, format=".4~g"),
         alt.Tooltip("exact_match:Q", title="exact match %", format=".1f"),
     ]

@@ -15,6 +15,7 @@ from edgebench_reports.charts import (
     chart_of,
     labels,
     log_axis,
+    look,
     panel,
     points,
 )
@@ -53,6 +54,7 @@ def _values(entries: Sequence[Entry]) -> Values:
             "scenario": e.record.scenario,
             "system": e.record.system,
             "kernel": e.result.kernel,
+            **look(e),
             "executed": e.result.executed_path,
             "tokens_per_s": e.result.tokens_per_s,
             "exact_match": None if e.result.accuracy is None else 100 * e.result.accuracy,

@@ -9,6 +9,7 @@ import pytest
 
 from edgebench_reports import charts
 from edgebench_reports.entries import Entry, rank_entries
+from edgebench_reports.pareto import pareto
 from edgebench_reports.roofline_chart import Mark, place, roofline
 from edgebench_reports.speed_chart import speed_accuracy
 
@@ -104,6 +105,39 @@ def test_speed_panels_are_per_workload_and_quality(factory: ModuleType) -> None:
         ("fp16", "offline", ""),
         ("int4", "offline", "1.71×"),
     }
+
+
+def test_open_models_differ_from_closed_ones_in_colour_and_in_shape(factory: ModuleType) -> None:
+    entries = rank_entries(
+        [
+            factory.submission(factory.record_data("assistant@300m", track=track))
+            for track in ("closed", "open")
+        ]
+    )
+    for chart in (speed_accuracy(entries), pareto(entries), roofline(entries)):
+        assert chart is not None
+        drawn = [row for row in factory.chart_rows(chart.panels[0].spec) if "mark" in row]
+        marks = {(row["kernel"], row["mark"], row["shape"]) for row in drawn}
+        assert marks <= {
+            ("fp16", "fp16", "single-stream"),
+            ("int4", "int4", "single-stream"),
+            ("int4", "open", "open, single-stream"),
+        }
+        assert ("int4", "open", "open, single-stream") in marks
+
+
+def test_a_pareto_mark_grows_with_the_bytes_of_the_weights(factory: ModuleType) -> None:
+    data = factory.record_data()
+    weights = {result["kernel"]: result["weight_bytes"] for result in data["results"]}
+    chart = pareto(rank_entries([factory.submission(data)]))
+    assert chart is not None
+    drawn = [row for row in factory.chart_rows(chart.panels[0].spec) if "area" in row]
+    areas = {row["kernel"]: row["area"] for row in drawn}
+    low, high = charts.SMALLEST_AREA, charts.LARGEST_AREA
+    assert areas["fp16"] == high
+    assert areas["int4"] == low + (high - low) * weights["int4"] / weights["fp16"]
+    assert charts.areas([None, 0]) == [charts.POINT_AREA, charts.POINT_AREA]
+    assert charts.areas([None, 4, 2]) == [charts.POINT_AREA, high, (low + high) / 2]
 
 
 def test_marks_and_legend_have_one_colour_a_kernel() -> None:
