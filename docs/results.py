@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from safetensors import safe_open
+
 from edgebench.bundle import find_bundles, read_bundle
 from edgebench.record import KernelResult, Ledger, Record
 from edgebench.units import DASH, format_fraction, format_number
+from edgebench_workloads.catalog import WORKLOADS
 
 ROOT = Path(__file__).parent.parent
 BEGIN = "<!-- results: written by `python docs/results.py` from submissions/ -->"
@@ -91,7 +94,7 @@ def open_markdown(submissions: Path) -> str:
 
     Each workload begins with its closed bundle, where the system has one: both in single-stream.
     """
-    newest: dict[tuple[str, str, str, str], tuple[Record, Ledger | None]] = {}
+    newest: dict[tuple[str, str, str, str], tuple[Path, Record, Ledger | None]] = {}
     for path in find_bundles(submissions):
         bundle = read_bundle(path)
         record = bundle.record
@@ -99,7 +102,7 @@ def open_markdown(submissions: Path) -> str:
             continue
         transform = record.results[-1].transform if record.track == "open" else ""
         key = record.system, record.workload.name, record.track, transform
-        newest[key] = record, bundle.ledger
+        newest[key] = path, record, bundle.ledger
     shown = {key[:2] for key in newest if key[2] == "open"}
     lines: list[str] = []
     for system in sorted({system for system, _ in shown}):
@@ -111,13 +114,41 @@ def open_markdown(submissions: Path) -> str:
     return "\n".join(lines)
 
 
-def _open_cells(record: Record, ledger: Ledger | None) -> list[list[str]]:
+def _tensor_bytes(file: Path) -> dict[str, int]:
+    """Bytes of each tensor of a safetensors file."""
+    with safe_open(file, framework="numpy") as opened:
+        return {name: opened.get_tensor(name).nbytes for name in opened.keys()}  # noqa: SIM118
+
+
+def _closed_bytes(path: Path, record: Record, ledger: Ledger, result: KernelResult) -> int | None:
+    """A model of the closed track on disk: INT4 tensors where quantized, fp16 elsewhere."""
+    if result.cost is not None:
+        return result.cost.model_bytes
+    if result.kernel != "fp16" and ledger.tensors_file is None:
+        return None
+    directory = WORKLOADS[record.workload.name].reference_directory()
+    reference = _tensor_bytes(directory / "model.safetensors")
+    if result.kernel == "fp16" or ledger.tensors_file is None:
+        return sum(reference.values())
+    kept = [size for name, size in reference.items() if _module(name) not in ledger.tensors]
+    return sum(kept) + sum(_tensor_bytes(path / ledger.tensors_file).values())
+
+
+def _module(name: str) -> str:
+    return name.removesuffix(".weight")
+
+
+def _open_cells(path: Path, record: Record, ledger: Ledger | None) -> list[list[str]]:
     rows = []
     for result in record.results:
         if record.track == "open" and result.kernel == "fp16":
             continue  # the reference stands once, in the closed bundle's rows
         counted = ledger and (ledger.open_model or ledger.open_subnet or ledger.open_network)
-        stored = None if not counted else counted.bits_per_weight * counted.params_total / 8
+        stored: float | None = None
+        if counted:
+            stored = counted.bits_per_weight * counted.params_total / 8
+        elif ledger:
+            stored = _closed_bytes(path, record, ledger, result)
         rows.append(
             [
                 record.workload.name,
