@@ -124,18 +124,15 @@ def _closed_bytes(path: Path, record: Record, ledger: Ledger, result: KernelResu
     """A model of the closed track on disk: INT4 tensors where quantized, fp16 elsewhere."""
     if result.cost is not None:
         return result.cost.model_bytes
-    if result.kernel != "fp16" and ledger.tensors_file is None:
-        return None
     directory = WORKLOADS[record.workload.name].reference_directory()
     reference = _tensor_bytes(directory / "model.safetensors")
-    if result.kernel == "fp16" or ledger.tensors_file is None:
+    if result.kernel == "fp16":
         return sum(reference.values())
-    kept = [size for name, size in reference.items() if _module(name) not in ledger.tensors]
+    if ledger.tensors_file is None:
+        return None
+    quantized = {f"{name}.weight" for name in ledger.tensors}
+    kept = [size for name, size in reference.items() if name not in quantized]
     return sum(kept) + sum(_tensor_bytes(path / ledger.tensors_file).values())
-
-
-def _module(name: str) -> str:
-    return name.removesuffix(".weight")
 
 
 def _open_cells(path: Path, record: Record, ledger: Ledger | None) -> list[list[str]]:

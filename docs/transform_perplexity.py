@@ -405,16 +405,6 @@ def row(scheme: Scheme, scores: dict[str, Scores]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def chosen(table: Sequence[Scheme], texts: Sequence[str]) -> list[Scheme]:
-    """The rows of each text: the one that it names, else all whose names hold it."""
-    names = {scheme.name for scheme in table}
-    return [
-        scheme
-        for scheme in table
-        if any(text == scheme.name if text in names else text in scheme.name for text in texts)
-    ]
-
-
 def main() -> None:
     """Parse, measure, print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -435,7 +425,9 @@ def main() -> None:
         options.state.mkdir(parents=True, exist_ok=True)
     bench = Bench(options)
     table = schemes()
-    wanted = chosen(table, options.schemes.split(","))
+    texts, names = options.schemes.split(","), {scheme.name for scheme in table}
+    parts = [text for text in texts if text not in names]
+    wanted = [s for s in table if s.name in texts or any(part in s.name for part in parts)]
     if options.kept:
         wanted = [s for s in wanted if (path := bench.kept(s)) is not None and path.exists()]
     needed = {name for s in wanted for name in (s.name, s.plain, "fp16")}
