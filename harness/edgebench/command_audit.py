@@ -26,7 +26,7 @@ from edgebench.derive import scored_outputs
 from edgebench.devices import ResolvedDevice, is_on_gpu, resolve
 from edgebench.errors import RuleViolation, SpecError, unknown_name
 from edgebench.lock import MachineLock
-from edgebench.prepare import PreparedText
+from edgebench.prepared_text import PreparedText
 from edgebench.profiles import size_class
 from edgebench.progress import Progress, choose_progress
 from edgebench.record import Kernel
@@ -35,7 +35,7 @@ from edgebench.target import open_target
 from edgebench.utc import utc_now
 
 if TYPE_CHECKING:
-    from edgebench.engines import KernelEngine, WorkloadEngines
+    from edgebench.kernel_engine import KernelEngine, WorkloadEngines
 
 RECORD = "audit.json"
 TABLE = "audit.md"

@@ -11,7 +11,7 @@ from edgebench.calibration_text import read_calibration
 from edgebench.codec import storage_error
 from edgebench.errors import AssetError, SpecError, harness_error
 from edgebench.estimate import require_quantizing_memory
-from edgebench.prepare import CONFIG_FILE
+from edgebench.prepared_text import CONFIG_FILE
 from edgebench.progress import Progress
 from edgebench.system import describe_system
 from edgebench.transform import apply_transform, check_calibration, parse_transform

@@ -6,16 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from edgebench.engines import (
-    OFFLINE_BATCH,
-    KernelEngine,
-    WeightChange,
-    changed_reference,
-    changed_tensors,
-    faster_path,
-    longest_row,
-)
-from edgebench.prepare import PreparedText
+from edgebench.engines_cpu import changed_reference, faster_path, longest_row
+from edgebench.kernel_engine import OFFLINE_BATCH, KernelEngine, WeightChange, changed_tensors
+from edgebench.prepared_text import PreparedText
 from edgebench.record import Kernel, Scenario
 from edgebench.roofline import Arithmetic, Model, model_of
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from edgebench import meters
 from edgebench.conditions import Watch
-from edgebench.engines import KernelEngine
+from edgebench.kernel_engine import KernelEngine
 from edgebench.loadgen import SystemUnderTest
 from edgebench.openai.engine import ExternalEngine
 from edgebench.prepared import PreparedWorkload

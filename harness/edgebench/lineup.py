@@ -5,12 +5,12 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from edgebench.engines import WorkloadEngines
 from edgebench.job import AnyEngine
+from edgebench.kernel_engine import WorkloadEngines
 from edgebench.openai.discovery import Served
 from edgebench.openai.engine import External, executed_path, open_external
-from edgebench.prepare import require_text
 from edgebench.prepared import PreparedWorkload
+from edgebench.prepared_text import require_text
 from edgebench.profiles import EXTERNAL
 from edgebench.progress import Progress
 from edgebench.record import Kernel, Scenario
@@ -20,7 +20,7 @@ from edgebench.spec import RunSpec
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lineup:
-    """Who runs: see engines.WorkloadEngines."""
+    """Who runs: see kernel_engine.WorkloadEngines."""
 
     own: WorkloadEngines
     external: External | None

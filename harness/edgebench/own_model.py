@@ -25,7 +25,7 @@ from edgebench.perplexity_record import (
     Protocol,
     derive_result,
 )
-from edgebench.prepare import CONFIG_FILE
+from edgebench.prepared_text import CONFIG_FILE
 from edgebench.progress import Progress
 from edgebench.record import Kernel, Provenance
 from edgebench.run import set_affinity

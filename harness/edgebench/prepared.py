@@ -10,20 +10,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgebench.answers import Judge
+from edgebench.kernel_engine import KernelEngine
 from edgebench.loadgen import SystemUnderTest
 from edgebench.open_model import not_closed
-from edgebench.record import Kernel, Ledger, NllRow, WorkloadIdentity
+from edgebench.record import Ledger, NllRow, WorkloadIdentity
 from edgebench.transform.quantized import QuantizedModel
 from edgebench_workloads.catalog import Workload
-
-if TYPE_CHECKING:
-    from edgebench.engines import KernelEngine, WorkloadEngines
 
 Update = Callable[[int, int], None]
 
@@ -66,10 +63,6 @@ class PreparedWorkload(ABC):
     @abstractmethod
     def judge(self) -> Judge:
         """Who says whether an output is right."""
-
-    @abstractmethod
-    def cpu_engines(self, kernels: Sequence[Kernel]) -> WorkloadEngines:
-        """Build the engines on CPUs."""
 
     @abstractmethod
     def sut(self, engine: KernelEngine) -> SystemUnderTest:

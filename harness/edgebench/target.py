@@ -15,7 +15,7 @@ from edgebench.record import CeilingName, Kernel, KernelTuning
 from edgebench.system import SystemDescription
 
 if TYPE_CHECKING:
-    from edgebench.engines import WorkloadEngines
+    from edgebench.kernel_engine import WorkloadEngines
     from edgebench_kernels.ceilings import CeilingSample
 
 

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
-from edgebench.engines import WorkloadEngines
 from edgebench.errors import DeviceUnavailable, SpecError
 from edgebench.estimate import memory_shortage
+from edgebench.images.prepared import PreparedImages
+from edgebench.kernel_engine import WorkloadEngines
 from edgebench.memory import peak_memory_bytes, reset_peak
 from edgebench.prepared import PreparedWorkload
+from edgebench.prepared_text import require_text
 from edgebench.record import CeilingName, Kernel, KernelTuning
 from edgebench.system import SystemDescription
 
@@ -65,7 +67,12 @@ class CpuTarget:
 
     def engines(self, prepared: PreparedWorkload, kernels: Sequence[Kernel]) -> WorkloadEngines:
         """See Target."""
-        return prepared.cpu_engines(kernels)
+        from edgebench.engines_cpu import CpuEngines
+        from edgebench.images.engines import CpuImageEngines
+
+        if isinstance(prepared, PreparedImages):
+            return CpuImageEngines(prepared, kernels)
+        return CpuEngines(require_text(prepared, "cpu"), kernels)
 
     def measure_ceiling(self, name: CeilingName, threads: int) -> CeilingSample | None:
         """See Target."""

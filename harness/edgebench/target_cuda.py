@@ -11,8 +11,8 @@ from edgebench.engines_cuda import CudaEngines
 from edgebench.errors import DeviceUnavailable, RunFailed
 from edgebench.estimate import memory_shortage
 from edgebench.gpus import Gpu
-from edgebench.prepare import require_text
 from edgebench.prepared import PreparedWorkload
+from edgebench.prepared_text import require_text
 from edgebench.record import CeilingName, Kernel, KernelTuning
 from edgebench.system import SystemDescription
 from edgebench.units import format_bytes

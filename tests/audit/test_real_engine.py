@@ -22,8 +22,9 @@ from tests.audit.doubles import Complete, FirstToken, Machine, machine_of
 
 if TYPE_CHECKING:
     from edgebench.audit.engine_auditee import EngineAuditee
-    from edgebench.engines import CpuEngines, KernelEngine
-    from edgebench.prepare import PreparedText
+    from edgebench.engines_cpu import CpuEngines
+    from edgebench.kernel_engine import KernelEngine
+    from edgebench.prepared_text import PreparedText
 
 pytestmark = [pytest.mark.torch, pytest.mark.native]
 
@@ -122,7 +123,7 @@ class Built:
 
 @pytest.fixture(scope="module")
 def built(kernels_left_alone: None) -> Built:
-    from edgebench.engines import CpuEngines
+    from edgebench.engines_cpu import CpuEngines
     from edgebench.prepare import prepare
     from edgebench.progress import SilentProgress
     from edgebench.transform import parse_transform

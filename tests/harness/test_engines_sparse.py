@@ -6,7 +6,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from edgebench.engines import OFFLINE_BATCH, CpuEngines  # noqa: E402
+from edgebench.engines_cpu import CpuEngines  # noqa: E402
+from edgebench.kernel_engine import OFFLINE_BATCH  # noqa: E402
 from edgebench.profiles import SPARSE_PATH  # noqa: E402
 from edgebench_kernels.engine import build_int4, pack_24, pack_int4  # noqa: E402
 from edgebench_kernels.quantize import quantize_rtn  # noqa: E402

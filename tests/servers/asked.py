@@ -9,7 +9,8 @@ from edgebench.loadgen import SampleTiming, run_offline, run_single_stream
 from edgebench.openai.address import parse_url
 from edgebench.openai.discovery import discover
 from edgebench.openai.engine import External, open_external
-from edgebench.prepare import PreparedText, prepare, require_text
+from edgebench.prepare import prepare
+from edgebench.prepared_text import PreparedText, require_text
 from edgebench.progress import SilentProgress
 
 SINGLE, OFFLINE, CONCURRENCY = 24, 64, 8

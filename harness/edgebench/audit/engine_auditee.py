@@ -9,7 +9,7 @@ import numpy as np
 
 from edgebench.audit.auditee import Library, LogitsPair
 from edgebench.audit.noise import NoisyLayer
-from edgebench.engines import KernelEngine, WorkloadEngines
+from edgebench.kernel_engine import KernelEngine, WorkloadEngines
 from edgebench.sut import EngineSut
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from edgebench.answers import AnswerKey
 from edgebench.audit.auditee import Library
-from edgebench.prepare import PreparedText, encode_pairs
+from edgebench.prepare import encode_pairs
+from edgebench.prepared_text import PreparedText
 
 if TYPE_CHECKING:
     from edgebench_workloads.assistant.dataset import Pair

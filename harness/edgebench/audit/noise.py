@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgebench.engines import Weights
+from edgebench.kernel_engine import Weights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,8 @@ from edgebench import layout
 from edgebench.bundle import Bundle
 from edgebench.checker.tensors import PARTS
 from edgebench.errors import BundleError, RuleViolation, RunFailed, harness_error
-from edgebench.prepare import PreparedText, prepare, require_text
+from edgebench.prepare import prepare
+from edgebench.prepared_text import PreparedText, require_text
 from edgebench.progress import Progress
 from edgebench.record import Kernel, Ledger
 from edgebench.system import SystemDescription, usable_cores

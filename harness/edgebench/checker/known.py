@@ -15,13 +15,8 @@ from edgebench.checker.retrace import KnownModel
 from edgebench.checker.subject import KnownStudent, KnownWorkload, Shape
 from edgebench.errors import SpecError, harness_error
 from edgebench.identity import identified
-from edgebench.prepare import (
-    CONFIG_FILE,
-    WEIGHTS_FILE,
-    calibration_set,
-    encode_pairs,
-    graph_sha256,
-)
+from edgebench.prepare import WEIGHTS_FILE, calibration_set, encode_pairs, graph_sha256
+from edgebench.prepared_text import CONFIG_FILE
 from edgebench.transform.quantized import SUFFIX, ReferenceLinears, open_reference
 from edgebench.transform.students import tensors_sha256, training_of
 from edgebench_kernels.engine.config import read_config

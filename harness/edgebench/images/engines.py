@@ -9,15 +9,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from edgebench.engines import (
-    OFFLINE_BATCH,
-    KernelEngine,
-    WeightChange,
-    changed_tensors,
-)
 from edgebench.images.choices import int4_choices, reference_choices
 from edgebench.images.engine import ImageEngine, inputs_of, race
 from edgebench.images.prepared import PreparedImages
+from edgebench.kernel_engine import OFFLINE_BATCH, KernelEngine, WeightChange, changed_tensors
 from edgebench.record import Kernel, Scenario
 from edgebench.roofline import Model
 from edgebench_workloads.wake.costs import is_product, total_macs
@@ -30,7 +25,7 @@ PROBE_ROUNDS = 8  # after one that warms up; the fastest counts
 
 
 class CpuImageEngines:
-    """See engines.WorkloadEngines: each choice is raced at a scenario's own batches."""
+    """See kernel_engine.WorkloadEngines: each choice is raced at a scenario's own batches."""
 
     def __init__(self, prepared: PreparedImages, kernels: Sequence[Kernel]) -> None:
         self._prepared = prepared

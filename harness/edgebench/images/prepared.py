@@ -15,6 +15,7 @@ from edgebench.coded import encode
 from edgebench.images.cost import cost_of
 from edgebench.images.graph import read_genome
 from edgebench.images.sut import ImageSut
+from edgebench.kernel_engine import KernelEngine
 from edgebench.loadgen import SystemUnderTest
 from edgebench.prepared import PreparedWorkload, Update
 from edgebench.record import Kernel, ModelCost, NllRow
@@ -25,7 +26,6 @@ from edgebench_workloads.wake.genome import Genome
 from edgebench_workloads.wake.scenes import Scene
 
 if TYPE_CHECKING:
-    from edgebench.engines import KernelEngine, WorkloadEngines
     from edgebench.images.changed import ChangedNetwork
     from edgebench.images.engine import ImageEngine
     from edgebench.transform.nas_found import FoundSubnet
@@ -99,12 +99,6 @@ class PreparedImages(PreparedWorkload):
     def judge(self) -> ClassKey:
         """See PreparedWorkload."""
         return ClassKey(self.classes)
-
-    def cpu_engines(self, kernels: Sequence[Kernel]) -> WorkloadEngines:
-        """See PreparedWorkload."""
-        from edgebench.images.engines import CpuImageEngines
-
-        return CpuImageEngines(self, kernels)
 
     def sut(self, engine: KernelEngine) -> SystemUnderTest:
         """See PreparedWorkload."""

@@ -14,7 +14,7 @@ from edgebench.openai.sut import OpenAiSut
 from edgebench.record import ExternalServer, Kernel, Scenario
 
 if TYPE_CHECKING:
-    from edgebench.prepare import PreparedText
+    from edgebench.prepared_text import PreparedText
     from edgebench.spec import ExternalRequest
 
 NOTES = (
@@ -26,7 +26,7 @@ REMOTE_NOTE = "the server runs on another machine: latencies include the network
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExternalEngine:
-    """One scenario's view of a server; see engines.KernelEngine, which it stands beside."""
+    """One scenario's view of a server; see kernel_engine.KernelEngine, which it stands beside."""
 
     sut: OpenAiSut
     executed_path: str

@@ -18,7 +18,7 @@ from edgebench_kernels.cuda.check.tables import table
 from edgebench_kernels.cuda.check.worker import Request
 from gpu_stages.prepare import BENCH_MODELS, library_environment
 
-NEEDED = ("edgebench.cli", "edgebench.command_run", "edgebench.engines")
+NEEDED = ("edgebench.cli", "edgebench.command_run", "edgebench.engines_cpu")
 WORKLOADS = ",".join(("assistant", *BENCH_MODELS))
 KEPT_S = 8.0
 """Between the budget that the run is given and the end of the stage."""

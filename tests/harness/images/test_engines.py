@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from edgebench.engines import Weights
 from edgebench.images.choices import PATHS
 from edgebench.images.engine import (
     DEQUANTIZED,
@@ -19,6 +18,7 @@ from edgebench.images.engine import (
 )
 from edgebench.images.engines import OFFLINE_BATCHES, CpuImageEngines
 from edgebench.images.prepared import PreparedImages
+from edgebench.kernel_engine import Weights
 from edgebench.loadgen import run_offline, run_single_stream
 from edgebench.record import Kernel
 from edgebench_kernels import native

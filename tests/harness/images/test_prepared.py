@@ -14,7 +14,8 @@ from edgebench.images.cost import cost_of
 from edgebench.images.graph import graph_sha256, read_genome
 from edgebench.images.prepared import PreparedImages
 from edgebench.images.request import image_chain
-from edgebench.prepare import prepare, require_text
+from edgebench.prepare import prepare
+from edgebench.prepared_text import require_text
 from edgebench.progress import SilentProgress
 from edgebench.transform import parse_transform
 from edgebench_kernels.formats import dequantize
