@@ -17,7 +17,7 @@ from edgebench_kernels.engine import (  # noqa: E402
     pack_int4,
     weights_from_tensors,
 )
-from edgebench_kernels.engine.linear_int4 import concat_rows  # noqa: E402
+from edgebench_kernels.engine.fused_tensors import concat_rows  # noqa: E402
 from edgebench_kernels.formats import dequantize  # noqa: E402
 from edgebench_kernels.quantize import quantize_rtn  # noqa: E402
 

@@ -32,7 +32,7 @@ from edgebench.transform.grid import (
 from edgebench.transform.llama_layer import Layer, Prompts, rms_norm, walk
 from edgebench.transform.quantized import BIAS, HEAD, Linears
 from edgebench.transform.scale_groups import HEAD_GROUP, LINEARS, SCALE_GROUPS, ScaleGroup
-from edgebench_kernels.engine.linear_int4 import concat_rows
+from edgebench_kernels.engine.fused_tensors import concat_rows
 from edgebench_kernels.engine.weights import EMBEDDING, FINAL_NORM, LM_HEAD
 from edgebench_kernels.formats import Int4Tensor
 

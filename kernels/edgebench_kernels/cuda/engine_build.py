@@ -12,7 +12,7 @@ from edgebench_kernels.cuda.launcher import Launcher, memory_errors
 from edgebench_kernels.cuda.linear import GpuInt4
 from edgebench_kernels.engine.arithmetic import PathChoice
 from edgebench_kernels.engine.fuse import fused_linears
-from edgebench_kernels.engine.linear_int4 import fused_tensors
+from edgebench_kernels.engine.fused_tensors import fused_tensors
 from edgebench_kernels.engine.weights import LlamaWeights, linear_shapes
 from edgebench_kernels.formats import Int4Tensor
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from edgebench_kernels.engine.linear_int4 import PackedLinear, fused_tensors
+from edgebench_kernels.engine.fused_tensors import fused_tensors
+from edgebench_kernels.engine.linear_int4 import PackedLinear
 from edgebench_kernels.engine.weights import LlamaWeights
 from edgebench_kernels.formats import Int4Tensor
 from edgebench_kernels.linear import Int4Linear

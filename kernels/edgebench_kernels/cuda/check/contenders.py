@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from edgebench_kernels.cuda import paths
 from edgebench_kernels.cuda.check.layer import GROUP, SHAPES, is_applicable
 from edgebench_kernels.cuda.check.timer import Timed
 from edgebench_kernels.cuda.launcher import GpuLauncher
@@ -222,12 +221,3 @@ def _multiply(library: str | None, x: Tensor, weight: Tensor, y: Tensor) -> None
         torch.mm(x, weight.T, out=y)
     finally:
         torch.backends.cuda.preferred_blas_library(before)
-
-
-def all_contenders() -> list[Contender]:
-    """In the table's order; the fp16 that ratios are made with is among the first."""
-    from edgebench_kernels.cuda.check.peers import humming, torch_int4
-
-    mine = [ours(kernel) for kernel in PRODUCTS]
-    alone = ours(paths.GEMV, name=NO_OVERLAP, overlap=False)
-    return [fp16(), *mine, alone, fp16("cublaslt"), torch_int4(), humming()]

@@ -18,21 +18,25 @@ from edgebench_kernels.cuda import paths
 from edgebench_kernels.cuda.check import bars, ceilings, facts
 from edgebench_kernels.cuda.check.contenders import (
     FP16,
+    NO_OVERLAP,
     Cell,
     Contender,
     Weights,
-    all_contenders,
     cell,
+    fp16,
+    ours,
 )
 from edgebench_kernels.cuda.check.events import PASSED, Failed, Log, Skipped, Unavailable
 from edgebench_kernels.cuda.check.facts import gpu_facts
 from edgebench_kernels.cuda.check.layer import SHAPES, TOKENS
+from edgebench_kernels.cuda.check.peers import humming, torch_int4
 from edgebench_kernels.cuda.check.samples import Estimate, estimate, ratio, sums
 from edgebench_kernels.cuda.check.tables import table
 from edgebench_kernels.cuda.check.timer import Timed, sample_rounds
 from edgebench_kernels.cuda.check.worker import Request
 from edgebench_kernels.cuda.driver import Gpu
 from edgebench_kernels.cuda.launcher import launcher_of
+from edgebench_kernels.cuda.products import PRODUCTS
 
 ROUNDS = 21
 FEWEST_ROUNDS = 7
@@ -58,6 +62,13 @@ class Layer:
     def names(self) -> list[str]:
         """Contenders that have cells."""
         return list(dict.fromkeys(one.contender for one in self.cells))
+
+
+def all_contenders() -> list[Contender]:
+    """In the table's order; the fp16 that ratios are made with is among the first."""
+    mine = [ours(kernel) for kernel in PRODUCTS]
+    alone = ours(paths.GEMV, name=NO_OVERLAP, overlap=False)
+    return [fp16(), *mine, alone, fp16("cublaslt"), torch_int4(), humming()]
 
 
 def run(log: Log, request: Request) -> None:
