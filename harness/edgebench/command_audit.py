@@ -227,8 +227,9 @@ def _audit_kernels(going: _Audit, kernels: Sequence[Kernel]) -> list[AuditedKern
     questions = max(counts.answers, len(going.prepared.prompts) // 2)
     unseen = unseen_library(going.prepared, questions, going.seed)
     audited = []
+    named = {one.kernel: one.executed_path for one in going.bundle.record.results}
     for kernel in kernels:
-        engine = going.engines.for_scenario(kernel, scenario)
+        engine = going.engines.for_scenario(kernel, scenario, named[kernel])
         parts: dict[Part, Auditee] = {"submitted": EngineAuditee(going.engines, engine, going.seed)}
         if kernel != "fp16":
             fp16 = going.engines.for_scenario("fp16", scenario)

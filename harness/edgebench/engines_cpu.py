@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from edgebench.kernel_engine import OFFLINE_BATCH, KernelEngine, WeightChange, changed_tensors
+from edgebench.kernel_engine import (
+    OFFLINE_BATCH,
+    KernelEngine,
+    WeightChange,
+    changed_tensors,
+    known_path,
+)
 from edgebench.prepared_text import PreparedText
 from edgebench.profiles import SPARSE_PATH
 from edgebench.record import Kernel, Scenario
@@ -93,7 +99,9 @@ class CpuEngines:
                 weights, {}, packed=sparse, max_batch=OFFLINE_BATCH, max_length=length
             )
 
-    def for_scenario(self, kernel: Kernel, scenario: Scenario) -> KernelEngine:
+    def for_scenario(
+        self, kernel: Kernel, scenario: Scenario, named: str | None = None
+    ) -> KernelEngine:
         """Return a kernel as it runs in a scenario.
 
         INT4 takes the faster of its paths: offline w4a16 or w4a8, single-stream w4a16 over dense
@@ -115,9 +123,11 @@ class CpuEngines:
         rivals = dict(self._int4) if batch_size > 1 else {"w4a16": self._int4["w4a16"]}
         if batch_size == 1 and self._sparse is not None:
             rivals[SPARSE_PATH] = self._sparse
-        path = "w4a16"
-        if len(rivals) > 1:
-            path = faster_path(rivals, self._prepared, batch_size)
+        path = known_path(named, rivals)
+        if path is None:
+            path = "w4a16"
+            if len(rivals) > 1:
+                path = faster_path(rivals, self._prepared, batch_size)
         return KernelEngine(
             kernel=kernel,
             engine=rivals[path],
@@ -129,7 +139,7 @@ class CpuEngines:
 
     def changed(self, engine: KernelEngine, change: WeightChange) -> KernelEngine:
         """See WorkloadEngines."""
-        from edgebench_kernels.engine import Engine, build_fp16, build_int4, with_norms
+        from edgebench_kernels.engine import Engine, build_fp16
 
         length = longest_row(self._prepared)
         if engine.kernel != "int4":
@@ -140,13 +150,27 @@ class CpuEngines:
                 weights, self.regimes, ops=ops, max_batch=OFFLINE_BATCH, max_length=length
             )
         else:
-            quantized = self._prepared.quantized
-            weights = with_norms(self._candidate, quantized.folded.norms)
-            tensors = changed_tensors(quantized.tensors, change)
-            # Changed codes need not be 2:4; dense weights answer with the same bits.
-            path: Any = next((p for p, one in self._int4.items() if one is engine.engine), "w4a16")
-            built = build_int4(weights, tensors, path, max_batch=OFFLINE_BATCH, max_length=length)
+            built = self._changed_int4(engine, change, length)
         return replace(engine, engine=built, packed=None)
+
+    def _changed_int4(
+        self, engine: KernelEngine, change: WeightChange, length: int
+    ) -> DecodeEngine:
+        """On the given engine's path: packed 2:4 too, as far as the changed codes still are."""
+        from edgebench_kernels.engine import build_int4, pack_24, pack_int4, with_norms
+
+        quantized = self._prepared.quantized
+        weights = with_norms(self._candidate, quantized.folded.norms)
+        tensors = changed_tensors(quantized.tensors, change)
+        packed = cast("dict[str, PackedLinear]", pack_int4(weights, tensors))
+        path: Any = "w4a16"
+        if engine.engine is self._sparse:
+            packed = pack_24(weights, tensors, packed) or packed
+        else:
+            path = next(path for path, one in self._int4.items() if one is engine.engine)
+        return build_int4(
+            weights, {}, path, packed=packed, max_batch=OFFLINE_BATCH, max_length=length
+        )
 
 
 def changed_reference(weights: LlamaWeights, change: WeightChange) -> LlamaWeights:

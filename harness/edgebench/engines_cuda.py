@@ -7,7 +7,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from edgebench.engines_cpu import changed_reference, faster_path, longest_row
-from edgebench.kernel_engine import OFFLINE_BATCH, KernelEngine, WeightChange, changed_tensors
+from edgebench.kernel_engine import (
+    OFFLINE_BATCH,
+    KernelEngine,
+    WeightChange,
+    changed_tensors,
+    known_path,
+)
 from edgebench.prepared_text import PreparedText
 from edgebench.record import Kernel, Scenario
 from edgebench.roofline import Arithmetic, Model, model_of
@@ -54,14 +60,19 @@ class CudaEngines:
                 for path in ("w4a16", "w4a8")
             }
 
-    def for_scenario(self, kernel: Kernel, scenario: Scenario) -> KernelEngine:
+    def for_scenario(
+        self, kernel: Kernel, scenario: Scenario, named: str | None = None
+    ) -> KernelEngine:
         """Return a kernel as it runs in a scenario; offline INT4 takes the faster of its paths."""
         batch_size = 1 if scenario == "single-stream" else OFFLINE_BATCH
         engine: DecodeEngine = self._open if kernel == "open" else self._fp16
         arithmetic = ARITHMETIC["w4a16"]
         self._warm_up(self._int4.values() if kernel == "int4" else [engine], batch_size)
         if kernel == "int4":
-            path = "w4a16" if batch_size == 1 else faster_path(self._int4, self._prepared)
+            rivals = self._int4 if batch_size > 1 else {"w4a16": self._int4["w4a16"]}
+            path = known_path(named, rivals)
+            if path is None:
+                path = "w4a16" if batch_size == 1 else faster_path(rivals, self._prepared)
             engine, arithmetic = self._int4[path], ARITHMETIC[path]
         return KernelEngine(
             kernel=kernel,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -53,7 +53,10 @@ Weights = npt.NDArray[Any]
 
 
 class WeightChange(Protocol):
-    """Changes some linears' weights: fp16 [N, K], or packed INT4 codes uint8 [N, K/2]."""
+    """Changes some linears' weights: fp16 [N, K], or packed INT4 codes uint8 [N K/G, G/2].
+
+    Codes come a group of G inputs a row, so that all of a row lie on one grid.
+    """
 
     def __call__(self, name: str, weights: Weights) -> Weights:
         """Return what takes the place of a linear's weights, or the same array for those kept."""
@@ -72,8 +75,13 @@ class WorkloadEngines(Protocol):
         """Return the same engine, every choice of it included, around a changed model."""
         ...
 
-    def for_scenario(self, kernel: Kernel, scenario: Scenario) -> KernelEngine:
-        """Return a kernel as it runs in a scenario."""
+    def for_scenario(
+        self, kernel: Kernel, scenario: Scenario, named: str | None = None
+    ) -> KernelEngine:
+        """Return a kernel as it runs in a scenario.
+
+        named: an executed path of a bundle, to take where it exists here instead of racing.
+        """
         ...
 
 
@@ -82,6 +90,21 @@ def changed_tensors(
 ) -> dict[str, Int4Tensor]:
     """Return INT4 tensors with some codes changed, their grids kept."""
     return {
-        name: replace(tensor, qweight=change(name, tensor.qweight))
+        name: replace(tensor, qweight=_changed_codes(name, tensor, change))
         for name, tensor in tensors.items()
     }
+
+
+def _changed_codes(name: str, tensor: Int4Tensor, change: WeightChange) -> NDArray[np.uint8]:
+    by_group = tensor.qweight.reshape(-1, tensor.group // 2)
+    return change(name, by_group).reshape(tensor.qweight.shape)
+
+
+def known_path(named: str | None, paths: Container[str]) -> str | None:
+    """The path that an executed path begins with, where it is one of these; else None.
+
+    What a bundle says of its path is text that anybody may have written: it chooses among the
+    paths that exist here, and means nothing else.
+    """
+    path = (named or "").partition("/")[0]
+    return path if path in paths else None

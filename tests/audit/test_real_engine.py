@@ -256,6 +256,47 @@ def test_noise_keeps_every_choice_of_an_engine(built: Built) -> None:
         assert replace(noisy, engine=engine.engine, packed=engine.packed) == engine
 
 
+@pytest.fixture(scope="module")
+def sparse(built: Built) -> Built:
+    """The same over a 2:4 model, on the path that the bundle names: a race may choose another."""
+    from edgebench.engines_cpu import CpuEngines
+    from edgebench.prepare import prepare
+    from edgebench.progress import SilentProgress
+    from edgebench.transform import parse_transform
+
+    prepared = prepare("assistant", parse_transform("prune:magnitude=2:4+rtn"), SilentProgress())
+    engines = CpuEngines(prepared, ("fp16", "int4"))
+    engine = engines.for_scenario("int4", "single-stream", "w4a16-2:4/of another machine")
+    assert engine.engine is engines._sparse
+    return replace(built, prepared=prepared, engines=engines, engine=engine)
+
+
+def test_a_2_4_engine_stays_one_around_noise_and_passes(sparse: Built) -> None:
+    noisy = sparse.engines.changed(sparse.engine, NoisyLayer(layer=0, seed=1))
+    assert noisy.weight_bytes == sparse.engine.weight_bytes, "the dense one reads more"
+    assert noisy.executed_path == sparse.engine.executed_path
+    assert audited(sparse, None, "perturbed")["perturbed"].verdict == "passed"
+
+
+@pytest.mark.parametrize("named", ["w4a16/avx2", "w4a16-2:4/avx2", "w4a8/avx2", "another", ""])
+def test_an_engine_takes_the_path_that_is_named_where_there_is_one(
+    named: str, sparse: Built, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from edgebench import engines_cpu
+
+    raced: list[set[str]] = []
+
+    def race(engines: Mapping[str, object], *_: object) -> str:
+        raced.append(set(engines))
+        return "w4a16"
+
+    monkeypatch.setattr(engines_cpu, "faster_path", race)
+    path = sparse.engines.for_scenario("int4", "single-stream", named).executed_path
+    is_known = named.startswith("w4a16")  # w4a8 is no path of single-stream
+    assert path.partition("/")[0] == (named.partition("/")[0] if is_known else "w4a16")
+    assert raced == ([] if is_known else [{"w4a16", "w4a16-2:4"}])
+
+
 def test_a_layer_left_out_shows_in_the_logits_of_answers_that_stay(built: Built) -> None:
     """The limit of `outputs` on logits lies between an honest engine and the least cheat."""
     from edgebench.audit.engine_auditee import EngineAuditee

@@ -196,6 +196,9 @@ def test_engines_say_what_executes(monkeypatch: pytest.MonkeyPatch) -> None:
         ("w4a16/sm_90a (kernels)", 1, "fp16"),
         ("w4a8/sm_90a (kernels)", 64, "int8"),
     ]
+    named = engines.for_scenario("int4", "offline", "w4a16/of another GPU")
+    assert named.executed_path == "w4a16/sm_90a (kernels)", "no race decides it"
+    del warmed[-2:]
     alone, together = [[2], [3]], [[2, 3, 3]]
     assert warmed == [
         ("fp16", alone),

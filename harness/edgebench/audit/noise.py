@@ -1,29 +1,43 @@
 """Noise of a layer's own statistics: its weights in an order that a seed shuffles.
 
-Shape, size, scales and distribution of codes stay, so the work stays; what was learned goes.
+Shape, size, scales and distribution of codes stay, so the work stays; what was learned goes. Four
+inputs stay together and codes on their grid: weights that were 2:4 still are, and run as such.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from edgebench.kernel_engine import Weights
 
+# By the bytes of an element: two codes, or one fp16 weight.
+FOURS: Mapping[int, np.dtype[Any]] = {1: np.dtype(np.uint16), 2: np.dtype(np.uint64)}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoisyLayer:
-    """Shuffles every row of every linear of one decoder layer; a `WeightChange`."""
+    """Shuffles the fours of every row of every linear of a decoder layer; a `WeightChange`."""
 
     layer: int
     seed: int
 
     def __call__(self, name: str, weights: Weights) -> Weights:
-        """Return the weights that take the place of these: fp16 [N, K], or codes uint8 [N, K/2]."""
+        """Return the weights that take the place of these, of the same type and shape.
+
+        fp16 [N, K], or codes uint8 [N K/G, G/2]; rows that fours do not fill go weight by weight.
+        """
         if f".layers.{self.layer}." not in f".{name}":
             return weights
         digest = hashlib.sha256(f"{self.seed}/{name}".encode()).digest()
         source = np.random.Generator(np.random.Philox(int.from_bytes(digest[:8], "big")))
-        return source.permuted(weights, axis=1)
+        whole = FOURS[weights.dtype.itemsize]
+        if weights.shape[1] * weights.dtype.itemsize % whole.itemsize:
+            return source.permuted(weights, axis=1)
+        fours = np.ascontiguousarray(weights).view(whole)
+        shuffled: Weights = source.permuted(fours, axis=1).view(weights.dtype)
+        return shuffled

@@ -35,10 +35,12 @@ class CpuImageEngines:
         self.candidate_model = _work(self._candidate[0])
         self._choices = {kernel: self._choices_of(kernel) for kernel in kernels}
 
-    def for_scenario(self, kernel: Kernel, scenario: Scenario) -> KernelEngine:
+    def for_scenario(
+        self, kernel: Kernel, scenario: Scenario, named: str | None = None
+    ) -> KernelEngine:
         """Return a kernel as it runs in a scenario."""
         sizes = (1,) if scenario == "single-stream" else OFFLINE_BATCHES
-        raced = [(size, *self._raced(kernel, size)) for size in sizes]
+        raced = [(size, *self._raced(kernel, size, named)) for size in sizes]
         batch_size, engine, _ = min(raced, key=lambda one: one[2] / one[0])
         return KernelEngine(
             kernel=kernel,
@@ -50,9 +52,10 @@ class CpuImageEngines:
             cost=self._prepared.cost(kernel),
         )
 
-    def _raced(self, kernel: Kernel, batch_size: int) -> tuple[ImageEngine, int]:
-        """The fastest choice for so many images at once, and what it took."""
+    def _raced(self, kernel: Kernel, batch_size: int, named: str | None) -> tuple[ImageEngine, int]:
+        """The fastest choice for so many images at once, or the one named, and what it took."""
         choices = self._choices[kernel]
+        choices = [one for one in choices if one.description == named] or choices
         images = inputs_of(self._prepared.scenes[:batch_size], choices[0].genome.resolution)
         return race(choices, images, time.monotonic_ns, PROBE_ROUNDS)
 
