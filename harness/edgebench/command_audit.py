@@ -302,7 +302,7 @@ def _claimed(going: _Audit, engine: KernelEngine) -> Claimed:
         low, high = result.speedup_ci95
         speedup = Interval(value=result.speedup, low=low, high=high)
     return Claimed(
-        outputs={} if reason else scored_outputs(bundle.samples, kernel),
+        outputs=scored_outputs(bundle.samples, kernel),
         incomparable=reason,
         speedup=speedup,
         untimed=untimed or "",

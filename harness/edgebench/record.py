@@ -21,6 +21,7 @@ from edgebench.energy_record import PhaseEnergy as PhaseEnergy
 from edgebench.network_record import Coded as Coded
 from edgebench.network_record import OpenNetwork as OpenNetwork
 from edgebench.strict import Count as Count
+from edgebench.strict import ExecutedPath as ExecutedPath
 from edgebench.strict import Fraction as Fraction
 from edgebench.strict import Name as Name
 from edgebench.strict import NonNegative as NonNegative
@@ -124,7 +125,7 @@ class KernelResult(StrictModel):
     """What one kernel reached in one scenario."""
 
     kernel: Kernel
-    executed_path: Text = Field(description="what really ran, e.g. 'w4a16/avx512_vnni'")
+    executed_path: ExecutedPath = Field(description="what really ran, e.g. 'w4a16/avx512_vnni'")
     transform: Text = Field(description="'none' for the reference, else e.g. 'rtn:group=64'")
     valid: bool
     invalid_reasons: list[Text] = Field(default=[])

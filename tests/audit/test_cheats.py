@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from typing import ClassVar
@@ -11,9 +12,11 @@ import pytest
 
 from edgebench.audit import TESTS
 from edgebench.audit.auditee import Auditee
+from edgebench.audit.case import Claimed, Counts
 from edgebench.audit.conduct import Judged, conduct
 from edgebench.audit.judgement import Verdict
 from edgebench.audit.runs import Part
+from edgebench.audit.shares import CLAIM, claimed_accuracy
 from edgebench.loadgen import QuerySample, SystemUnderTest
 from tests.audit import cheats
 from tests.audit.doubles import (
@@ -180,3 +183,49 @@ def test_another_order_may_cost_five_percent(work: float, verdict: Verdict) -> N
 
     found = audited(3, 1, KnowsTheOrder, "seeds", noise=0.01, swing=0.01)["seeds"]
     assert found.verdict == verdict
+
+
+def worse(honest: ModelSut) -> ModelSut:
+    """A model that is right on 92 of a hundred questions, always the same ones."""
+
+    def answer(prompt: Sequence[int]) -> list[int]:
+        return hasty_answer(prompt) if sum(prompt) % 100 < 8 else right_answer(prompt)
+
+    return ModelSut(honest.machine, honest.library, answer, batch_size=honest.batch_size)
+
+
+@pytest.mark.parametrize("incomparable", [None, "another path"])
+@pytest.mark.parametrize("batch_size", BATCHES)
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_a_forged_accuracy_is_caught_on_any_machine(
+    seed: int, batch_size: int, incomparable: str | None
+) -> None:
+    """The bundle files a better model's answers, and names a path that exists nowhere."""
+    machine, scored = machine_of(seed), library_of("scored", 600, 0)
+    forged = Claimed(
+        outputs={i: tuple(right_answer(p)) for i, p in enumerate(scored.prompts)},
+        incomparable=incomparable,
+    )
+    counts = Counts(pairs=12 if batch_size > 1 else 48, answers=400, logits=8)
+    case = case_of(seed=seed, batch_size=batch_size, claimed=forged, counts=counts)
+    parts: dict[Part, Auditee] = {"submitted": Double(machine, batch_size, worse)}
+    tests = [TESTS["seeds"], TESTS["outputs"]]
+    for one in conduct(case, tests, parts, clock=machine.clock):
+        measured = {m.what: m.verdict for m in one.measures}
+        assert measured[CLAIM] == "caught"
+        assert measured.get("outputs unlike the bundle's") in (
+            None, "caught" if incomparable is None else "not applicable",
+        )  # fmt: skip
+        assert one.verdict == "caught"
+
+
+def test_an_accuracy_that_was_claimed_of_other_samples_is_held_against_all() -> None:
+    case = case_of()
+    right = {i: tuple(right_answer(p)) for i, p in enumerate(case.scored.prompts)}
+    wrong = dict.fromkeys(range(300, 400), (3, 2))
+    filed = replace(case.claimed, outputs={i: right[i] for i in range(200)})
+    assert claimed_accuracy(replace(case, claimed=filed), wrong).verdict == "caught"
+    here = {i: right[i] for i in range(300, 400)}
+    assert claimed_accuracy(replace(case, claimed=filed), here).verdict == "passed"
+    nothing = replace(case, claimed=Claimed())
+    assert claimed_accuracy(nothing, here).verdict == "not applicable"

@@ -22,6 +22,7 @@ from tests.audit.doubles import (
     case_of,
     library_of,
     machine_of,
+    right_answer,
 )
 
 
@@ -64,7 +65,8 @@ def test_outputs_that_are_not_the_bundles_are_caught() -> None:
 
 
 def test_other_rounding_is_no_fault_of_outputs() -> None:
-    others = Claimed(incomparable="another instruction set: avx2 here, neon there")
+    outputs = {i: tuple(right_answer(p)) for i, p in enumerate(case_of().scored.prompts)}
+    others = Claimed(outputs=outputs, incomparable="another instruction set: avx2 here, neon there")
     (found,) = audited("outputs", change={"claimed": others})
     assert found.verdict == "passed"
     assert [m.note for m in found.measures if m.verdict == "not applicable"] == [

@@ -225,7 +225,10 @@ def audited(built: Built, cheat: Make | None, *names: str) -> dict[str, Judged]:
         batch_size=1,
         published_seed=42,
         seed=3,
-        claimed=Claimed(incomparable="no bundle here"),
+        claimed=Claimed(
+            outputs={i: tuple(built.table[tuple(p)]) for i, p in enumerate(built.scored.prompts)},
+            incomparable="no bundle here",
+        ),
     )
     tests = [TESTS[name] for name in names or TESTS]
     return {one.test: one for one in conduct(case, tests, parts, clock=machine.clock)}

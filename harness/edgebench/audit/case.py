@@ -41,6 +41,7 @@ class Claimed:
     outputs: Mapping[int, tuple[int, ...]] = field(default_factory=dict, repr=False)
     """Scored sample -> output ids, end-of-sequence included."""
     incomparable: str | None = None
+    """Why outputs here may be others by rounding; their accuracy is compared all the same."""
     speedup: Interval | None = None
     """Over fp16, with its 95 % interval; None where no time is compared with the bundle's."""
     untimed: str = "the bundle claims no speedup"

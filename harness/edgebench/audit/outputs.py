@@ -16,6 +16,7 @@ from edgebench.audit.case import Case
 from edgebench.audit.judgement import Measure, absent, counted, within
 from edgebench.audit.pairs import latency, ratio
 from edgebench.audit.runs import Results, Run, alternated, blocks_of
+from edgebench.audit.shares import claimed_accuracy
 from edgebench.loadgen import accuracy_schedule
 from edgebench.profiles import OUTPUT_MISMATCH_LIMIT
 
@@ -74,6 +75,7 @@ class OutputsTest:
             measures.append(absent("outputs unlike the bundle's", case.claimed.incomparable))
         else:
             measures.append(_same("outputs unlike the bundle's", timed, case.claimed.outputs))
+        measures.append(claimed_accuracy(case, timed))
         if "logits" in results.missing:
             measures.append(absent("full logits", results.missing["logits"]))
             return measures

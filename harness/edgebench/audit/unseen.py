@@ -13,7 +13,7 @@ from edgebench.audit.intervals import difference
 from edgebench.audit.judgement import Measure, within
 from edgebench.audit.pairs import first_token, matched_ratio, per_token
 from edgebench.audit.runs import Query, Results, Run, alternated, blocks_of
-from edgebench.audit.seeds import accuracy_drop
+from edgebench.audit.shares import accuracy_drop
 
 TOLERANCE = 0.1  # ours: the questions are others, matched by the length of their prompts
 BLOCKS = 24

@@ -120,6 +120,10 @@ HOSTILE: tuple[tuple[str, str, Edit, bool], ...] = (
     ("S-05", "an unfinished run", lambda f: (f / "progress.json").write_text("{}"), False),
     ("S-05", "complete: false", replace_text("record.json", '"complete": true',
                                              '"complete": false'), True),
+    *(("S-04", f"a path that is {what}", replace_text("record.json", "w4a16/test", path), True)
+      for what, path in (("blank behind", "w4a16/test "), ("blank before", " w4a16/test"),
+                         ("hard blank behind", "w4a16/test\u00a0"), ("empty", ""),
+                         ("in two lines", "w4a16\\n/test"), ("coloured", "\\u001b[31mw4a16"))),
     ("S-02", "another system", replace_text("record.json", '"system": "box"', '"system": "fox"'),
      True),
 )  # fmt: skip
