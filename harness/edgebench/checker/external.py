@@ -21,7 +21,9 @@ def check_external(subject: Subject) -> Iterator[Finding]:
         return
     ledger = subject.bundle.ledger
     claimed = [*(step.transform for step in ledger.steps), *ledger.tensors, *ledger.folded]
-    has_file = subject.bundle.tensors_path or subject.bundle.folded_path or ledger.tensors_file
+    bundle = subject.bundle
+    files = (bundle.tensors_path, bundle.folded_path, bundle.open_path, bundle.coded_path)
+    has_file = next(filter(None, files), None) or ledger.tensors_file
     if claimed or has_file:
         yield finding("E-01", "a ledger without steps or tensors", claimed[:3] or has_file)
     for result in subject.bundle.record.results:

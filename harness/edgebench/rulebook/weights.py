@@ -67,7 +67,8 @@ RULES = (
         title="The ledger names these tensors",
         text="Each tensor's sha256 is in the ledger; the steps' hashes chain from the reference to "
         "the submitted model; tensors that are not in the bundle regenerate from the recipe or "
-        "come with --tensors.",
+        "come with --tensors. The files of tensors hold nothing else: no metadata, no tensor or "
+        "part of one that the ledger does not account for.",
         why="What is checked must be what ran.",
         source="docs/design.md §5",
         what_to_do="submit the tensors that ran",
@@ -75,6 +76,7 @@ RULES = (
         checks=(
             "checker.provenance.check_chain",
             "checker.folded.check_folded",
+            "checker.filed.check_filed",
             "checker.weights.check_weights",
         ),
     ),

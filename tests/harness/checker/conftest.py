@@ -131,6 +131,9 @@ class Maker:
     tensors: dict[str, Int4Tensor] = field(default_factory=dict)
     power: str = HEADER + "\n"
     with_tensors_file: bool = True
+    beside: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
+    """What int4.safetensors holds beside the tensors."""
+    metadata: dict[str, str] | None = None
     folded: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
     workload: KnownWorkload = field(default_factory=workload)
     candidate: str = "int4"
@@ -370,7 +373,9 @@ class Maker:
             (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
         (folder / "power.csv").write_text(self.power)
         if self.with_tensors_file:
-            (folder / "int4.safetensors").write_bytes(tensors_bytes(self.tensors))
+            (folder / "int4.safetensors").write_bytes(
+                tensors_bytes(self.tensors, self.beside, self.metadata)
+            )
         if self.kept:
             (folder / "open.safetensors").write_bytes(save(self.kept))
         if self.folded:
@@ -389,13 +394,17 @@ class Maker:
         return self.workload
 
 
-def tensors_bytes(tensors: Mapping[str, Int4Tensor]) -> bytes:
-    parts: dict[str, npt.NDArray[Any]] = {}
+def tensors_bytes(
+    tensors: Mapping[str, Int4Tensor],
+    beside: Mapping[str, npt.NDArray[Any]] | None = None,
+    metadata: dict[str, str] | None = None,
+) -> bytes:
+    parts: dict[str, npt.NDArray[Any]] = dict(beside or {})
     for name, tensor in tensors.items():
         parts[f"{name}.qweight"] = tensor.qweight
         parts[f"{name}.scale"] = tensor.scale
         parts[f"{name}.zero"] = tensor.zero
-    return save(parts)
+    return save(parts, metadata)
 
 
 def seal(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from edgebench.findings import Finding
@@ -59,6 +60,10 @@ def _file(maker: Maker) -> None:
     maker.with_tensors_file = True
 
 
+def _open_file(maker: Maker) -> None:
+    maker.kept = {"payload": np.zeros(1000, np.float16)}
+
+
 def _roofline(maker: Maker) -> None:
     maker.result("external")["roofline"]["percent_of_bandwidth"] = 50.0
 
@@ -110,6 +115,7 @@ def _short_answers(maker: Maker) -> None:
         (_steps, {"E-01", "S-07"}),
         (_tensors, {"E-01", "S-07"}),
         (_file, {"E-01", "S-07"}),
+        (_open_file, {"E-01", "S-07"}),
         (_likelihood, {"Q-06", "S-07"}),
         (_third_kernel, {"S-06", "S-07"}),
         (_rows_of_int4, {"S-06", "S-07"}),

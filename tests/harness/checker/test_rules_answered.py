@@ -161,6 +161,14 @@ def huge_steps(maker: Maker) -> None:
     maker.rehash()
 
 
+def payload(maker: Maker) -> None:
+    maker.beside["lm_head.payload"] = np.zeros(50_000, np.float32)
+
+
+def metadata(maker: Maker) -> None:
+    maker.metadata = {"format": "y" * 100}
+
+
 def swapped_tensor(maker: Maker) -> None:
     maker.ledger["tensors"][FIRST] = "5" * 64
 
@@ -229,6 +237,8 @@ CASES: tuple[Case, ...] = (
     ("W-05", edit_tensor(scale=first(0)), {"W-05", "S-07"}),
     ("W-05", edit_tensor(zero=first(16)), {"W-05", "S-07"}),
     ("W-06", swapped_tensor, {"W-06", "S-07"}),
+    ("W-06", payload, {"W-06", "S-07"}),
+    ("W-06", metadata, {"W-06", "S-07"}),
     ("W-06", edit_step(before_sha256="9" * 64), {"W-06", "S-07"}),
     ("W-06", edit_step(after_sha256="9" * 64), {"W-06", "S-07"}),
     ("W-06", lambda m: m.ledger.update(tensors_file=None), {"W-06", "S-07"}),
