@@ -112,6 +112,10 @@ def check_agreement(subject: Subject) -> Iterator[Finding]:
 
 def check_absence(subject: Subject) -> Iterator[Finding]:
     """P-02: what was not measured is null with a reason; what was names its meter."""
+    results = subject.bundle.record.results
+    energies = [one for result in results for one in (result.energy, *result.energy_beside)]
+    if not any(energy.meter for energy in energies):
+        yield from _unread(subject.bundle.power_csv)
     for result in subject.bundle.record.results:
         for energy in (result.energy, *result.energy_beside):
             fault = _fault(energy)
@@ -119,6 +123,16 @@ def check_absence(subject: Subject) -> Iterator[Finding]:
                 yield finding("P-02", f"{result.kernel} energy either measured or absent", fault)
         if result.energy_metrics is not None and result.energy.joules is None:
             yield finding("P-02", f"no {result.kernel} metrics of unmeasured energy", "metrics")
+
+
+def _unread(path: Path | None) -> Iterator[Finding]:
+    """A log that no energy is read from holds nothing."""
+    header = f"{powercsv.HEADER}\n".encode()
+    if path is None:
+        return
+    with path.open("rb") as file:
+        if file.read(len(header) + 1).strip() not in (b"", header.strip()):
+            yield finding("P-02", "power.csv without readings where no meter is named", "some")
 
 
 def _fault(energy: Energy) -> str | None:
@@ -133,8 +147,10 @@ def _fault(energy: Energy) -> str | None:
 
 
 def check_conditions(subject: Subject) -> Iterator[Finding]:
-    """P-06, P-07, P-08: what the machine's state says of the run."""
+    """P-06, P-07, P-08: what the machine's state says of the run; P-10: that nothing says it."""
     record = subject.bundle.record
+    if record.conditions is None:
+        yield finding("P-10", "the machine's conditions in the record", "none")
     judgement = judge(record.conditions, record.track)
     for text in (*judgement.invalid_reasons, *judgement.warnings):
         rule, _, came = text.partition(": ")

@@ -18,10 +18,12 @@ EMBEDDED_BYTES = 4  # at most, of one element of the embedding's row
 
 
 def check_timed(subject: Subject) -> Iterator[Finding]:
-    """W-14: the engine held the ledger's tensors, from the first timed block to the last."""
+    """W-14: the engine held the ledger's tensors while it was timed; W-16 warns of no hashes."""
     for result in subject.bundle.record.results:
         weights = result.timed_weights
         if weights is None:
+            if result.kernel == "int4":
+                yield finding("W-16", "hashes of the INT4 weights that were timed", "none")
             continue
         steps = subject.bundle.ledger.steps
         expected = steps[-1].after_sha256 if steps else None

@@ -20,7 +20,7 @@ RULES = (
         id="P-02",
         title="Unmeasured is absent",
         text="Unmeasured energy has null joules, power and coverage, and a reason; measured energy "
-        "names its meter and domain.",
+        "names its meter and domain; where no energy names a meter, power.csv is its header alone.",
         why="A zero would win every efficiency table.",
         source="docs/design.md §8",
         what_to_do="do not fill in numbers by hand",
@@ -101,5 +101,16 @@ RULES = (
         source="docs/design.md §8",
         what_to_do="do not edit record.json; run again",
         checks=("checker.power.check_sustained",),
+    ),
+    Rule(
+        id="P-10",
+        title="Unseen conditions are shown",
+        text="A record without the machine's conditions, as older versions wrote, is warned of: "
+        "P-06 to P-08 then judge nothing.",
+        why="Silence must not pass for a machine that nothing held back.",
+        source="docs/design.md §8",
+        what_to_do="run again with this version",
+        severity="warning",
+        checks=("checker.power.check_conditions",),
     ),
 )

@@ -251,6 +251,7 @@ CASES: tuple[Case, ...] = (
     ("W-14", timed(model_sha256="8" * 64), {"W-14", "S-07"}),
     ("W-14", timed(after_sha256="8" * 64), {"W-14", "S-07"}),
     ("W-14", timed(packed_bytes=100), {"W-14", "S-07"}),
+    ("W-16", lambda m: setattr(m, "is_hashed", False), {"W-16"}),
     ("W-08", open_track, {"W-08", "S-07"}),
     ("E-01", external_with_weights, {"E-01", "E-02", "S-07"}),
     ("E-02", make_external, {"E-02"}),

@@ -315,6 +315,8 @@ CASES: tuple[Case, ...] = (
     ("P-01", edited_joules, {"P-01", "S-07"}),
     ("P-02", energy(joules=0.0), {"P-01", "P-02", "S-07"}),
     ("P-02", energy(reason=None), {"P-02", "S-07"}),
+    ("P-02", lambda m: setattr(m, "power", "\0garbage\n"), {"P-02", "S-07"}),
+    ("P-02", lambda m: setattr(m, "power", f"{m.power}1,rapl,cpu,power,2,W\n"), {"P-02", "S-07"}),
     ("P-03", metered_twice, {"P-03"}),
     ("P-04", with_metrics(joules_per_output_token=0.001), {"P-04", "S-07"}),
     ("P-05", work_while_idle, {"P-05", "S-07"}),
@@ -328,6 +330,7 @@ CASES: tuple[Case, ...] = (
     ("P-08", watched(governor="powersave"), {"P-08"}),
     ("P-08", watched(load_before=3.0, cores=4), {"P-08"}),
     ("P-08", watched(gpu_clock_median_MHz=408.0, gpu_clock_expected_MHz=918.0), {"P-08"}),
+    ("P-10", edit_record(conditions=None), {"P-10"}),
     ("P-09", sustained_by_hand, {"P-09", "S-07"}),
 )  # fmt: skip
 
