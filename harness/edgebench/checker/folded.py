@@ -17,6 +17,10 @@ def check_folded(subject: Subject) -> Iterator[Finding]:
     """W-06: folded.safetensors holds what the ledger names, and a step says who folded it."""
     listed, path = subject.bundle.ledger.folded, subject.bundle.folded_path
     steps = [step.transform for step in subject.bundle.ledger.steps]
+    for step in subject.bundle.ledger.steps:
+        if step.choices and TRANSFORMS.get(step.transform) != "smooth":
+            came = f"{len(step.choices)} of {step.transform}"
+            yield finding("W-06", "choices only from a step that searches scales", came)
     if listed and not any(TRANSFORMS.get(name) == "smooth" for name in steps):
         yield finding("W-06", "folded arrays only from a step that folds", steps)
     if path is None:

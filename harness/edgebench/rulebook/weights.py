@@ -68,7 +68,8 @@ RULES = (
         text="Each tensor's sha256 is in the ledger; the steps' hashes chain from the reference to "
         "the submitted model; tensors that are not in the bundle regenerate from the recipe or "
         "come with --tensors. The files of tensors hold nothing else: no metadata, no tensor or "
-        "part of one that the ledger does not account for.",
+        "part of one that the ledger does not account for; nor has a step choices that its "
+        "transform never makes.",
         why="What is checked must be what ran.",
         source="docs/design.md §5",
         what_to_do="submit the tensors that ran",

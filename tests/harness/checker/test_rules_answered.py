@@ -194,7 +194,7 @@ def timed(**changes: Any) -> Edit:
 
 
 def wordy(maker: Maker) -> None:
-    """Weights in the ledger: choices that no transform of the bundle has."""
+    """Weights in the ledger: choices, and of a step that makes none."""
     choices = {f"{'w' * 90}{i}": 0.5 for i in range(100)}
     maker.ledger["steps"][0]["choices"] = choices
 
@@ -237,6 +237,7 @@ CASES: tuple[Case, ...] = (
     ("W-05", edit_tensor(scale=first(0)), {"W-05", "S-07"}),
     ("W-05", edit_tensor(zero=first(16)), {"W-05", "S-07"}),
     ("W-06", swapped_tensor, {"W-06", "S-07"}),
+    ("W-06", edit_step(choices={"model.norm": 0.5}), {"W-06", "S-07"}),
     ("W-06", payload, {"W-06", "S-07"}),
     ("W-06", metadata, {"W-06", "S-07"}),
     ("W-06", edit_step(before_sha256="9" * 64), {"W-06", "S-07"}),
@@ -247,7 +248,7 @@ CASES: tuple[Case, ...] = (
     ("W-07", edit_step(parameters={"bits": 3, "group": 128}), {"W-07", "S-07"}),
     ("W-07", edit_result("fp16", transform="rtn"), {"W-07", "S-07"}),
     ("W-07", edit_result("int4", transform="rtn:group=32"), {"W-07", "S-07"}),
-    ("W-13", wordy, {"W-13", "S-07"}),
+    ("W-13", wordy, {"W-13", "W-06", "S-07"}),
     ("W-14", timed(model_sha256="8" * 64), {"W-14", "S-07"}),
     ("W-14", timed(after_sha256="8" * 64), {"W-14", "S-07"}),
     ("W-14", timed(packed_bytes=100), {"W-14", "S-07"}),
