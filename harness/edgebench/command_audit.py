@@ -25,6 +25,7 @@ from edgebench.codec import encode_model, make_folder, sha256_file, write_atomic
 from edgebench.derive import scored_outputs
 from edgebench.devices import ResolvedDevice, is_on_gpu, resolve
 from edgebench.errors import RuleViolation, SpecError, unknown_name
+from edgebench.findings import BundleRefused, Finding
 from edgebench.lock import MachineLock
 from edgebench.prepared_text import PreparedText
 from edgebench.profiles import size_class
@@ -127,23 +128,41 @@ def _require_folder(options: AuditOptions) -> None:
 def checked_bundle(path: Path, tensors: Path | None, progress: Progress) -> Bundle:
     """Read a bundle that keeps every rule; RuleViolation says which one it breaks.
 
-    Raises SpecError for an external engine's: there is nothing here to run again.
+    Raises SpecError, before the check has taken its time, for what cannot be run again here.
     """
+    try:
+        bundle = read_bundle(path)
+    except BundleRefused as err:
+        raise _broken(path, [err.finding]) from err
+    _require_auditable(bundle)
     with progress.stage("bench check") as update:
         errors = [one for one in check(path, tensors=tensors) if one.severity == "error"]
         update(1, 1)
     if errors:
-        more = f" ({len(errors) - 1} more: bench check {path})" if len(errors) > 1 else ""
-        raise RuleViolation(
-            f"[audit] expected a bundle that passes bench check; nothing was run: {errors[0]}{more}"
-        )
-    bundle = read_bundle(path)
-    if bundle.record.external is not None:
+        raise _broken(path, errors)
+    return bundle
+
+
+def _broken(path: Path, errors: Sequence[Finding]) -> RuleViolation:
+    more = f" ({len(errors) - 1} more: bench check {path})" if len(errors) > 1 else ""
+    return RuleViolation(
+        f"[audit] expected a bundle that passes bench check; nothing was run: {errors[0]}{more}"
+    )
+
+
+def _require_auditable(bundle: Bundle) -> None:
+    """SpecError for a bundle that no audit can be made of."""
+    record = bundle.record
+    if record.external is not None or "external" in (one.kernel for one in record.results):
         raise SpecError(
             "[audit] expected a bundle of our own kernels, got an external engine's, whose server "
             "no bundle holds; measure it again with bench run --sut openai"
         )
-    return bundle
+    if record.workload.kind != "text":
+        raise SpecError(
+            f"[audit] expected a bundle of a workload of text, got {record.workload.name}, which "
+            "is of images: the tests ask for tokens; measure it again with bench reproduce"
+        )
 
 
 def audit_device(bundle: Bundle) -> ResolvedDevice:

@@ -107,11 +107,19 @@ def test_an_external_engine_cannot_be_run_again(
         model="tiny", software=None, concurrency=8,
     )  # fmt: skip
     record = bundle.record.model_copy(update={"external": server})
-    monkeypatch.setattr(command_audit, "check", lambda *_, **__: [])
+    monkeypatch.setattr(command_audit, "check", lambda *_, **__: pytest.fail("it was checked"))
     monkeypatch.setattr(command_audit, "read_bundle", lambda _: replace(bundle, record=record))
     said = bench(shipped)
     assert said.exit_code == 2
     assert "an external engine's, whose server no bundle holds" in said.output
+
+
+def test_images_are_refused_before_the_check(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shipped = next((root / "submissions/closed").glob("*/*/wake/single-stream/*"))
+    monkeypatch.setattr(command_audit, "check", lambda *_, **__: pytest.fail("it was checked"))
+    said = bench(shipped)
+    assert said.exit_code == 2
+    assert "expected a bundle of a workload of text, got wake" in said.output
 
 
 def test_a_gpus_bundle_needs_a_gpu(bundle: Bundle) -> None:
