@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
@@ -30,6 +29,8 @@ from edgebench.roofline import model_of
 from edgebench.transform.quantized import model_sha256
 from edgebench_kernels.formats import Int4Tensor, tensor_sha256
 from edgebench_kernels.quantize import quantize_rtn
+from tests.harness.checker.sealed import seal as seal
+from tests.harness.checker.sealed import tensors_bytes as tensors_bytes
 
 NAME = "assistant@tiny"
 SCORED = 64
@@ -414,26 +415,6 @@ class Maker:
         if name != self.workload.name:
             raise SpecError(f"[test] expected {self.workload.name}, got {name}")
         return self.workload
-
-
-def tensors_bytes(
-    tensors: Mapping[str, Int4Tensor],
-    beside: Mapping[str, npt.NDArray[Any]] | None = None,
-    metadata: dict[str, str] | None = None,
-) -> bytes:
-    parts: dict[str, npt.NDArray[Any]] = dict(beside or {})
-    for name, tensor in tensors.items():
-        parts[f"{name}.qweight"] = tensor.qweight
-        parts[f"{name}.scale"] = tensor.scale
-        parts[f"{name}.zero"] = tensor.zero
-    return save(parts, metadata)
-
-
-def seal(folder: Path) -> None:
-    """Write SHA256SUMS over whatever lies in a folder."""
-    names = sorted(path.name for path in folder.iterdir() if path.name != "SHA256SUMS")
-    sums = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
-    (folder / "SHA256SUMS").write_text("".join(f"{sha}  {name}\n" for name, sha in sums.items()))
 
 
 @pytest.fixture(scope="session")
