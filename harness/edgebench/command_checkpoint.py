@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from edgebench.calibration_text import read_calibration
 from edgebench.codec import storage_error
 from edgebench.errors import AssetError, SpecError, harness_error
-from edgebench.estimate import require_quantizing_memory
+from edgebench.estimate import require_converting_memory, require_quantizing_memory
 from edgebench.prepared_text import CONFIG_FILE
 from edgebench.progress import Progress
 from edgebench.system import describe_system
@@ -75,6 +75,7 @@ def convert(
         require_new,
         write_int4,
     )
+    from edgebench_kernels.checkpoints.footprint import converting_bytes
     from edgebench_kernels.checkpoints.layout import UnsupportedLayout
     from edgebench_kernels.checkpoints.quantization import quantization_of
     from edgebench_kernels.engine import require_whole
@@ -90,6 +91,8 @@ def convert(
         chain = None if is_quantized else _quantizing(how.transform or _any_formats(config), layout)
         with progress.stage(f"reading {source}"):
             if chain is None:
+                needed = converting_bytes(directory, layout)
+                require_converting_memory(needed, directory.name, describe_system())
                 came, checkpoint = read_int4(directory)
                 require_whole(checkpoint, config)
                 what = came.name
