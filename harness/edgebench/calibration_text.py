@@ -49,7 +49,8 @@ def read_calibration(
     ids = np.array(cut.ids, dtype=np.int64)
     if len(ids) < 2:
         raise SpecError(
-            f"[calibration] expected {path.name} to have at least 2 tokens, got {len(ids)}"
+            f"[calibration] expected {path.name} to have at least 2 tokens, got {len(ids)}; "
+            "give a longer text"
         )
     require_known(int(ids.max()), config)
     if scored is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edgebench.draft import repeat_command
-from edgebench.errors import EXIT_OK, WriteFailed, unknown_name
+from edgebench.errors import EXIT_OK, RunFailed, WriteFailed, unknown_name
 from edgebench.progress import Progress, choose_progress
 from edgebench.record import rows
 from edgebench.rows import FORMATS
@@ -39,6 +39,11 @@ def run_command(options: RunOptions, *, form: str, quiet: bool) -> Outcome:
             raise WriteFailed(f"{error}; --resume goes on with what was measured") from error
         raise
     _close(campaign, progress)
+    if campaign.skipped and not campaign.records:
+        raise RunFailed(
+            "[run] nothing was measured: "
+            + "; ".join(f"{one.workload} {one.scenario}: {one.reason}" for one in campaign.skipped)
+        )
     flat = [row for record in campaign.records for row in rows(record)]
     return Outcome(text=FORMATS[form](flat), exit_code=exit_code(campaign))
 

@@ -29,10 +29,11 @@ from edgebench.prepared_text import CONFIG_FILE
 from edgebench.progress import Progress
 from edgebench.record import Kernel, Provenance
 from edgebench.run import set_affinity
-from edgebench.spec import ModelRequest, RunSpec
+from edgebench.spec import DEFAULT_TRANSFORM, ModelRequest, RunSpec
 from edgebench.system import SystemDescription, describe_system, usable_cores
 from edgebench.target import Target, open_target
 from edgebench.transform import TransformChain, apply_transform
+from edgebench.transform.group_fit import require_fitting_groups
 from edgebench.transform.loaded import file_hashes, linears_of
 from edgebench.transform.quantized import Folded, QuantizedModel
 from edgebench.utc import utc_now
@@ -85,9 +86,11 @@ def measure_own_model(
     target = open_target(device.backend)
     system = target.described(describe_system())
     started_utc = utc_now()
+    make_folder(spec.out / FOLDER)  # what cannot be written to is found before anything is measured
     with target.errors():
         with progress.stage(f"{request.name}: text"):
             model = open_model(request)
+        _require_fitting(model, request, spec.transform)
         _require_memory(model, spec.transform, target, system)
         target.prepare(spec.threads or usable_cores(), spec.affinity, present_tuning())
         measured = _measure(spec, request, model, device.backend, progress)
@@ -126,6 +129,8 @@ def open_model(request: ModelRequest) -> OwnModel:
         config = read_config(directory / CONFIG_FILE, may_be_quantized=True)
         is_quantized = quantization_of(directory) is not None
         text = tokenize(load_tokenizer(directory), read_text(request.text))
+        if not text.text_size_bytes:
+            raise SpecError(f"[llm] expected a text to predict, got {request.text}, which is empty")
         windows = windows_of(len(text.ids), request.context, request.stride)
         _check_fit(config, text, request)
         calibration = _calibration(request, directory, config, text, is_quantized)
@@ -182,6 +187,20 @@ def _check_fit(config: LlamaConfig, text: TokenizedText, request: ModelRequest) 
             f"got {request.context}"
         )
     require_known(int(text.ids.max()), config)
+
+
+def _require_fitting(model: OwnModel, request: ModelRequest, transform: TransformChain) -> None:
+    """SpecError where the transform has nothing to do here, or its groups do not fit."""
+    from edgebench_kernels.engine import linear_shapes
+
+    if not model.is_quantized:
+        widths = {name: k for name, (_, k) in linear_shapes(model.config).items()}
+        require_fitting_groups("run", transform, widths)
+    elif str(transform) != DEFAULT_TRANSFORM:
+        raise SpecError(
+            f"[llm] {request.name} is quantized already, so --transform {transform} has nothing to "
+            "do; omit it"
+        )
 
 
 def _require_memory(

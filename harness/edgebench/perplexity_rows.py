@@ -7,6 +7,7 @@ import io
 from collections.abc import Callable, Mapping
 
 from edgebench import markdown as table
+from edgebench.csv_cells import cell
 from edgebench.perplexity_record import PerplexityRecord, PerplexityResult
 from edgebench.units import DASH, format_number
 
@@ -61,7 +62,7 @@ def as_csv(record: PerplexityRecord) -> str:
     ]
     writer = csv.DictWriter(out, [*rows[0], *protocol], lineterminator="\n")
     writer.writeheader()
-    writer.writerows({**row, **protocol} for row in rows)
+    writer.writerows({key: cell(v) for key, v in {**row, **protocol}.items()} for row in rows)
     return out.getvalue()
 
 

@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 
 from edgebench import markdown as table
+from edgebench.csv_cells import cell
 from edgebench.record import Row, kernel_title
 from edgebench.units import DASH, format_fraction, format_number, format_percent, format_si
 
@@ -70,7 +71,7 @@ def as_csv(rows: Sequence[Row]) -> str:
     for row in rows:
         values = row.model_dump(mode="json").values()
         writer.writerow(
-            json.dumps(value) if isinstance(value, dict | list) else value for value in values
+            json.dumps(value) if isinstance(value, dict | list) else cell(value) for value in values
         )
     return out.getvalue()
 

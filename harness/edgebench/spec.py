@@ -29,6 +29,8 @@ DEFAULT_WORKLOADS = "assistant,assistant@300m"
 LLM = "llm"  # a model and a text of the user's own; no row of WORKLOADS, whose hashes are pinned
 DEFAULT_KERNELS = "fp16,int4"
 DEFAULT_TRANSFORM = "rtn"
+OF_SCENARIOS = ("scenario", "profile", "budget", "meter", "require_power")
+"""Options of `bench run` that a perplexity knows nothing of."""
 SUTS = ("own", "openai")
 DEFAULT_CONCURRENCY = 8  # requests in flight, offline
 MAX_CONCURRENCY = 256  # threads of the client
@@ -245,6 +247,13 @@ def _own_model(workloads: tuple[str, ...], options: RunOptions) -> ModelRequest 
         raise SpecError(
             "[run] expected --workload llm alone, in the closed track and without --resume: it "
             "measures a perplexity, which no bundle holds"
+        )
+    typed = [name for name in OF_SCENARIOS if getattr(options, name) != getattr(RunOptions(), name)]
+    if typed:
+        words = ", ".join(f"--{name.replace('_', '-')}" for name in typed)
+        raise SpecError(
+            f"[run] expected {words} with workloads that have scenarios, got --workload llm, which "
+            "times nothing; omit it"
         )
     if options.model is None or options.text is None:
         raise SpecError(

@@ -42,6 +42,15 @@ def test_unknown_name_is_usage(tmp_path: Path, option: str, came: str, nearest: 
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("command", [("check",), ("export", "mlperf")])
+def test_a_bundle_that_is_not_there_is_usage(tmp_path: Path, command: tuple[str, ...]) -> None:
+    """Not a rule that was broken: nothing was looked at."""
+    said = bench(*command, "nowhere", *(("out",) if command[0] == "export" else ()), cwd=tmp_path)
+    assert said.code == 2
+    assert "'nowhere' does not exist" in said.err
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("options", "rule"),
     [

@@ -108,6 +108,17 @@ def test_an_architecture_alone_names_the_family() -> None:
     assert parse_config(raw).has_qkv_bias
 
 
+def test_rope_scaling_takes_the_place_of_rope_parameters() -> None:
+    stale = {"rope_type": "default", "rope_theta": 500_000.0}
+    both = {**BASE, "rope_parameters": stale, "rope_theta": 1e6}
+    read = parse_config({**both, "rope_scaling": {"type": "linear", "factor": 4}})
+    assert read.rope_scaling == RopeScaling(kind="linear", factor=4.0)
+    assert read.rope_theta == 1e6
+    assert parse_config({**both, "rope_scaling": {}}).rope_theta == 500_000.0
+    with pytest.raises(ValueError, match="rope_type='yarn'"):
+        parse_config({**both, "rope_scaling": {"type": "yarn", "factor": 4}})
+
+
 @pytest.mark.parametrize("key", ["rope_scaling", "rope_parameters"])
 def test_rope_scaling_is_read(key: str) -> None:
     assert parse_config({**BASE, key: {"type": "linear", "factor": 4}}).rope_scaling == RopeScaling(

@@ -45,6 +45,13 @@ def test_what_is_not_strict_json_is_refused(text: str, message: str) -> None:
     assert len(str(caught.value)) < 300
 
 
+def test_the_key_that_comes_twice_is_found_among_many() -> None:
+    """In one pass: a file of a few megabytes must not hold a checker up for an hour."""
+    keys = ", ".join(f'"{key}": 0' for key in range(300_000))
+    with pytest.raises(BundleError, match="every key once, got '7' twice"):
+        codec.parse_json(f'{{{keys}, "7": 1}}'.encode(), "x.json")
+
+
 def test_bytes_that_are_no_utf8_are_refused() -> None:
     with pytest.raises(BundleError, match="utf-8"):
         codec.parse_json(b'"\xff"', "x.json")

@@ -8,6 +8,7 @@ import math
 from pathlib import Path
 
 import pytest
+import tokenizers
 from click.testing import CliRunner, Result
 
 torch = pytest.importorskip("torch")
@@ -154,6 +155,18 @@ def spoil(value: float):
     return change
 
 
+def fused(folder: Path) -> None:
+    """q, k and v in one tensor, as other families store them."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(folder / "model.safetensors")
+    prefix = "model.layers.0.self_attn."
+    parts = [tensors.pop(f"{prefix}{name}_proj.weight") for name in "qkv"]
+    tensors[f"{prefix}qkv_proj.weight"] = torch.cat(parts)
+    save_file(tensors, folder / "model.safetensors")
+
+
 def configure(**values):
     def change(folder: Path) -> None:
         config = json.loads((folder / "config.json").read_text())
@@ -171,8 +184,8 @@ def configure(**values):
         (pickle_instead, 4, "pytorch_model.bin stays closed"),
         (pickled_shard, 4, "pytorch_model.bin is not a whole safetensors file"),
         (truncate, 4, "not a whole safetensors file"),
-        (spoil(math.nan), 4, "up_proj.weight holds values that are not finite"),
-        (spoil(math.inf), 4, "up_proj.weight holds values that are not finite"),
+        (spoil(math.nan), 4, "up_proj.weight must be finite"),
+        (spoil(math.inf), 4, "up_proj.weight must be finite"),
         (configure(vocab_size=200), 4, "the model knows 0..199"),
         (configure(auto_map={"AutoModel": "x.Y"}), 2, "no trust_remote_code"),
         (configure(model_type="gemma3", architectures=["Gemma3"]), 2, "only model_type llama"),
@@ -180,6 +193,10 @@ def configure(**values):
         (configure(quantization_config={"quant_method": "awq", "bits": 3}), 2, "only 4 bits"),
         (configure(rope_parameters={"rope_type": "yarn"}), 2, "rope_type='yarn'"),
         (configure(use_sliding_window=True, sliding_window=32), 2, "at most 32"),
+        (configure(rope_scaling={"type": "longrope"}), 2, "rope_type='longrope'"),
+        (configure(num_hidden_layers=10**9), 2, "num_hidden_layers must be at most 1024"),
+        (configure(tie_word_embeddings=True), 4, "set tie_word_embeddings to false"),
+        (fused, 4, "q_proj, k_proj and v_proj, each a tensor of its own"),
     ],
 )
 def test_a_bad_model_is_named(model, tmp_path, damage, exit_code: int, message: str) -> None:
@@ -206,6 +223,9 @@ def test_a_bad_model_is_named(model, tmp_path, damage, exit_code: int, message: 
         (("--transform", "awq"), 2, "expected --calibration FILE for awq"),
         (("--calibration", "x.txt"), 2, "only with a transform that learns from text"),
         (("--resume",), 2, "without --resume"),
+        (("--require-power",), 2, "--require-power with workloads that have scenarios"),
+        (("--budget", "1m", "--scenario", "offline"), 2, "--scenario, --budget with workloads"),
+        (("--out", __file__), 4, "test_own_model.py"),
     ],
 )
 def test_a_bad_request_is_named(model, tmp_path, words, exit_code: int, message: str) -> None:
@@ -225,7 +245,19 @@ def test_a_group_that_fits_no_linear_is_named(tmp_path) -> None:
     (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
     said = run(tmp_path)
     assert said.exit_code == 2, said.output
-    assert "K must be a multiple of 32, got K=48" in said.output
+    assert "a multiple of 32, the smallest group, got model.layers.0" in said.output
+    assert "rtn:whole_rows=true" in said.output
+    assert run(tmp_path, "--transform", "rtn:whole_rows=true").exit_code == 0
+
+
+def test_a_group_that_is_named_is_not_replaced(tmp_path) -> None:
+    write_model(tmp_path / "model", hidden_size=96, head_dim=32)
+    (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
+    said = run(tmp_path, "--transform", "rtn:group=64")
+    assert said.exit_code == 2, said.output
+    assert "got group=64 in rtn:group=64 and model.layers.0" in said.output
+    assert "with 96 inputs; take group=32" in said.output
+    assert run(tmp_path).exit_code == 0
 
 
 def test_a_model_larger_than_memory_is_said_before_it_starts(model, tmp_path, monkeypatch) -> None:
@@ -251,6 +283,40 @@ def test_a_text_of_one_token_is_named(model, tmp_path) -> None:
     said = run(tmp_path)
     assert said.exit_code == 2
     assert "at least 2 tokens, got 1" in said.output
+
+
+def test_an_empty_text_is_named_whatever_the_tokenizer_adds(model, tmp_path) -> None:
+    path = tmp_path / "model" / "tokenizer.json"
+    added = tokenizers.Tokenizer.from_file(str(path))
+    added.post_processor = tokenizers.processors.TemplateProcessing(
+        single="a $A a", special_tokens=[("a", added.token_to_id("a"))]
+    )
+    added.save(str(path))
+    (tmp_path / "text.txt").write_text("")
+    said = run(tmp_path)
+    assert said.exit_code == 2
+    assert "expected a text to predict" in said.output
+
+
+def test_truncation_and_padding_stored_with_a_tokenizer_are_off(model, tmp_path) -> None:
+    plain = json.loads(run(tmp_path, "--format", "json").stdout)["protocol"]
+    path = tmp_path / "model" / "tokenizer.json"
+    stored = tokenizers.Tokenizer.from_file(str(path))
+    stored.enable_truncation(max_length=32)
+    stored.enable_padding(length=2048)
+    stored.save(str(path))
+    again = json.loads(run(tmp_path, "--format", "json").stdout)["protocol"]
+    assert again["tokens"] == plain["tokens"] > 32
+    assert again["special_tokens"] == plain["special_tokens"]
+
+
+def test_a_quantized_model_takes_no_transform(model, tmp_path) -> None:
+    words = ["export", "checkpoint", tmp_path / "model", "--to", "canonical", "--out"]
+    words += [tmp_path / "int4", "--quiet"]
+    assert CliRunner().invoke(main, list(map(str, words))).exit_code == 0
+    said = run(tmp_path, "--model", str(tmp_path / "int4"), "--transform", "rtn:group=64")
+    assert said.exit_code == 2, said.output
+    assert "quantized already, so --transform rtn:group=64 has nothing to do" in said.output
 
 
 def test_a_model_in_the_hubs_cache_is_found_by_its_id(tmp_path, monkeypatch) -> None:

@@ -46,6 +46,15 @@ def test_csv_leaves_empty_what_was_not_measured(bare: Row) -> None:
     assert row["samples"] == "1"
 
 
+@pytest.mark.parametrize("path", ['=HYPERLINK("http://evil")', "+1", "-1", "@sum", "\t=1"])
+def test_csv_holds_no_formulas_of_a_submitter(bare: Row, path: str) -> None:
+    row = bare.model_copy(update={"executed_path": path, "call_nll": -0.5})
+    header, values = csv.reader(io.StringIO(as_csv([row])))
+    shown = dict(zip(header, values, strict=True))
+    assert shown["executed_path"] == f"'{path}"
+    assert shown["call_nll"] == "-0.5"
+
+
 def test_markdown_shows_a_dash_and_escapes_its_own_bar(bare: Row) -> None:
     line = markdown([bare]).splitlines()[-1]
     assert line.count(" | ") == len(COLUMNS) - 1

@@ -74,6 +74,24 @@ def clocked(task: Task, sut: Make, monkeypatch: pytest.MonkeyPatch) -> tuple[Ope
     return own, now
 
 
+@pytest.mark.parametrize(
+    ("pieces", "read"), [(("\ud83d", "\ude00"), "\U0001f600"), (("\ud800",), "\ufffd")]
+)
+def test_half_a_character_is_joined_or_no_character(
+    task: Task, sut: Make, pieces: tuple[str, ...], read: str
+) -> None:
+    """Tokenizers take no lone surrogate, and a server may send one."""
+    seen = []
+
+    def strict(text: str) -> list[int]:
+        seen.append(text.encode().decode())
+        return encode("a")
+
+    with serving(completing(lambda _: stream(*pieces))) as server:
+        answered(sut(server, task=replace(task, encode=strict)))
+    assert seen == [read]
+
+
 def test_first_token_is_the_first_text_and_completion_the_finish(
     clocked: tuple[OpenAiSut, list[int]],
 ) -> None:

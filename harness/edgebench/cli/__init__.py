@@ -12,6 +12,7 @@ from edgebench import __version__
 from edgebench.cli.regressions import nightly, selftest
 from edgebench.errors import EXIT_INTERRUPTED, BenchError
 
+FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
@@ -156,8 +157,8 @@ def explain(rule: str) -> None:
 
 
 @main.command()
-@click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--tensors", type=click.Path(path_type=Path), help="Folder with quantized tensors.")
+@click.argument("bundle", type=FOLDER)
+@click.option("--tensors", type=FOLDER, help="Folder with quantized tensors.")
 @click.option("--format", "form", default="md", show_default=True, help="md or json.")
 def check(bundle: Path, tensors: Path | None, form: str) -> None:
     """Check a BUNDLE against the rules, deriving every published number again."""
@@ -171,8 +172,8 @@ def check(bundle: Path, tensors: Path | None, form: str) -> None:
 
 
 @main.command()
-@click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--tensors", type=click.Path(path_type=Path), help="Folder with quantized tensors.")
+@click.argument("bundle", type=FOLDER)
+@click.option("--tensors", type=FOLDER, help="Folder with quantized tensors.")
 @click.option("--student", type=click.Path(path_type=Path), help="Folder of a distilled student.")
 @click.option(
     "--tests",
@@ -244,9 +245,9 @@ def checkpoint(source: str, to: str, out: Path, quiet: bool, **how: Any) -> None
 
 
 @export.command()
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("bundle", type=FOLDER)
 @click.argument("directory", type=click.Path(path_type=Path))
-@click.option("--tensors", type=click.Path(path_type=Path), help="Folder with quantized tensors.")
+@click.option("--tensors", type=FOLDER, help="Folder with quantized tensors.")
 def mlperf(bundle: Path, directory: Path, tensors: Path | None) -> None:
     """Write a checked BUNDLE in MLPerf's layout to a new DIRECTORY; it is no MLPerf result."""
     from edgebench.command_mlperf import export_mlperf_command

@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 
+from edgebench.csv_cells import cell
 from edgebench.mlperf.kernel_run import NOTICE, UNKNOWN, KernelRun
 from edgebench.mlperf.system_fields import measurement_fields, system_fields
 
@@ -95,7 +96,7 @@ def as_csv(rows: Sequence[Mapping[str, object]]) -> str:
     out = io.StringIO()
     writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({key: cell(value) for key, value in row.items()} for row in rows)
     return out.getvalue()
 
 

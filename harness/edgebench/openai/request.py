@@ -51,8 +51,12 @@ class Task:
     eos_text: str
 
     def output_ids(self, text: str, end: EndReason) -> list[int]:
-        """Return an answer as token ids of this workload; `stop` stands for end-of-sequence."""
-        ids = self.encode(text.removesuffix(self.eos_text))
+        """Return an answer as token ids of this workload; `stop` stands for end-of-sequence.
+
+        Events may part a character beyond 16 bits; a half that found no other is no character.
+        """
+        whole = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+        ids = self.encode(whole.removesuffix(self.eos_text))
         if end == "stop":
             ids.append(self.eos_id)
         return ids[: self.max_new_tokens]

@@ -17,6 +17,7 @@ from edgebench_kernels.engine.families import SLIDING_WINDOW, Family, find_famil
 from edgebench_kernels.engine.rope_config import RopeScaling, parse_rope
 
 DEFAULT_RMS_NORM_EPS = 1e-6  # transformers, in each family
+MOST_LAYERS = 1024  # ours: the deepest published models have fewer than 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +95,7 @@ def parse_config(raw: Mapping[str, Any]) -> LlamaConfig:
         vocab_size=count(raw, "vocab_size"),
         hidden_size=hidden_size,
         intermediate_size=count(raw, "intermediate_size"),
-        layers=count(raw, "num_hidden_layers"),
+        layers=count(raw, "num_hidden_layers", most=MOST_LAYERS),
         heads=heads,
         kv_heads=kv_heads,
         head_dim=head_dim,

@@ -6,14 +6,20 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+MOST = 1 << 31  # ours: of any count; a model's shape is multiplied out before memory is looked at
 
-def count(raw: Mapping[str, Any], name: str, default: int | None = None) -> int:
-    """A whole number >= 1; absent and null are the default."""
+
+def count(
+    raw: Mapping[str, Any], name: str, default: int | None = None, *, most: int = MOST
+) -> int:
+    """A whole number in 1..most; absent and null are the default."""
     value = raw.get(name)
     if value is None:
         value = default
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ValueError(f"[engine] {name} must be a whole number >= 1, got {value!r}")
+    if value > most:
+        raise ValueError(f"[engine] {name} must be at most {most}, got {value}")
     return value
 
 

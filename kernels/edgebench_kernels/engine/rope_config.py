@@ -24,8 +24,9 @@ class RopeScaling:
 
 
 def parse_rope(raw: Mapping[str, Any]) -> tuple[float, RopeScaling | None]:
-    """Base and scaling, from `rope_parameters` (transformers >= 5), `rope_scaling`, `rope_theta`.
+    """Base and scaling, from `rope_scaling`, `rope_parameters` (transformers >= 5), `rope_theta`.
 
+    As in transformers, a `rope_scaling` that says anything takes the place of `rope_parameters`.
     Raises ValueError naming a rope_type that does not run here.
     """
     rope = _rope_fields(raw)
@@ -37,15 +38,14 @@ def parse_rope(raw: Mapping[str, Any]) -> tuple[float, RopeScaling | None]:
 
 
 def _rope_fields(raw: Mapping[str, Any]) -> dict[str, Any]:
-    rope: dict[str, Any] = {}
+    said: list[Mapping[str, Any]] = []
     for key in ("rope_scaling", "rope_parameters"):
         value = raw.get(key)
-        if value is None:
-            continue
-        if not isinstance(value, Mapping):
+        if value is not None and not isinstance(value, Mapping):
             raise ValueError(f"[engine] {key} must be an object, got {value!r}")
-        rope.update(value)
-    return rope
+        if value:
+            said.append(value)
+    return dict(said[0]) if said else {}
 
 
 def _scaling(rope: Mapping[str, Any]) -> RopeScaling | None:

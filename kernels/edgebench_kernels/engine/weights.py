@@ -19,8 +19,10 @@ from edgebench_kernels.checkpoints.files import CONFIG, read_tensors
 from edgebench_kernels.engine.config import LlamaConfig, read_config
 
 EMBEDDING = "model.embed_tokens.weight"
+LARGEST_HALF = 65504.0
 FINAL_NORM = "model.norm.weight"
 LM_HEAD = "lm_head.weight"
+_FUSED = {"qkv_proj": "q_proj, k_proj and v_proj", "gate_up_proj": "gate_proj and up_proj"}
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32)
 
 
@@ -106,7 +108,10 @@ def weights_from_tensors(config: LlamaConfig, tensors: Mapping[str, Tensor]) -> 
 def checked_tensor(name: str, shape: tuple[int, ...], tensor: Tensor | None) -> Tensor:
     """One tensor in fp16; ValueError unless it is there, of that shape, and finite in fp16."""
     if tensor is None:
-        raise ValueError(f"[engine] tensor {name} is missing from the checkpoint")
+        raise ValueError(
+            f"[engine] tensor {name} is missing from the checkpoint, and config.json asks for it; "
+            "save the whole model, or the config that belongs to these weights"
+        )
     check_shape(name, shape, tuple(tensor.shape))
     return _as_fp16(name, tensor)
 
@@ -147,6 +152,8 @@ def refuse_others(config: LlamaConfig, tensors: Mapping[str, Tensor]) -> None:
 
     Biases of zeros change nothing, and some tools write them; any other must be computed.
     """
+    _refuse_fused(tensors)
+    _refuse_two_heads(config, tensors)
     known = tensor_shapes(config)
     for name, tensor in tensors.items():
         if name.endswith(".bias") and name not in known and bool(tensor.any()):
@@ -155,11 +162,42 @@ def refuse_others(config: LlamaConfig, tensors: Mapping[str, Tensor]) -> None:
             )
 
 
+def _refuse_fused(tensors: Mapping[str, Tensor]) -> None:
+    """Linears whose rows are stored as one tensor belong to families that do not run here."""
+    for name in tensors:
+        parts = next((split for one, split in _FUSED.items() if f".{one}." in name), None)
+        if parts is not None:
+            raise ValueError(
+                f"[engine] expected {parts}, each a tensor of its own, got {name}, which holds "
+                "them in one; split its rows and save the checkpoint again"
+            )
+
+
+def _refuse_two_heads(config: LlamaConfig, tensors: Mapping[str, Tensor]) -> None:
+    """A stored head beside a tied one is either the embedding again, or nobody knows which runs."""
+    head, embedding = tensors.get(LM_HEAD), tensors.get(EMBEDDING)
+    if not config.is_tied or head is None or embedding is None or torch.equal(head, embedding):
+        return
+    raise ValueError(
+        f"[engine] expected {LM_HEAD} to be {EMBEDDING}, which config.json ties it to, got other "
+        f"values; set tie_word_embeddings to false if they are meant, else remove {LM_HEAD}"
+    )
+
+
 def _as_fp16(name: str, tensor: Tensor) -> Tensor:
     if tensor.dtype not in _FLOATS:
         raise ValueError(f"[engine] tensor {name} must be fp16, bf16 or fp32, got {tensor.dtype}")
     half = tensor.to(torch.float16).contiguous()
     # NaN and inf survive a sum; a sum in fp32 of finite fp16 values cannot overflow.
     if not bool(torch.isfinite(half.sum(dtype=torch.float32))):
-        raise ValueError(f"[engine] tensor {name} holds values that are not finite in fp16")
+        if bool(torch.isfinite(tensor).all()):
+            largest = float(tensor.abs().max())
+            raise ValueError(
+                f"[engine] tensor {name} must fit in fp16 (at most {LARGEST_HALF:g}), got "
+                f"{largest:g}; the reference stores fp16, so this model cannot run here"
+            )
+        raise ValueError(
+            f"[engine] tensor {name} must be finite, got NaN or infinity; the checkpoint "
+            "is broken, download or save it again"
+        )
     return half

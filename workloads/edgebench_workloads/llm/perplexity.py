@@ -55,7 +55,9 @@ class Denominators:
 def windows_of(tokens: int, context: int, stride: int) -> tuple[Window, ...]:
     """The windows over a text of so many tokens; ValueError for a protocol that predicts none."""
     if tokens < 2:
-        raise ValueError(f"[llm] the text must have at least 2 tokens, got {tokens}")
+        raise ValueError(
+            f"[llm] the text must have at least 2 tokens, got {tokens}; give a longer one"
+        )
     if context < 2 or not 1 <= stride <= context:
         raise ValueError(
             f"[llm] expected context >= 2 and 1 <= stride <= context, "

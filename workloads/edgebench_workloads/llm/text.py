@@ -34,7 +34,10 @@ class TokenizedText:
 
 
 def load_tokenizer(directory: Path) -> Tokenizer:
-    """The directory's tokenizer.json; WorkloadAssetError where it is missing or broken."""
+    """The directory's tokenizer.json; WorkloadAssetError where it is missing or broken.
+
+    Truncation and padding that were stored with it are a training run's, and turned off.
+    """
     path = directory / TOKENIZER
     if not path.is_file():
         others = [
@@ -45,9 +48,12 @@ def load_tokenizer(directory: Path) -> Tokenizer:
             f"[llm] no {TOKENIZER} in {directory}{hint}; save the model's fast tokenizer there"
         )
     try:
-        return Tokenizer.from_file(str(path))
+        tokenizer = Tokenizer.from_file(str(path))
     except Exception as err:  # what the library raises for a bad file
         raise WorkloadAssetError(f"[llm] {path} is not a tokenizer: {err}") from err
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
 
 
 def read_text(path: Path) -> str:

@@ -1,0 +1,35 @@
+"""Whether the groups that a request names fit a checkpoint's linears, said before weights are read.
+
+A group that nobody named is the largest of 128, 64 and 32 that divides a linear's inputs; one that
+was named is meant, and is not replaced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from edgebench.errors import SpecError
+from edgebench.transform import TransformChain
+from edgebench.transform.rtn import GROUPS
+
+
+def require_fitting_groups(where: str, chain: TransformChain, widths: Mapping[str, int]) -> None:
+    """SpecError unless the chain's groups divide the inputs K of every linear: name -> K."""
+    named = [step.parameters["group"] for step in chain.steps if "group" in step.parameters]
+    whole_rows = any(step.parameters.get("whole_rows") for step in chain.steps)
+    for name, k in widths.items():
+        fitting = [group for group in GROUPS if k % group == 0]
+        if not fitting and not whole_rows:
+            raise SpecError(
+                f"[{where}] expected the inputs of every linear to be a multiple of {min(GROUPS)}, "
+                f"the smallest group, got {name} with {k}; --transform rtn:whole_rows=true makes a "
+                "row of it one group, other transforms cannot"
+            )
+        for group in named:
+            if fitting and group in GROUPS and group not in fitting:
+                raise SpecError(
+                    f"[{where}] expected a group that divides the inputs of every linear, got "
+                    f"group={group} in {chain} and {name} with {k} inputs; take "
+                    f"group={max(fitting)}, or leave group out, and each linear takes the largest "
+                    "that divides it"
+                )
