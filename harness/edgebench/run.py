@@ -304,6 +304,9 @@ def _run_scenario(
     )
     draft = _draft(campaign, prepared, lineup.external, forecast.scenario)
     writer = open_writer(spec, draft, prepared, campaign.system)
+    if spec.resume and not writer.samples:
+        name = f"{draft.workload.name} {forecast.scenario}"
+        campaign.progress.note(f"{name}: nothing of this request to go on with; measured anew")
     kept = kept_tensors(spec, draft, prepared)
     if kept is not None:
         campaign.progress.note(f"too large for a bundle; check it with --tensors {kept}")

@@ -10,10 +10,12 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import ValidationError
 
 from edgebench.answers import Judge
 from edgebench.bundle import Bundle
 from edgebench.checker.retrace import KnownModel
+from edgebench.codec import describe_invalid
 from edgebench.conditions_verdict import Judgement, judge
 from edgebench.derive import REFERENCE, CaseFacts, KernelFacts, derive_results
 from edgebench.errors import MeasurementInvalid, SpecError
@@ -218,7 +220,8 @@ class Subject:
                 is_right=self.workload.answers.is_right,
             )
         except (ValueError, ArithmeticError) as err:  # sums over what a double can hold
-            raise MeasurementInvalid(f"[derive] expected sane numbers: {err}") from err
+            said = describe_invalid(err) if isinstance(err, ValidationError) else err
+            raise MeasurementInvalid(f"[derive] expected sane numbers: {said}") from err
 
 
 def facts_of(result: KernelResult, judgement: Judgement) -> KernelFacts:
