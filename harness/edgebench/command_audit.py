@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from edgebench import __version__, layout
 from edgebench.audit import TESTS
 from edgebench.audit.auditee import Auditee, Library
-from edgebench.audit.case import COUNTS, Case, Claimed
+from edgebench.audit.case import COUNTS, Case, Claimed, Likelihood
 from edgebench.audit.conduct import Judged, conduct
 from edgebench.audit.intervals import Interval
 from edgebench.audit.libraries import scored_library, unseen_library
@@ -320,9 +320,15 @@ def _claimed(going: _Audit, engine: KernelEngine) -> Claimed:
     else:
         low, high = result.speedup_ci95
         speedup = Interval(value=result.speedup, low=low, high=high)
+    calls = going.prepared.calls
     return Claimed(
         outputs=scored_outputs(bundle.samples, kernel),
         incomparable=reason,
+        likelihood={
+            row.sample: Likelihood(call=tuple(calls[row.sample]), nats=row.nll_nats)
+            for row in bundle.nll
+            if row.kernel == kernel
+        },
         speedup=speedup,
         untimed=untimed or "",
     )

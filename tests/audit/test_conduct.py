@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 
 from edgebench.audit import TESTS
 from edgebench.audit.auditee import Auditee, Library
-from edgebench.audit.case import Claimed
+from edgebench.audit.case import Claimed, Likelihood
 from edgebench.audit.conduct import Judged, conduct
 from edgebench.audit.intervals import Interval
+from edgebench.audit.likelihood import CLAIM, nats
 from edgebench.audit.runs import Part, Run, alternated, blocks_of
 from edgebench.loadgen import QuerySample, SystemUnderTest
 from tests.audit.doubles import (
@@ -69,9 +71,38 @@ def test_other_rounding_is_no_fault_of_outputs() -> None:
     others = Claimed(outputs=outputs, incomparable="another instruction set: avx2 here, neon there")
     (found,) = audited("outputs", change={"claimed": others})
     assert found.verdict == "passed"
-    assert [m.note for m in found.measures if m.verdict == "not applicable"] == [
-        "another instruction set: avx2 here, neon there"
-    ]
+    absent = {m.what: m.note for m in found.measures if m.verdict == "not applicable"}
+    assert absent.pop(CLAIM)  # no likelihood was filed
+    assert list(absent.values()) == ["another instruction set: avx2 here, neon there"]
+
+
+@pytest.mark.parametrize(
+    ("factor", "verdict"), [(1.0, "passed"), (0.95, "passed"), (0.85, "caught"), (0.0, "caught")]
+)
+def test_a_likelihood_that_is_only_claimed_is_caught(factor: float, verdict: str) -> None:
+    case, double = case_of(), Double(machine_of(1))
+    filed = {
+        pair.sample: Likelihood(
+            call=pair.output_ids, nats=factor * nats(pair.in_one_pass, pair.output_ids)
+        )
+        for pair in double.logits(case.scored, range(600))
+    }
+    (found,) = audited("outputs", change={"claimed": Claimed(likelihood=filed)})
+    (measure,) = (one for one in found.measures if one.what == CLAIM)
+    assert measure.verdict == verdict
+    assert measure.value == pytest.approx(factor)
+
+
+def test_the_likelihood_of_a_call_that_was_not_answered_is_not_compared() -> None:
+    filed = {sample: Likelihood(call=(3, 2), nats=0.0) for sample in range(600)}
+    (found,) = audited("outputs", change={"claimed": Claimed(likelihood=filed)})
+    (measure,) = (one for one in found.measures if one.what == CLAIM)
+    assert measure.verdict == "not applicable"
+
+
+def test_nats_are_those_of_softmax() -> None:
+    logits = np.array([[0.0, np.log(3.0)], [5.0, 5.0]], dtype=np.float32)
+    assert nats(logits, (1, 0)) == pytest.approx(np.log(4 / 3) + np.log(2))
 
 
 class Breaks(ModelSut):

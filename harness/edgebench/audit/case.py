@@ -35,6 +35,15 @@ COUNTS: Mapping[tuple[SizeClass, Scenario], Counts] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Likelihood:
+    """What a bundle filed of one sample: the right call, and its negative log-likelihood."""
+
+    call: tuple[int, ...]
+    """Token ids, end-of-sequence included."""
+    nats: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Claimed:
     """What the bundle says of this kernel, as far as it can be compared here."""
 
@@ -42,6 +51,8 @@ class Claimed:
     """Scored sample -> output ids, end-of-sequence included."""
     incomparable: str | None = None
     """Why outputs here may be others by rounding; their accuracy is compared all the same."""
+    likelihood: Mapping[int, Likelihood] = field(default_factory=dict, repr=False)
+    """Of scored samples, those that have one."""
     speedup: Interval | None = None
     """Over fp16, with its 95 % interval; None where no time is compared with the bundle's."""
     untimed: str = "the bundle claims no speedup"

@@ -14,6 +14,7 @@ import numpy as np
 from edgebench.audit.auditee import LogitsPair
 from edgebench.audit.case import Case
 from edgebench.audit.judgement import Measure, absent, counted, within
+from edgebench.audit.likelihood import claimed_likelihood
 from edgebench.audit.pairs import latency, ratio
 from edgebench.audit.runs import Results, Run, alternated, blocks_of
 from edgebench.audit.shares import claimed_accuracy
@@ -33,7 +34,7 @@ class OutputsTest:
     """See AuditTest."""
 
     name = "outputs"
-    catches = "a cheaper model in timed runs, answers that the bundle's model does not give"
+    catches = "a cheaper model in timed runs, answers and likelihoods that are only claimed"
 
     def plan_runs(self, case: Case) -> list[Run]:
         """The same queries as an accuracy run and as a timed run orders them, in turns; logits."""
@@ -82,7 +83,7 @@ class OutputsTest:
         pairs = results.logits["logits"]
         steps = {pair.sample: pair.output_ids for pair in pairs}
         measures.append(_same("outputs unlike, beside their logits / timed", steps, timed))
-        return [*measures, logits_measure(pairs)]
+        return [*measures, logits_measure(pairs), claimed_likelihood(case, pairs)]
 
 
 def _shuffled(case: Case, unit: tuple[int, ...]) -> tuple[int, ...]:

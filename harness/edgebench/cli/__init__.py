@@ -172,8 +172,8 @@ def check(bundle: Path, tensors: Path | None, form: str) -> None:
 
 
 @main.command()
-@click.argument("bundle", type=FOLDER)
-@click.option("--tensors", type=FOLDER, help="Folder with quantized tensors.")
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--tensors", type=click.Path(path_type=Path), help="Folder with quantized tensors.")
 @click.option("--student", type=click.Path(path_type=Path), help="Folder of a distilled student.")
 @click.option(
     "--tests",
