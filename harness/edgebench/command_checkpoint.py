@@ -14,7 +14,12 @@ from edgebench.estimate import require_quantizing_memory
 from edgebench.prepared_text import CONFIG_FILE
 from edgebench.progress import Progress
 from edgebench.system import describe_system
-from edgebench.transform import apply_transform, check_calibration, parse_transform
+from edgebench.transform import (
+    TransformChain,
+    apply_transform,
+    check_calibration,
+    parse_transform,
+)
 from edgebench.transform.loaded import LoadedLinears, file_hashes, linears_of
 from edgebench_kernels.formats import choose_group
 from edgebench_workloads.errors import WorkloadError
@@ -25,6 +30,7 @@ if TYPE_CHECKING:
     from edgebench_kernels.engine import LlamaConfig
 
 HEAD = "lm_head"
+EXPORTED = ("rtn", "awq", "gptq", "smoothquant", "awq+gptq", "smoothquant+gptq")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +123,7 @@ def _quantized(directory: Path, how: Quantizing, progress: Progress) -> tuple[st
     from edgebench_kernels.engine import with_tensors
 
     config = _config(directory)
-    chain = parse_transform(how.transform or _any_formats(config))
+    chain = _quantizing(how.transform or _any_formats(config))
     check_calibration("export", chain, is_given=how.calibration is not None)
     given = None
     if how.calibration is not None:
@@ -144,6 +150,18 @@ def _config(directory: Path) -> LlamaConfig:
         return read_config(directory / CONFIG_FILE)
     except ValueError as error:
         raise SpecError(str(error)) from error
+
+
+def _quantizing(text: str) -> TransformChain:
+    """The transforms that a text names; SpecError for any that changes the model's own weights."""
+    chain = parse_transform(text)
+    if chain.changes:
+        names = " and ".join(dict.fromkeys(step.name for step in chain.changes))
+        raise SpecError(
+            f"[export] expected --transform to be one of {', '.join(EXPORTED)}, got {chain}: "
+            f"{names} makes another model, for the open track; leave it out"
+        )
+    return chain
 
 
 def _any_formats(config: LlamaConfig) -> str:

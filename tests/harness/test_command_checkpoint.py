@@ -13,6 +13,7 @@ torch = pytest.importorskip("torch")
 from safetensors.torch import load_file  # noqa: E402
 
 from edgebench.cli import main  # noqa: E402
+from edgebench.command_checkpoint import EXPORTED  # noqa: E402
 from edgebench_kernels.checkpoints.directory import read_int4  # noqa: E402
 from edgebench_kernels.engine import load_reference  # noqa: E402
 from edgebench_kernels.formats import tensor_sha256  # noqa: E402
@@ -129,6 +130,39 @@ def test_a_model_that_cannot_be_exported_is_named(
     assert said.exit_code == exit_code, said.output
     assert message in said.output
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [
+        "distill",
+        "share",
+        "finetune:steps=1",
+        "prune:wanda=0.5",
+        "prune:magnitude=0.5+rtn",
+        "prune:layers=1+gptq",
+        "prune:wanda=2:4+awq",
+    ],
+)
+def test_what_makes_another_model_is_not_exported(model, tmp_path, transform: str) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("a text " * 99)
+    words = ("--to", "canonical", "--out", tmp_path / "out", "--calibration", text)
+    said = bench("export", "checkpoint", model, *words, "--transform", transform)
+    assert said.exit_code == 2, said.output
+    assert "one of rtn, awq, gptq, smoothquant, awq+gptq, smoothquant+gptq" in said.output
+    assert "makes another model, for the open track; leave it out" in said.output
+
+
+@pytest.mark.parametrize("transform", EXPORTED)
+def test_every_transform_that_is_offered_is_exported(model, tmp_path, transform: str) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("a text of no great length " * 9)
+    given = () if transform == "rtn" else ("--calibration", text)
+    words = ("--to", "canonical", "--out", tmp_path / "out", *given)
+    said = bench("export", "checkpoint", model, *words, "--transform", transform)
+    assert said.exit_code == 0, said.output
+    assert f"{LINEARS} linears from {transform}" in said.stdout
 
 
 def test_nothing_is_overwritten(model) -> None:
