@@ -69,21 +69,24 @@ def convert(
     """
     from edgebench_kernels.checkpoints import find_format
     from edgebench_kernels.checkpoints.directory import copy_beside, read_int4, write_int4
-    from edgebench_kernels.checkpoints.files import read_json
     from edgebench_kernels.checkpoints.layout import UnsupportedLayout
+    from edgebench_kernels.checkpoints.quantization import quantization_of
+    from edgebench_kernels.engine import require_whole
 
     try:
         layout = find_format(to)
         directory = find_model(source)
-        is_quantized = "quantization_config" in read_json(directory / CONFIG_FILE)
+        is_quantized = quantization_of(directory) is not None
         how = how or Quantizing()
         _check_choice(source, how, is_quantized, must_be_quantized)
+        config = _config(directory)
         with progress.stage(f"reading {source}"):
             if is_quantized:
                 came, checkpoint = read_int4(directory)
+                require_whole(checkpoint, config)
                 what = came.name
             else:
-                what, checkpoint = _quantized(directory, how, progress)
+                what, checkpoint = _quantized(directory, config, how, progress)
         with progress.stage(f"writing {to}"):
             write_int4(checkpoint, layout, out)
             copy_beside(directory, out)
@@ -116,13 +119,14 @@ def _check_choice(
         )
 
 
-def _quantized(directory: Path, how: Quantizing, progress: Progress) -> tuple[str, Int4Checkpoint]:
+def _quantized(
+    directory: Path, config: LlamaConfig, how: Quantizing, progress: Progress
+) -> tuple[str, Int4Checkpoint]:
     """The source by the transform, its folded norms and biases beside the codes."""
     from edgebench_kernels.checkpoints.directory import Int4Checkpoint
     from edgebench_kernels.checkpoints.files import read_json
     from edgebench_kernels.engine import with_tensors
 
-    config = _config(directory)
     chain = _quantizing(how.transform or _any_formats(config))
     check_calibration("export", chain, is_given=how.calibration is not None)
     given = None
@@ -147,7 +151,7 @@ def _config(directory: Path) -> LlamaConfig:
     from edgebench_kernels.engine import read_config
 
     try:
-        return read_config(directory / CONFIG_FILE)
+        return read_config(directory / CONFIG_FILE, may_be_quantized=True)
     except ValueError as error:
         raise SpecError(str(error)) from error
 

@@ -118,13 +118,13 @@ def measure_own_model(
 
 def open_model(request: ModelRequest) -> OwnModel:
     """Find the model, read its config, cut the text; nothing of the weights is read."""
-    from edgebench_kernels.checkpoints.files import read_json
+    from edgebench_kernels.checkpoints.quantization import quantization_of
     from edgebench_kernels.engine import read_config
 
     try:
         directory = find_model(request.model)
         config = read_config(directory / CONFIG_FILE, may_be_quantized=True)
-        is_quantized = read_json(directory / CONFIG_FILE).get("quantization_config") is not None
+        is_quantized = quantization_of(directory) is not None
         text = tokenize(load_tokenizer(directory), read_text(request.text))
         windows = windows_of(len(text.ids), request.context, request.stride)
         _check_fit(config, text, request)

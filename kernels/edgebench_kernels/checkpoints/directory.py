@@ -18,6 +18,7 @@ from torch import Tensor
 from edgebench_kernels.checkpoints import detect
 from edgebench_kernels.checkpoints.files import CONFIG, WEIGHTS, read_json, read_tensors
 from edgebench_kernels.checkpoints.layout import Array, Format, Grouping, UnsupportedLayout
+from edgebench_kernels.checkpoints.quantization import KEY, quantization_of
 from edgebench_kernels.formats import Int4Tensor
 
 BESIDE = (  # copied as they are: tokenizer and generation settings
@@ -49,10 +50,11 @@ class Int4Checkpoint:
 def read_int4(directory: Path) -> tuple[Format, Int4Checkpoint]:
     """Read a 4-bit checkpoint; ValueError names the file, the linear, and what is wrong."""
     raw = read_json(directory / CONFIG)
-    quantization = raw.pop("quantization_config", None)
-    if not isinstance(quantization, Mapping):
+    raw.pop(KEY, None)
+    quantization = quantization_of(directory)
+    if quantization is None:
         raise UnsupportedLayout(
-            f"[checkpoint] {directory / CONFIG} has no quantization_config: not a 4-bit checkpoint"
+            f"[checkpoint] {directory / CONFIG} has no {KEY}: not a 4-bit checkpoint"
         )
     layout = detect(quantization)
     grouping = layout.grouping(quantization)

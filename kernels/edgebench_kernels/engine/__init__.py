@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from edgebench_kernels.engine.cache import CacheCell
     from edgebench_kernels.engine.config import LlamaConfig, parse_config, read_config
     from edgebench_kernels.engine.fuse import fused_linears
-    from edgebench_kernels.engine.imported import ImportedWeights, load_imported
+    from edgebench_kernels.engine.imported import ImportedWeights, load_imported, require_whole
     from edgebench_kernels.engine.interface import DecodeEngine
     from edgebench_kernels.engine.linear_fp16 import Fp16Linear
     from edgebench_kernels.engine.linear_int4 import pack_int4
@@ -62,6 +62,7 @@ __all__ = [
     "parse_config",
     "probe",
     "read_config",
+    "require_whole",
     "weights_from_tensors",
     "with_norms",
     "with_tensors",
@@ -73,7 +74,7 @@ _FILES = {
     "cache": ("CacheCell",),
     "config": ("LlamaConfig", "parse_config", "read_config"),
     "fuse": ("fused_linears",),
-    "imported": ("ImportedWeights", "load_imported"),
+    "imported": ("ImportedWeights", "load_imported", "require_whole"),
     "interface": ("DecodeEngine",),
     "linear_fp16": ("Fp16Linear",),
     "linear_int4": ("pack_int4",),

@@ -8,10 +8,17 @@ from pathlib import Path
 
 import torch
 
-from edgebench_kernels.checkpoints.directory import read_int4
-from edgebench_kernels.engine.config import parse_config
+from edgebench_kernels.checkpoints.directory import Int4Checkpoint, read_int4
+from edgebench_kernels.engine.config import LlamaConfig, parse_config
 from edgebench_kernels.engine.fuse import fused_linears
-from edgebench_kernels.engine.weights import LlamaWeights, weights_from_tensors
+from edgebench_kernels.engine.weights import (
+    LlamaWeights,
+    check_shape,
+    checked_tensor,
+    refuse_others,
+    tensor_shapes,
+    weights_from_tensors,
+)
 from edgebench_kernels.formats import Int4Tensor, dequantize
 
 
@@ -32,6 +39,20 @@ class ImportedWeights:
             for fused, names in fused_linears(self.weights.config).items()
             if not any(name.removesuffix(".weight") in self.quantized for name in names)
         )
+
+
+def require_whole(checkpoint: Int4Checkpoint, config: LlamaConfig) -> None:
+    """Raise ValueError unless a 4-bit checkpoint is what an engine of this config computes with.
+
+    Names the first tensor that is missing, misshapen, not finite in fp16 or of no layer.
+    """
+    refuse_others(config, checkpoint.tensors)
+    for name, shape in tensor_shapes(config).items():
+        quantized = checkpoint.quantized.get(name.removesuffix(".weight"))
+        if quantized is None:
+            checked_tensor(name, shape, checkpoint.tensors.get(name))
+        else:
+            check_shape(name, shape, quantized.shape)
 
 
 def load_imported(directory: Path) -> ImportedWeights:

@@ -95,19 +95,28 @@ def load_reference(directory: Path) -> LlamaWeights:
 
 def weights_from_tensors(config: LlamaConfig, tensors: Mapping[str, Tensor]) -> LlamaWeights:
     """Check tensors (of a file or made in memory) against the config and hold them as fp16."""
-    checked: dict[str, Tensor] = {}
-    _refuse_other_biases(config, tensors)
-    for name, shape in tensor_shapes(config).items():
-        tensor = tensors.get(name)
-        if tensor is None:
-            raise ValueError(f"[engine] tensor {name} is missing from the checkpoint")
-        if tuple(tensor.shape) != shape:
-            raise ValueError(
-                f"[engine] tensor {name} must have shape {list(shape)} by config.json, "
-                f"got {list(tensor.shape)}"
-            )
-        checked[name] = _as_fp16(name, tensor)
+    refuse_others(config, tensors)
+    checked = {
+        name: checked_tensor(name, shape, tensors.get(name))
+        for name, shape in tensor_shapes(config).items()
+    }
     return LlamaWeights(config=config, tensors=checked)
+
+
+def checked_tensor(name: str, shape: tuple[int, ...], tensor: Tensor | None) -> Tensor:
+    """One tensor in fp16; ValueError unless it is there, of that shape, and finite in fp16."""
+    if tensor is None:
+        raise ValueError(f"[engine] tensor {name} is missing from the checkpoint")
+    check_shape(name, shape, tuple(tensor.shape))
+    return _as_fp16(name, tensor)
+
+
+def check_shape(name: str, shape: tuple[int, ...], came: tuple[int, ...]) -> None:
+    """ValueError unless a tensor has the shape that config.json gives it."""
+    if came != shape:
+        raise ValueError(
+            f"[engine] tensor {name} must have shape {list(shape)} by config.json, got {list(came)}"
+        )
 
 
 def with_norms(weights: LlamaWeights, norms: Mapping[str, NDArray[np.float16]]) -> LlamaWeights:
@@ -133,8 +142,11 @@ def with_tensors(weights: LlamaWeights, own: Mapping[str, NDArray[np.float16]]) 
     return replace(weights, tensors=tensors)
 
 
-def _refuse_other_biases(config: LlamaConfig, tensors: Mapping[str, Tensor]) -> None:
-    """Biases of zeros change nothing, and some tools write them; any other must be computed."""
+def refuse_others(config: LlamaConfig, tensors: Mapping[str, Tensor]) -> None:
+    """ValueError for a tensor that the model computes with and the config does not know.
+
+    Biases of zeros change nothing, and some tools write them; any other must be computed.
+    """
     known = tensor_shapes(config)
     for name, tensor in tensors.items():
         if name.endswith(".bias") and name not in known and bool(tensor.any()):
