@@ -167,6 +167,48 @@ def test_a_group_that_does_not_divide_k_is_named(make_checkpoint) -> None:
         read_int4(made.directory)
 
 
+def without_zeros(parts) -> None:
+    parts.pop("weight_zero_point", None)
+
+
+def test_zero_points_that_are_said_must_be_there(make_checkpoint) -> None:
+    made = make_checkpoint("compressed-tensors", symmetric=True, change=without_zeros)
+    made.change_config(set_weights(symmetric=False))
+    with pytest.raises(ValueError, match=r"weight_zero_point must be there.*symmetric: false"):
+        read_int4(made.directory)
+    made.change_config(set_weights(symmetric=True))
+    assert read_int4(made.directory)[1].quantized.keys() == made.linears.keys()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"group_size": 64}, "each group_size of config.json, 64, got one for each 32 of K=96"),
+        ({"group_size": -1}, "got one for each 32 of K=96"),
+        ({"strategy": "channel", "group_size": None}, "got one for each 32 of K=96"),
+        ({"group_size": "32"}, "group_size must be a whole number or null, got '32'"),
+    ],
+)
+def test_a_group_that_the_scales_do_not_have_is_named(
+    make_checkpoint, values, message: str
+) -> None:
+    made = make_checkpoint("compressed-tensors")
+    made.change_config(set_weights(**values))
+    with pytest.raises(ValueError, match=message):
+        read_int4(made.directory)
+
+
+def test_a_linear_may_be_of_any_group_of_the_config(make_checkpoint) -> None:
+    made = make_checkpoint("compressed-tensors", symmetric=True, change=without_zeros)
+
+    def add(config) -> None:
+        group = {"weights": {"num_bits": 4, "group_size": 128, "symmetric": False}}
+        config["config_groups"]["group_1"] = group
+
+    made.change_config(add)
+    assert read_int4(made.directory)[1].quantized.keys() == made.linears.keys()
+
+
 def test_a_missing_part_is_named(make_checkpoint) -> None:
     made = make_checkpoint("gptq-v1", change=lambda parts: parts.pop("qzeros"))
     with pytest.raises(ValueError, match=r"\[gptq-v1\] .*down_proj has no qzeros"):

@@ -23,6 +23,7 @@ from edgebench_kernels.checkpoints.layout import (
     Format,
     Grouping,
     Parts,
+    Scheme,
     UnsupportedLayout,
     canonical,
     exact_scales,
@@ -31,7 +32,7 @@ from edgebench_kernels.checkpoints.layout import (
     require_trivial_order,
     require_words,
 )
-from edgebench_kernels.checkpoints.options import require_bits
+from edgebench_kernels.checkpoints.options import flag, require_bits
 from edgebench_kernels.checkpoints.words import PER_WORD, pack_words, unpack_words
 from edgebench_kernels.formats import GROUPS, SYMMETRIC_ZERO, Int4Tensor, unpack_codes
 
@@ -57,7 +58,22 @@ def grouping(config: Mapping[str, Any]) -> Grouping:
         _require_scheme(one)
     orders = {one["weights"].get("actorder") for one in groups.values()}
     # "weight" orders the columns for rounding alone; "group" stores them so.
-    return Grouping(group=None, is_symmetric=False, needs_order="group" in orders)
+    return Grouping(
+        group=None,
+        is_symmetric=False,
+        needs_order="group" in orders,
+        schemes=frozenset(_scheme(one["weights"]) for one in groups.values()),
+    )
+
+
+def _scheme(weights: Mapping[str, Any]) -> Scheme:
+    size = weights.get("group_size")
+    if size is not None and (not isinstance(size, int) or isinstance(size, bool)):
+        raise ValueError(f"[checkpoint] group_size must be a whole number or null, got {size!r}")
+    return Scheme(
+        group=-1 if weights.get("strategy") == "channel" else size,
+        is_symmetric=flag(weights, "symmetric", True),
+    )
 
 
 def _require_scheme(scheme: object) -> None:
@@ -101,6 +117,7 @@ def decode(parts: Parts, grouping: Grouping) -> Int4Tensor:
         raise ValueError(f"weight_scale must divide K={k} in groups, got {list(scales.shape)}")
     group = k // groups
     groups_of(k, group)
+    _require_said(parts, grouping.schemes, k, group)
     order = parts.get("weight_g_idx")
     require_trivial_order(order, k, group, is_needed=grouping.needs_order)
     if "weight_zero_point" in parts:
@@ -111,6 +128,26 @@ def decode(parts: Parts, grouping: Grouping) -> Int4Tensor:
         zero = np.full((n, groups), SYMMETRIC_ZERO, dtype=np.uint8)
     codes = unpack_words(words)[:, :k]
     return canonical(codes, exact_scales(scales, (n, groups)), zero, group)
+
+
+def _require_said(parts: Parts, schemes: Collection[Scheme], k: int, group: int) -> None:
+    """Refuse a linear whose group or whose zero points are not what any group of the config says.
+
+    Symmetric codes whose file holds zero points all the same are read by them.
+    """
+    fitting = [scheme for scheme in schemes if scheme.has_group(k, group)]
+    if schemes and not fitting:
+        said = sorted({scheme.group for scheme in schemes if scheme.group is not None})
+        raise ValueError(
+            f"weight_scale must have one scale for each group_size of config.json, "
+            f"{', '.join(map(str, said))}, got one for each {group} of K={k}; take the config.json "
+            "that the weights were saved with"
+        )
+    if "weight_zero_point" not in parts and fitting and not any(s.is_symmetric for s in fitting):
+        raise ValueError(
+            "weight_zero_point must be there, because config.json says symmetric: false, and is "
+            "missing; save the model again, or say symmetric: true if its zero points are all 8"
+        )
 
 
 def encode(tensor: Int4Tensor) -> dict[str, Any]:

@@ -21,6 +21,22 @@ class UnsupportedLayout(ValueError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Scheme:
+    """One way in which a config says that some of its linears are stored."""
+
+    group: int | None
+    """Inputs that share a scale; -1 is all of K; None where the config does not say."""
+    is_symmetric: bool
+    """Without zero points."""
+
+    def has_group(self, k: int, group: int) -> bool:
+        """Whether a linear with K inputs is stored in this group; a larger one than K is K."""
+        if self.group is None:
+            return True
+        return group == (k if self.group == -1 else min(self.group, k))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Grouping:
     """What `quantization_config` says about every quantized linear of a checkpoint."""
 
@@ -30,6 +46,8 @@ class Grouping:
     """Every zero point is 8."""
     needs_order: bool = False
     """Inputs may have been put in another order, which each linear's g_idx then says."""
+    schemes: frozenset[Scheme] = frozenset()
+    """What a linear may be, where the config says it of targets; empty: not said."""
 
     def of(self, k: int) -> int:
         """The group of a linear with K inputs."""
