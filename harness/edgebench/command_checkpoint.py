@@ -27,6 +27,7 @@ from edgebench_workloads.llm.source import find_model
 
 if TYPE_CHECKING:
     from edgebench_kernels.checkpoints.directory import Int4Checkpoint
+    from edgebench_kernels.checkpoints.layout import Format
     from edgebench_kernels.engine import LlamaConfig
 
 HEAD = "lm_head"
@@ -68,25 +69,32 @@ def convert(
     known, AssetError for a broken source, StorageError.
     """
     from edgebench_kernels.checkpoints import find_format
-    from edgebench_kernels.checkpoints.directory import copy_beside, read_int4, write_int4
+    from edgebench_kernels.checkpoints.directory import (
+        copy_beside,
+        read_int4,
+        require_new,
+        write_int4,
+    )
     from edgebench_kernels.checkpoints.layout import UnsupportedLayout
     from edgebench_kernels.checkpoints.quantization import quantization_of
     from edgebench_kernels.engine import require_whole
 
     try:
         layout = find_format(to)
+        require_new(out)
         directory = find_model(source)
         is_quantized = quantization_of(directory) is not None
         how = how or Quantizing()
         _check_choice(source, how, is_quantized, must_be_quantized)
         config = _config(directory)
+        chain = None if is_quantized else _quantizing(how.transform or _any_formats(config), layout)
         with progress.stage(f"reading {source}"):
-            if is_quantized:
+            if chain is None:
                 came, checkpoint = read_int4(directory)
                 require_whole(checkpoint, config)
                 what = came.name
             else:
-                what, checkpoint = _quantized(directory, config, how, progress)
+                what, checkpoint = _quantized(directory, config, chain, how.calibration, progress)
         with progress.stage(f"writing {to}"):
             write_int4(checkpoint, layout, out)
             copy_beside(directory, out)
@@ -120,18 +128,21 @@ def _check_choice(
 
 
 def _quantized(
-    directory: Path, config: LlamaConfig, how: Quantizing, progress: Progress
+    directory: Path,
+    config: LlamaConfig,
+    chain: TransformChain,
+    calibration: Path | None,
+    progress: Progress,
 ) -> tuple[str, Int4Checkpoint]:
     """The source by the transform, its folded norms and biases beside the codes."""
     from edgebench_kernels.checkpoints.directory import Int4Checkpoint
     from edgebench_kernels.checkpoints.files import read_json
     from edgebench_kernels.engine import with_tensors
 
-    chain = _quantizing(how.transform or _any_formats(config))
-    check_calibration("export", chain, is_given=how.calibration is not None)
+    check_calibration("export", chain, is_given=calibration is not None)
     given = None
-    if how.calibration is not None:
-        given = read_calibration(how.calibration, directory, config).set
+    if calibration is not None:
+        given = read_calibration(calibration, directory, config).set
     require_quantizing_memory(directory.name, config, chain, given, describe_system())
     linears = _linears(directory)
     with progress.stage(f"{directory.name}: {chain}") as update:
@@ -156,14 +167,24 @@ def _config(directory: Path) -> LlamaConfig:
         raise SpecError(str(error)) from error
 
 
-def _quantizing(text: str) -> TransformChain:
-    """The transforms that a text names; SpecError for any that changes the model's own weights."""
+def _quantizing(text: str, layout: Format) -> TransformChain:
+    """The transforms that a text names; SpecError for what the layout cannot hold.
+
+    No layout holds a model whose own weights were changed.
+    """
     chain = parse_transform(text)
     if chain.changes:
         names = " and ".join(dict.fromkeys(step.name for step in chain.changes))
         raise SpecError(
             f"[export] expected --transform to be one of {', '.join(EXPORTED)}, got {chain}: "
             f"{names} makes another model, for the open track; leave it out"
+        )
+    is_symmetric = any(step.parameters.get("symmetric") for step in chain.steps)
+    if not layout.holds_zeros and not is_symmetric:
+        raise SpecError(
+            f"[export] expected a symmetric --transform for {layout.name}, which is written "
+            f"symmetric only, got {chain}, which chooses zero points; take "
+            f"{chain.names[0]}:symmetric=true, or write awq-gemm"
         )
     return chain
 

@@ -165,10 +165,43 @@ def test_every_transform_that_is_offered_is_exported(model, tmp_path, transform:
     assert f"{LINEARS} linears from {transform}" in said.stdout
 
 
-def test_nothing_is_overwritten(model) -> None:
+def truncated(model: Path) -> None:
+    """So that whoever reads the weights ends with 4."""
+    weights = model / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+
+
+def test_nothing_is_overwritten_and_that_is_said_first(model) -> None:
+    truncated(model)
     said = bench("export", "checkpoint", model, "--to", "awq-gemm", "--out", model)
     assert said.exit_code == 2
-    assert "must be a new or an empty directory" in said.output
+    assert "must be a new or an empty directory, got one that is not; name another" in said.output
+    file = model / "config.json"
+    said = bench("export", "checkpoint", model, "--to", "awq-gemm", "--out", file)
+    assert said.exit_code == 2
+    assert "must be a new or an empty directory, got a file; name another" in said.output
+
+
+@pytest.mark.parametrize("transform", ["rtn", "gptq", "awq", "smoothquant:symmetric=false+gptq"])
+def test_zero_points_that_a_format_cannot_hold_are_said_first(
+    model, tmp_path, transform: str
+) -> None:
+    truncated(model)
+    (tmp_path / "text.txt").write_text("a text of no great length " * 9)
+    given = () if transform == "rtn" else ("--calibration", tmp_path / "text.txt")
+    words = ("export", "checkpoint", model, "--out", tmp_path / "out", *given)
+    said = bench(*words, "--to", "compressed-tensors", "--transform", transform)
+    assert said.exit_code == 2, said.output
+    assert "symmetric only" in said.output
+    assert bench(*words, "--to", "awq-gemm", "--transform", transform).exit_code == 4
+
+
+def test_a_symmetric_chain_is_written_where_zero_points_are_not_held(model, tmp_path) -> None:
+    (tmp_path / "text.txt").write_text("a text of no great length " * 9)
+    words = ("--to", "compressed-tensors", "--transform", "awq:symmetric=true,group=32+gptq")
+    given = ("--calibration", tmp_path / "text.txt", "--out", tmp_path / "out")
+    said = bench("export", "checkpoint", model, *words, *given)
+    assert said.exit_code == 0, said.output
 
 
 def test_a_quantized_source_is_not_quantized_again(model, tmp_path) -> None:

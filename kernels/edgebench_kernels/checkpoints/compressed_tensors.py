@@ -198,6 +198,7 @@ COMPRESSED_TENSORS = Format(
     summary="compressed-tensors, format pack-quantized; written symmetric only",
     required=("weight_packed", "weight_scale", "weight_shape"),
     optional=("weight_zero_point", "weight_g_idx"),
+    holds_zeros=False,
     grouping=grouping,
     decode=decode,
     encode=encode,

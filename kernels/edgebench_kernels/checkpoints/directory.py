@@ -73,8 +73,7 @@ def write_int4(checkpoint: Int4Checkpoint, layout: Format, directory: Path) -> N
     Raises UnsupportedLayout for what the format cannot hold, before anything is written;
     FileExistsError for a directory with something in it, OSError where it cannot be written.
     """
-    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        raise FileExistsError(f"[export] {directory} must be a new or an empty directory")
+    require_new(directory)
     _refuse_tied_head(checkpoint)
     quantization = layout.config(checkpoint.quantized, kept_linears(checkpoint))
     stored = {name: tensor.contiguous() for name, tensor in checkpoint.tensors.items()}
@@ -94,6 +93,15 @@ def write_int4(checkpoint: Int4Checkpoint, layout: Format, directory: Path) -> N
     config |= {"dtype": "float16", "quantization_config": quantization}
     text = json.dumps(config, indent=2, sort_keys=True) + "\n"
     (directory / CONFIG).write_text(text, encoding="utf-8")
+
+
+def require_new(directory: Path) -> None:
+    """FileExistsError unless a directory is absent or empty."""
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        came = "one that is not" if directory.is_dir() else "a file"
+        raise FileExistsError(
+            f"[export] {directory} must be a new or an empty directory, got {came}; name another"
+        )
 
 
 def copy_beside(source: Path, directory: Path) -> None:

@@ -65,6 +65,8 @@ class Format:
     required: tuple[str, ...]
     """Parts that every quantized linear has; the first tells which linears are quantized."""
     optional: tuple[str, ...] = ()
+    holds_zeros: bool = True
+    """Whether `encode` writes zero points other than 8."""
     grouping: Callable[[Mapping[str, Any]], Grouping]
     """From `quantization_config`; raises UnsupportedLayout naming what it does not read."""
     decode: Callable[[Parts, Grouping], Int4Tensor]
