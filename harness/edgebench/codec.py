@@ -14,7 +14,7 @@ from typing import NoReturn, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from edgebench.errors import BundleError, StorageError
+from edgebench.errors import BundleError, StorageError, WriteFailed
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -22,6 +22,9 @@ MAX_DEPTH = 32  # our deepest file nests 6 levels
 MAX_LINE_BYTES = 1 << 16  # a sample row of 4,096 ids is 28 kB
 SHOWN_CHARACTERS = 80  # of a refused value in a message
 _CHUNK_BYTES = 1 << 20
+_ELSEWHERE = frozenset(  # errors of a place, not of its disk
+    {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EEXIST}
+)
 
 
 # ----------------------------------------------------------------------------------------- reading
@@ -167,14 +170,13 @@ def canonical_json(value: object) -> bytes:
 
 
 def storage_error(path: Path, err: OSError) -> StorageError:
-    """Turn an OSError of a write into a StorageError that says what to do."""
+    """Turn an OSError of a write into an error that says what to do."""
+    where = f"[storage] expected to write {path}, got"
     if err.errno in (errno.ENOSPC, errno.EDQUOT):
-        came = "a full disk; free some space, then continue with --resume"
-    elif err.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        came = f"{err.strerror}; choose another folder with --out"
-    else:
-        came = f"{err.strerror or err}; check the disk, then continue with --resume"
-    return StorageError(f"[storage] expected to write {path}, got {came}")
+        return WriteFailed(f"{where} a full disk; free some space, then start again")
+    if err.errno in _ELSEWHERE:
+        return StorageError(f"{where} {err.strerror}; choose another folder")
+    return WriteFailed(f"{where} {err.strerror or err}; check the disk, then start again")
 
 
 def write_all(descriptor: int, data: bytes) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edgebench.draft import repeat_command
-from edgebench.errors import EXIT_OK, unknown_name
+from edgebench.errors import EXIT_OK, WriteFailed, unknown_name
 from edgebench.progress import Progress, choose_progress
 from edgebench.record import rows
 from edgebench.rows import FORMATS
@@ -33,8 +33,10 @@ def run_command(options: RunOptions, *, form: str, quiet: bool) -> Outcome:
         return _own_model(spec, spec.own_model, form, progress)
     try:
         campaign = run(spec, progress)
-    except BaseException:
+    except BaseException as error:
         progress.note(f"to go on: {repeat_command(spec)} --out {spec.out} --resume")
+        if isinstance(error, WriteFailed):
+            raise WriteFailed(f"{error}; --resume goes on with what was measured") from error
         raise
     _close(campaign, progress)
     flat = [row for record in campaign.records for row in rows(record)]

@@ -6,6 +6,7 @@
     ├── RunFailed (4)            a run could not finish
     │   ├── AssetError (4)       weights or data are missing, truncated or altered
     │   └── StorageError (4)     the output disk is full or not writable
+    │       └── WriteFailed (4)  a disk failed; what was on it before is whole
     ├── MeasurementInvalid (4)   the numbers were taken, and must not be believed
     └── BundleError (5)          a bundle is hostile, edited or unreadable
         └── RuleViolation (5)    a bundle is readable and breaks a rule
@@ -52,6 +53,10 @@ class AssetError(RunFailed):
 
 class StorageError(RunFailed):
     """The output disk is full or not writable."""
+
+
+class WriteFailed(StorageError):
+    """A disk that filled up or failed; what was on it before is whole."""
 
 
 class MeasurementInvalid(BenchError):

@@ -172,10 +172,10 @@ class Faulty:
 @pytest.mark.parametrize(
     ("code", "message"),
     [
-        (errno.ENOSPC, "full disk; free some space, then continue with --resume"),
+        (errno.ENOSPC, "full disk; free some space, then start again"),
         (errno.EDQUOT, "full disk"),
-        (errno.EROFS, "Read-only file system; choose another folder with --out"),
-        (errno.EIO, "Input/output error; check the disk"),
+        (errno.EROFS, "Read-only file system; choose another folder"),
+        (errno.EIO, "Input/output error; check the disk, then start again"),
     ],
 )
 def test_a_failed_write_leaves_what_was_there(

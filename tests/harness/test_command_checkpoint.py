@@ -165,6 +165,29 @@ def test_every_transform_that_is_offered_is_exported(model, tmp_path, transform:
     assert f"{LINEARS} linears from {transform}" in said.stdout
 
 
+def test_a_disk_that_fails_leaves_an_empty_folder(model, tmp_path, monkeypatch) -> None:
+    from safetensors import SafetensorError
+
+    def fail(tensors, path, metadata) -> None:
+        path.write_bytes(b"half")
+        raise SafetensorError("No space left on device (os error 28)")
+
+    monkeypatch.setattr("edgebench_kernels.checkpoints.directory.save_file", fail)
+    said = bench("export", "checkpoint", model, "--to", "awq-gemm", "--out", tmp_path / "out")
+    assert said.exit_code == 4, said.output
+    assert "No space left on device (os error 28); check the disk, then start again" in said.output
+    assert "--resume" not in said.output
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_place_that_is_no_folder_is_named(model, tmp_path) -> None:
+    (tmp_path / "file").touch()
+    words = ("--to", "awq-gemm", "--out", tmp_path / "file" / "out")
+    said = bench("export", "checkpoint", model, *words)
+    assert said.exit_code == 4, said.output
+    assert "Not a directory; choose another folder" in said.output
+
+
 def truncated(model: Path) -> None:
     """So that whoever reads the weights ends with 4."""
     weights = model / "model.safetensors"

@@ -87,6 +87,7 @@ def write_int4(checkpoint: Int4Checkpoint, layout: Format, directory: Path) -> N
     try:
         save_file(stored, directory / WEIGHTS, metadata={"format": "pt"})
     except SafetensorError as err:
+        (directory / WEIGHTS).unlink(missing_ok=True)  # so that the folder is empty again
         raise OSError(errno.EIO, str(err), str(directory / WEIGHTS)) from err
     # fp16, because a loader that took scales as bf16 would round them.
     config = {name: value for name, value in checkpoint.config.items() if name != "torch_dtype"}
