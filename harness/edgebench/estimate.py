@@ -128,6 +128,15 @@ def require_quantizing_memory(
         )
 
 
+def require_converting_memory(needed: int, name: str, system: SystemDescription) -> None:
+    """Raise RunFailed where a 4-bit checkpoint takes more bytes to read than are free."""
+    shortage = shortage_of(needed, system)
+    if shortage is not None:
+        raise RunFailed(
+            f"[checkpoint] {name} was not started: {shortage}; take a machine with more memory"
+        )
+
+
 def _tokens(transform: TransformChain, calibration: CalibrationSet | None) -> int:
     """How many calibration tokens a chain takes."""
     if calibration is None:

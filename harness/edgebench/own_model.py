@@ -14,7 +14,7 @@ from edgebench.codec import encode_model, make_folder, write_atomic
 from edgebench.devices import resolve
 from edgebench.draft import new_run_id, repeat_command
 from edgebench.errors import AssetError, RunFailed, SpecError, harness_error
-from edgebench.estimate import require_quantizing_memory
+from edgebench.estimate import require_converting_memory, require_quantizing_memory
 from edgebench.kernel_tuning import present_tuning
 from edgebench.perplexity_record import (
     Calibration,
@@ -233,9 +233,13 @@ def _measure(
     spec: RunSpec, request: ModelRequest, model: OwnModel, device: str, progress: Progress
 ) -> _Measured:
     """fp16 first and let go of, then INT4 by both of its paths on one copy of packed weights."""
+    from edgebench_kernels.checkpoints.footprint import converting_bytes
     from edgebench_kernels.engine import RegimeChoice, build_fp16, build_int4, pack_int4
 
     try:
+        if model.is_quantized:
+            needed = converting_bytes(model.directory)
+            require_converting_memory(needed, model.directory.name, describe_system())
         hashes = file_hashes(model.directory)
         weights = _load(model, spec.transform, hashes, progress)
     except UnsupportedLayout as error:

@@ -36,6 +36,18 @@ def quantized(tmp_path) -> Path:
     return tmp_path / "quantized"
 
 
+def words_of(command: str, source: Path, tmp_path: Path) -> tuple[object, ...]:
+    """Each command that reads a 4-bit checkpoint, but for --out."""
+    text = tmp_path / "text.txt"
+    text.write_text(TEXT, encoding="utf-8")
+    words: dict[str, tuple[object, ...]] = {
+        "import": ("import", source),
+        "export": ("export", "checkpoint", source, "--to", "gptq-v2"),
+        "run": ("run", "--workload", "llm", "--model", source, "--text", text, "--context", 48),
+    }
+    return words[command]
+
+
 def change_tensors(folder: Path, change: Callable[[Tensors], object]) -> None:
     tensors = load_file(folder / WEIGHTS)
     change(tensors)
@@ -122,14 +134,75 @@ def as_before_config_json_held_it(folder: Path) -> None:
 @pytest.mark.parametrize("command", ["import", "export", "run"])
 def test_the_older_form_of_gptq_is_named(quantized, tmp_path, command: str) -> None:
     as_before_config_json_held_it(quantized)
-    (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
-    words = {
-        "import": ("import", quantized),
-        "export": ("export", "checkpoint", quantized, "--to", "gptq-v2"),
-        "run": ("run", "--workload", "llm", "--model", quantized, "--text", tmp_path / "text.txt"),
-    }
-    said = bench(*words[command], "--out", tmp_path / "out")
+    said = bench(*words_of(command, quantized, tmp_path), "--out", tmp_path / "out")
     assert said.exit_code == 2, said.output
     assert "quantize_config.json and gptq_model-4bit-128g.safetensors" in said.output
     assert 'into config.json as "quantization_config", with "quant_method": "gptq"' in said.output
     assert not (tmp_path / "out").exists()
+
+
+def widened(folder: Path) -> None:
+    """Another linear of 2^33 weights in the file, which is sparse: nothing of it is on the disk."""
+    k = n = 1 << 16
+    name = "model.layers.0.mlp.up_proj"
+    parts = {
+        "qweight": ("I32", [k, n // 8], 4),
+        "qzeros": ("I32", [k // 32, n // 8], 4),
+        "scales": ("F16", [k // 32, n], 2),
+    }
+    header, end = {}, 0
+    for part, (dtype, shape, size) in parts.items():
+        begin, end = end, end + shape[0] * shape[1] * size
+        header[f"{name}.{part}"] = {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with (folder / WEIGHTS).open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        file.truncate(8 + len(text) + end)
+
+
+@pytest.fixture
+def small_machine(monkeypatch) -> None:
+    """One with 8.59 GB of free memory."""
+    from edgebench import command_checkpoint, own_model, system
+
+    described = system.describe_system()
+    memory = described.memory.model_copy(update={"available_bytes": 8 << 30})
+    small = described.model_copy(update={"memory": memory})
+    for module in (command_checkpoint, own_model):
+        monkeypatch.setattr(module, "describe_system", lambda: small)
+
+
+@pytest.fixture
+def restored_threads():
+    """A run in this process sets the threads of torch and of the kernels."""
+    from edgebench_kernels import native
+
+    before = torch.get_num_threads(), native.threads()
+    yield
+    torch.set_num_threads(before[0])
+    native.set_threads(before[1])
+
+
+def assert_too_large(said: Result) -> None:
+    assert said.exit_code == 4, said.output
+    assert "was not started: it needs about" in said.output
+    assert "8.59 GB are free; take a machine with more memory" in said.output
+
+
+@pytest.mark.usefixtures("small_machine")
+@pytest.mark.parametrize("command", ["import", "export"])
+def test_what_is_larger_than_memory_is_said_before_it_is_read(
+    quantized, tmp_path, command: str
+) -> None:
+    widened(quantized)
+    assert_too_large(bench(*words_of(command, quantized, tmp_path), "--out", tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.native
+@pytest.mark.usefixtures("small_machine", "restored_threads")
+def test_a_run_says_it_too(quantized, tmp_path) -> None:
+    widened(quantized)
+    words = words_of("run", quantized, tmp_path)
+    assert_too_large(bench(*words, "--threads", 1, "--out", tmp_path / "out"))
