@@ -110,7 +110,7 @@ def test_shards_are_read(tied, copy) -> None:
     assert all(torch.equal(expected[name], got[name]) for name in expected)
 
 
-@pytest.mark.parametrize("name", ["../b.safetensors", "missing.safetensors", "/etc/passwd"])
+@pytest.mark.parametrize("name", ["../b.safetensors", "/etc/passwd"])
 def test_an_index_may_only_name_files_beside_it(copy, name: str) -> None:
     split_in_two(copy, name)
     with pytest.raises(ValueError, match="not a file beside it"):
