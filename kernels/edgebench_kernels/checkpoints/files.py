@@ -109,7 +109,10 @@ def _no_weights(directory: Path) -> str:
             f"weights, and {_shown(pickled)} stays closed; save the model with "
             "safe_serialization=True"
         )
-    return f"[checkpoint] expected {WEIGHTS} in {directory}, got no weights at all; {_AGAIN}"
+    return (
+        f"[checkpoint] expected {WEIGHTS} in {directory}, got no weights at all, and only "
+        f"safetensors are read; {_AGAIN}"
+    )
 
 
 def _shown(paths: Sequence[Path]) -> str:
