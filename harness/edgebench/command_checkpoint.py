@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,18 +71,10 @@ def convert(
     known, AssetError for a broken source, StorageError.
     """
     from edgebench_kernels.checkpoints import find_format
-    from edgebench_kernels.checkpoints.directory import (
-        copy_beside,
-        read_int4,
-        require_new,
-        write_int4,
-    )
-    from edgebench_kernels.checkpoints.footprint import converting_bytes
-    from edgebench_kernels.checkpoints.layout import UnsupportedLayout
+    from edgebench_kernels.checkpoints.directory import copy_beside, require_new, write_int4
     from edgebench_kernels.checkpoints.quantization import quantization_of
-    from edgebench_kernels.engine import require_whole
 
-    try:
+    with _errors(out):
         layout = find_format(to)
         require_new(out)
         directory = find_model(source)
@@ -91,16 +85,24 @@ def convert(
         chain = None if is_quantized else _quantizing(how.transform or _any_formats(config), layout)
         with progress.stage(f"reading {source}"):
             if chain is None:
-                needed = converting_bytes(directory, layout)
-                require_converting_memory(needed, directory.name, describe_system())
-                came, checkpoint = read_int4(directory)
-                require_whole(checkpoint, config)
-                what = came.name
+                what, checkpoint = _read(directory, config, layout)
             else:
-                what, checkpoint = _quantized(directory, config, chain, how.calibration, progress)
+                what = str(chain)
+                checkpoint = _quantized(directory, config, chain, how.calibration, progress)
         with progress.stage(f"writing {to}"):
             write_int4(checkpoint, layout, out)
             copy_beside(directory, out)
+    count = len(checkpoint.quantized)
+    return f"{to}: {out}, {count} linears from {what}"
+
+
+@contextmanager
+def _errors(out: Path) -> Iterator[None]:
+    """Inside, the errors of kernels and workloads become the harness's."""
+    from edgebench_kernels.checkpoints.layout import UnsupportedLayout
+
+    try:
+        yield
     except WorkloadError as error:
         raise harness_error(error) from error
     except UnsupportedLayout as error:
@@ -111,8 +113,19 @@ def convert(
         raise SpecError(str(error)) from error
     except OSError as error:
         raise storage_error(out, error) from error
-    count = len(checkpoint.quantized)
-    return f"{to}: {out}, {count} linears from {what}"
+
+
+def _read(directory: Path, config: LlamaConfig, to: Format) -> tuple[str, Int4Checkpoint]:
+    """A 4-bit source and the name of its format, checked before and after it is read."""
+    from edgebench_kernels.checkpoints.directory import read_int4
+    from edgebench_kernels.checkpoints.footprint import converting_bytes
+    from edgebench_kernels.engine import require_whole
+
+    needed = converting_bytes(directory, to)
+    require_converting_memory(needed, directory.name, describe_system())
+    came, checkpoint = read_int4(directory)
+    require_whole(checkpoint, config)
+    return came.name, checkpoint
 
 
 def _check_choice(
@@ -136,7 +149,7 @@ def _quantized(
     chain: TransformChain,
     calibration: Path | None,
     progress: Progress,
-) -> tuple[str, Int4Checkpoint]:
+) -> Int4Checkpoint:
     """The source by the transform, its folded norms and biases beside the codes."""
     from edgebench_kernels.checkpoints.directory import Int4Checkpoint
     from edgebench_kernels.checkpoints.files import read_json
@@ -157,7 +170,7 @@ def _quantized(
         if name.removesuffix(".weight") not in quantized.tensors
     }
     raw = read_json(directory / CONFIG_FILE)
-    return str(chain), Int4Checkpoint(config=raw, quantized=quantized.tensors, tensors=rest)
+    return Int4Checkpoint(config=raw, quantized=quantized.tensors, tensors=rest)
 
 
 def _config(directory: Path) -> LlamaConfig:

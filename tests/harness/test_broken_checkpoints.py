@@ -105,6 +105,7 @@ def test_a_tensor_that_no_engine_takes_is_not_imported(
     [
         ({"intermediate_size": 128}, 4, "layers.0.mlp.gate_proj.weight must have shape [128, 64]"),
         ({"hidden_size": 128}, 4, "must have shape"),
+        ({"num_hidden_layers": 1}, 4, "got tensor model.layers.1.input_layernorm.weight of layer"),
         ({"auto_map": {"AutoModel": "x.Y"}}, 2, "no trust_remote_code"),
         ({"model_type": "phi3", "architectures": ["Phi3ForCausalLM"]}, 2, "got 'phi3'"),
         ({"quantization_config": [1]}, 4, "to be a JSON object with a quant_method, got [1]"),
@@ -120,6 +121,16 @@ def test_a_config_of_another_model_is_not_imported(
     assert message in said.output
     assert "has no quantization_config: not" not in said.output
     assert not (tmp_path / "out").exists()
+
+
+def test_a_quantized_linear_of_no_layer_is_not_imported(quantized, tmp_path) -> None:
+    """Though all else of its layer is missing."""
+    change_tensors(quantized, drop("model.layers.1.post_attention_layernorm"))
+    change_tensors(quantized, drop("model.layers.1.input_layernorm"))
+    configure(quantized, num_hidden_layers=1)
+    said = bench("import", quantized, "--out", tmp_path / "out")
+    assert said.exit_code == 4, said.output
+    assert "got tensor model.layers.1.mlp.down_proj of layer 1 too" in said.output
 
 
 def as_before_config_json_held_it(folder: Path) -> None:

@@ -119,6 +119,7 @@ def test_what_cannot_be_written_is_named(
         ({"auto_map": {"AutoModel": "x.Y"}}, 2, "no trust_remote_code"),
         ({"model_type": "phi3", "architectures": ["Phi3ForCausalLM"]}, 2, "got 'phi3'"),
         ({"intermediate_size": 128}, 4, "must have shape"),
+        ({"num_hidden_layers": 1}, 4, "got tensor model.layers.1.input_layernorm.weight of layer"),
     ],
 )
 def test_a_model_that_cannot_be_exported_is_named(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,9 @@ if TYPE_CHECKING:
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+_SHARD = re.compile(r"-\d+-of-\d+\.")  # in the name of a file that holds a part
+_SHOWN = 3  # names in a message
+_AGAIN = "the download or the copy is not whole: download the model again"
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
 
@@ -45,8 +50,14 @@ def weight_files(directory: Path) -> list[Path]:
     if not paths:
         raise ValueError(f"[checkpoint] {index} is not a safetensors index: it names no file")
     for path in paths:
-        if path.parent != directory or not path.is_file():
+        if path.parent != directory or path.is_dir():
             raise ValueError(f"[checkpoint] {index} names {path.name!r}, not a file beside it")
+    absent = [path for path in paths if not path.is_file()]
+    if absent:
+        raise ValueError(
+            f"[checkpoint] {index} names {len(paths)} files, and {_shown(absent)} "
+            f"{'is' if len(absent) == 1 else 'are'} not there; {_AGAIN}"
+        )
     return paths
 
 
@@ -68,11 +79,43 @@ def read_tensors(directory: Path) -> dict[str, Tensor]:
 
 
 def _no_weights(directory: Path) -> str:
+    """Why a directory has no weights that are read here, and what to do."""
     if not directory.is_dir():
         return f"[checkpoint] no directory at {directory}"
-    pickled = sorted(path.name for path in directory.iterdir() if path.suffix in _PICKLED)
-    seen = f" and {', '.join(pickled[:3])} stays closed" if pickled else ""
+    for name in (WEIGHTS, INDEX):
+        if (directory / name).is_symlink():
+            target = (directory / name).readlink()
+            return (
+                f"[checkpoint] expected weights in {directory}, got {name} as a link to {target}, "
+                f"where there is no file; {_AGAIN}"
+            )
+    found = sorted(directory.iterdir())
+    stored = [path for path in found if path.suffix == Path(WEIGHTS).suffix]
+    shards = [path for path in stored if _SHARD.search(path.name)]
+    if shards:
+        return (
+            f"[checkpoint] expected {INDEX} in {directory}, which says what lies in which file, "
+            f"got {_shown(shards)} without it; download or copy it too"
+        )
+    if stored:
+        return (
+            f"[checkpoint] expected {WEIGHTS} in {directory}, got {_shown(stored)}; if that is the "
+            f"whole model, name it {WEIGHTS}"
+        )
+    pickled = [path for path in found if path.suffix in _PICKLED]
+    if pickled:
+        return (
+            f"[checkpoint] no {WEIGHTS} in {directory}; only safetensors are read, never pickled "
+            f"weights, and {_shown(pickled)} stays closed; save the model with "
+            "safe_serialization=True"
+        )
     return (
-        f"[checkpoint] no {WEIGHTS} in {directory}; only safetensors are read, never pickled "
-        f"weights{seen}; save the model with safe_serialization=True"
+        f"[checkpoint] expected {WEIGHTS} in {directory}, got no weights at all, and only "
+        f"safetensors are read; {_AGAIN}"
     )
+
+
+def _shown(paths: Sequence[Path]) -> str:
+    """The first names, and how many more."""
+    names = ", ".join(path.name for path in paths[:_SHOWN])
+    return names + (f" and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else "")

@@ -15,6 +15,7 @@ from edgebench_kernels.engine.weights import (
     LlamaWeights,
     check_shape,
     checked_tensor,
+    refuse_other_layers,
     refuse_others,
     tensor_shapes,
     weights_from_tensors,
@@ -47,6 +48,7 @@ def require_whole(checkpoint: Int4Checkpoint, config: LlamaConfig) -> None:
     Names the first tensor that is missing, misshapen, not finite in fp16 or of no layer.
     """
     refuse_others(config, checkpoint.tensors)
+    refuse_other_layers(config, checkpoint.quantized)
     for name, shape in tensor_shapes(config).items():
         quantized = checkpoint.quantized.get(name.removesuffix(".weight"))
         if quantized is None:

@@ -6,7 +6,8 @@ the layout that it executes, so an untouched fp16 tensor costs no private memory
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,6 +24,7 @@ LARGEST_HALF = 65504.0
 FINAL_NORM = "model.norm.weight"
 LM_HEAD = "lm_head.weight"
 _FUSED = {"qkv_proj": "q_proj, k_proj and v_proj", "gate_up_proj": "gate_proj and up_proj"}
+_LAYER = re.compile(r"model\.layers\.(\d+)\.")
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32)
 
 
@@ -150,10 +152,12 @@ def with_tensors(weights: LlamaWeights, own: Mapping[str, NDArray[np.float16]]) 
 def refuse_others(config: LlamaConfig, tensors: Mapping[str, Tensor]) -> None:
     """ValueError for a tensor that the model computes with and the config does not know.
 
-    Biases of zeros change nothing, and some tools write them; any other must be computed.
+    That is any of a decoder layer beyond the config's, and a bias where the family has none: zeros
+    change nothing, and some tools write them. Others, such as RoPE's frequencies, are ignored.
     """
     _refuse_fused(tensors)
     _refuse_two_heads(config, tensors)
+    refuse_other_layers(config, tensors)
     known = tensor_shapes(config)
     for name, tensor in tensors.items():
         if name.endswith(".bias") and name not in known and bool(tensor.any()):
@@ -182,6 +186,19 @@ def _refuse_two_heads(config: LlamaConfig, tensors: Mapping[str, Tensor]) -> Non
         f"[engine] expected {LM_HEAD} to be {EMBEDDING}, which config.json ties it to, got other "
         f"values; set tie_word_embeddings to false if they are meant, else remove {LM_HEAD}"
     )
+
+
+def refuse_other_layers(config: LlamaConfig, names: Iterable[str]) -> None:
+    """ValueError naming the first tensor of a decoder layer that the config does not have."""
+    layer_of = {name: int(found[1]) for name in names if (found := _LAYER.match(name))}
+    beyond = [name for name, layer in layer_of.items() if layer >= config.layers]
+    if beyond:
+        first = min(beyond, key=lambda name: (layer_of[name], name))
+        raise ValueError(
+            f"[engine] expected {config.layers} decoder layers by config.json "
+            f"(num_hidden_layers), got tensor {first} of layer {layer_of[first]} too, counted from "
+            "0; take the config.json that the weights were saved with"
+        )
 
 
 def _as_fp16(name: str, tensor: Tensor) -> Tensor:
