@@ -15,6 +15,7 @@ from edgebench.errors import AssetError, SpecError, harness_error
 from edgebench.estimate import require_converting_memory, require_quantizing_memory
 from edgebench.prepared_text import CONFIG_FILE
 from edgebench.progress import Progress
+from edgebench.spec import DEFAULT_TRANSFORM
 from edgebench.system import describe_system
 from edgebench.transform import (
     TransformChain,
@@ -22,6 +23,7 @@ from edgebench.transform import (
     check_calibration,
     parse_transform,
 )
+from edgebench.transform.group_fit import require_fitting_groups
 from edgebench.transform.loaded import LoadedLinears, file_hashes, linears_of
 from edgebench_kernels.formats import choose_group
 from edgebench_workloads.errors import WorkloadError
@@ -156,6 +158,7 @@ def _quantized(
     from edgebench_kernels.engine import with_tensors
 
     check_calibration("export", chain, is_given=calibration is not None)
+    require_fitting_groups("export", chain, _widths(config))
     given = None
     if calibration is not None:
         given = read_calibration(calibration, directory, config).set
@@ -207,13 +210,16 @@ def _quantizing(text: str, layout: Format) -> TransformChain:
 
 def _any_formats(config: LlamaConfig) -> str:
     """Symmetric in the largest group that divides every K, which each format can hold."""
+    widths = _widths(config)
+    require_fitting_groups("export", parse_transform(DEFAULT_TRANSFORM), widths)
+    return f"rtn:group={choose_group(math.gcd(*widths.values()))},symmetric=true"
+
+
+def _widths(config: LlamaConfig) -> dict[str, int]:
+    """The inputs of every linear that is quantized: all but lm_head."""
     from edgebench_kernels.engine import linear_shapes
 
-    common = math.gcd(*(k for name, (_, k) in linear_shapes(config).items() if HEAD not in name))
-    try:
-        return f"rtn:group={choose_group(common)},symmetric=true"
-    except ValueError as error:
-        raise SpecError(str(error)) from error
+    return {name: k for name, (_, k) in linear_shapes(config).items() if HEAD not in name}
 
 
 def _linears(directory: Path) -> LoadedLinears:

@@ -246,3 +246,21 @@ def test_an_unknown_layout_is_usage(model, tmp_path) -> None:
     said = bench("import", model, "--out", tmp_path / "out")
     assert said.exit_code == 2
     assert "quant_method 'bitsandbytes' is not read here" in said.output
+
+
+@pytest.mark.parametrize(
+    ("hidden", "words", "message"),
+    [
+        (96, ("--transform", "rtn:group=64"), "with 96 inputs; take group=32"),
+        (48, (), "a multiple of 32, the smallest group, got model.layers.0"),
+    ],
+)
+def test_groups_that_fit_no_linear_are_said_before_weights_are_read(
+    tmp_path: Path, hidden: int, words: tuple[str, ...], message: str
+) -> None:
+    write_model(tmp_path / "odd", hidden_size=hidden, head_dim=16)
+    (tmp_path / "odd" / "model.safetensors").write_bytes(b"")
+    command = ("export", "checkpoint", tmp_path / "odd", "--to", "canonical", "--out")
+    said = CliRunner().invoke(main, list(map(str, (*command, tmp_path / "out", *words))))
+    assert said.exit_code == 2, said.output
+    assert message in said.output
