@@ -86,12 +86,12 @@ def measure_own_model(
     target = open_target(device.backend)
     system = target.described(describe_system())
     started_utc = utc_now()
-    make_folder(spec.out / FOLDER)  # what cannot be written to is found before anything is measured
     with target.errors():
         with progress.stage(f"{request.name}: text"):
             model = open_model(request)
         _require_fitting(model, request, spec.transform)
         _require_memory(model, spec.transform, target, system)
+        make_folder(spec.out / FOLDER)  # found before anything is measured, if it is closed
         target.prepare(spec.threads or usable_cores(), spec.affinity, present_tuning())
         measured = _measure(spec, request, model, device.backend, progress)
     record = PerplexityRecord(

@@ -83,9 +83,9 @@ def too_large_for_fp16(tensors: Tensors) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (spoil("model.norm.weight", float("nan")), "model.norm.weight holds values that are not"),
-        (spoil("model.embed_tokens.weight", float("inf")), "model.embed_tokens.weight holds val"),
-        (too_large_for_fp16, "lm_head.weight holds values that are not finite in fp16"),
+        (spoil("model.norm.weight", float("nan")), "model.norm.weight must be finite"),
+        (spoil("model.embed_tokens.weight", float("inf")), "model.embed_tokens.weight must be fin"),
+        (too_large_for_fp16, "lm_head.weight must fit in fp16"),
         (drop("model.layers.1.mlp.up_proj"), "layers.1.mlp.up_proj.weight is missing"),
         (drop("model.norm"), "model.norm.weight is missing"),
     ],
