@@ -11,9 +11,10 @@ import pytest
 
 from edgebench.audit import TESTS
 from edgebench.audit.auditee import Auditee, Library, LogitsPair
-from edgebench.audit.case import Case, Claimed, Counts
+from edgebench.audit.case import Case, Claimed, Counts, Likelihood
 from edgebench.audit.conduct import Judged, conduct
 from edgebench.audit.libraries import scored_library, unseen_library
+from edgebench.audit.likelihood import CLAIM
 from edgebench.audit.noise import NoisyLayer
 from edgebench.audit.runs import Part
 from edgebench.loadgen import QuerySample, SystemUnderTest
@@ -119,6 +120,8 @@ class Built:
     scored: Library
     unseen: Library
     table: Mapping[cheats.Prompt, Sequence[int]]
+    likelihood: Mapping[int, Likelihood]
+    """As a run files it."""
 
 
 @pytest.fixture(scope="module")
@@ -146,6 +149,10 @@ def built(kernels_left_alone: None) -> Built:
         scored=scored_library(prepared),
         unseen=unseen,
         table=dict(zip(map(tuple, prepared.prompts), answered, strict=True)),
+        likelihood={
+            row.sample: Likelihood(call=tuple(prepared.calls[row.sample]), nats=row.nll_nats)
+            for row in prepared.likelihood(engine, COUNTS.answers, lambda *_: None)
+        },
     )
 
 
@@ -228,10 +235,18 @@ def audited(built: Built, cheat: Make | None, *names: str) -> dict[str, Judged]:
         claimed=Claimed(
             outputs={i: tuple(built.table[tuple(p)]) for i, p in enumerate(built.scored.prompts)},
             incomparable="no bundle here",
+            likelihood=built.likelihood,
         ),
     )
     tests = [TESTS[name] for name in names or TESTS]
     return {one.test: one for one in conduct(case, tests, parts, clock=machine.clock)}
+
+
+def test_the_likelihood_that_a_run_files_is_that_of_the_logits(built: Built) -> None:
+    (found,) = audited(built, None, "outputs").values()
+    (measure,) = (one for one in found.measures if one.what == CLAIM)
+    assert measure.verdict == "passed"
+    assert measure.value == pytest.approx(1, abs=1e-3)
 
 
 def test_an_honest_engine_passes(built: Built) -> None:
