@@ -117,7 +117,7 @@ def test_the_leaderboard_shows_it(ran: tuple[Path, Said]) -> None:
     [
         (("run", "--workload", "wake", "--transform", "awq"), 2, "expected rtn for a workload"),
         (("export", "mlperf"), 2, "expected a bundle of a workload of text"),
-        (("audit",), 2, "expected a workload of text"),
+        (("audit",), 2, "expected a bundle of a workload of text"),
     ],
 )
 def test_what_speaks_of_tokens_refuses(

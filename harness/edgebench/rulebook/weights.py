@@ -173,18 +173,6 @@ RULES = (
         checks=("checker.timed.check_timed",),
     ),
     Rule(
-        id="W-16",
-        title="What was timed and not hashed is shown",
-        text="A result of int4 has the hashes of W-14: this version writes them of every engine on "
-        "a CPU. Records of GPUs and of older versions have none, and then nothing says that the "
-        "timed weights were those filed, that they stayed, or that weight_bytes is what was read.",
-        why="A missing hash must not pass for one that agrees.",
-        source="docs/provenance.md",
-        what_to_do="run again with this version; on a GPU bench audit is what can tell",
-        severity="warning",
-        checks=("checker.timed.check_timed",),
-    ),
-    Rule(
         id="W-15",
         title="Closed: INT8 weights follow from the reference's",
         text="Of images, the layers that are no matrix products keep the reference's weights, or, "
@@ -195,5 +183,17 @@ RULES = (
         what_to_do="quantize again",
         applies_to=CLOSED_OWN,
         checks=("checker.convolutions.check_convolutions",),
+    ),
+    Rule(
+        id="W-16",
+        title="What was timed and not hashed is shown",
+        text="A result of int4 has the hashes of W-14: this version writes them of every engine on "
+        "a CPU. Records of GPUs and of older versions have none, and then nothing says that the "
+        "timed weights were those filed, that they stayed, or that weight_bytes is what was read.",
+        why="A missing hash must not pass for one that agrees.",
+        source="docs/provenance.md",
+        what_to_do="run again with this version; on a GPU bench audit is what can tell",
+        severity="warning",
+        checks=("checker.timed.check_timed",),
     ),
 )

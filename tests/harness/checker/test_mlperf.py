@@ -253,7 +253,9 @@ def test_a_disk_that_fails_leaves_nothing_behind(
     assert list((tmp_path / "place").iterdir()) == []
 
 
-@pytest.mark.parametrize(("bundle", "code", "said"), [("none", 5, "S-01"), ("unknown", 5, "S-05")])
+@pytest.mark.parametrize(
+    ("bundle", "code", "said"), [("none", 2, "does not exist"), ("unknown", 5, "S-05")]
+)
 def test_the_command_knows_its_exit_codes(
     maker: Maker, tmp_path: Path, bundle: str, code: int, said: str
 ) -> None:
