@@ -69,7 +69,7 @@ def _cells(record: Record) -> list[list[str]]:
 
 
 def results_markdown(submissions: Path) -> str:
-    """Return a heading per system and a table of its newest bundle per workload and scenario."""
+    """Return a heading per system and profile, with its newest bundle per workload and scenario."""
     newest: dict[tuple[str, str, str], Record] = {}
     for path in find_bundles(submissions):
         record = read_bundle(path).record
@@ -77,12 +77,16 @@ def results_markdown(submissions: Path) -> str:
             continue  # nobody checked an engine's weights: it stands on the leaderboard, labelled
         newest[record.system, record.workload.name, record.scenario] = record
     lines: list[str] = []
-    for system in sorted({key[0] for key in newest}):
-        records = [record for key, record in newest.items() if key[0] == system]
+    for system, profile in sorted({(key[0], record.profile) for key, record in newest.items()}):
+        records = [
+            record
+            for key, record in newest.items()
+            if (key[0], record.profile) == (system, profile)
+        ]
         records.sort(key=lambda record: record.scenario, reverse=True)  # single-stream first
         records.sort(key=lambda record: record.workload.name)
         threads = records[0].host.threads
-        lines += [f"`{system}`, {threads} threads, profile `{records[0].profile}`:", ""]
+        lines += [f"`{system}`, {threads} threads, profile `{profile}`:", ""]
         lines += ["| " + " | ".join(HEADINGS) + " |", "|" + " --- |" * len(HEADINGS)]
         lines += ["| " + " | ".join(row) + " |" for record in records for row in _cells(record)]
         lines.append("")

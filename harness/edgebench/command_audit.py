@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from edgebench import __version__, layout
 from edgebench.audit import TESTS
-from edgebench.audit.auditee import Auditee, Library
+from edgebench.audit.auditee import Auditee
 from edgebench.audit.case import COUNTS, Case, Claimed, Likelihood
+from edgebench.audit.cast import Cast, Player
 from edgebench.audit.conduct import Judged, conduct
 from edgebench.audit.intervals import Interval
-from edgebench.audit.libraries import scored_library, unseen_library
+from edgebench.audit.libraries import right_answers, scored_library, unseen_library
+from edgebench.audit.library import Library
 from edgebench.audit.premises import OWN, Given, Premises, differing, incomparable_outputs, premises
 from edgebench.audit.record import AuditedKernel, AuditedTest, AuditMeasure, AuditRecord
 from edgebench.audit.report import FORMATS, exit_code, markdown, overall
@@ -22,21 +24,21 @@ from edgebench.audit.runs import AuditTest, Part
 from edgebench.bundle import Bundle, read_bundle
 from edgebench.checker import check
 from edgebench.codec import encode_model, make_folder, sha256_file, write_atomic
-from edgebench.derive import scored_outputs
+from edgebench.derive import REFERENCE, scored_outputs
 from edgebench.devices import ResolvedDevice, is_on_gpu, resolve
 from edgebench.errors import RuleViolation, SpecError, unknown_name
 from edgebench.findings import BundleRefused, Finding
+from edgebench.lineup import ask_server
 from edgebench.lock import MachineLock
-from edgebench.prepared_text import PreparedText
-from edgebench.profiles import size_class
+from edgebench.openai.engine import External, connect
+from edgebench.prepared import PreparedWorkload
+from edgebench.profiles import EXTERNAL, size_class
 from edgebench.progress import Progress, choose_progress
 from edgebench.record import Kernel
+from edgebench.spec import ExternalRequest, external_request
 from edgebench.system import SystemDescription, describe_system
 from edgebench.target import open_target
 from edgebench.utc import utc_now
-
-if TYPE_CHECKING:
-    from edgebench.kernel_engine import KernelEngine, WorkloadEngines
 
 RECORD = "audit.json"
 TABLE = "audit.md"
@@ -55,6 +57,10 @@ class AuditOptions:
     tests: str = ",".join(TESTS)
     out: Path | None = None
     seed: int | None = None
+    url: str | None = None
+    """Of the server, for a bundle of an external engine."""
+    served_model: str | None = None
+    allow_remote: bool = False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -62,7 +68,7 @@ class _Audit:
     """One audit as it goes: what is fixed."""
 
     premises: Premises
-    engines: WorkloadEngines
+    cast: Cast
     device: ResolvedDevice
     system: SystemDescription
     started_utc: str
@@ -71,7 +77,7 @@ class _Audit:
     progress: Progress
 
     @property
-    def prepared(self) -> PreparedText:
+    def prepared(self) -> PreparedWorkload:
         return self.premises.prepared
 
     @property
@@ -90,7 +96,7 @@ def audit_command(options: AuditOptions, *, form: str, quiet: bool) -> tuple[str
     tests = chosen_tests(options.tests)
     _require_folder(options)
     progress = choose_progress(quiet)
-    bundle = checked_bundle(options.bundle, options.tensors, progress)
+    bundle = checked_bundle(options, progress)
     out = options.out or ROOT.joinpath(bundle.record.run_id, bundle.record.workload.name,
                                        bundle.record.scenario)  # fmt: skip
     if bundle.path in (out.absolute(), *out.absolute().parents):
@@ -125,16 +131,17 @@ def _require_folder(options: AuditOptions) -> None:
             raise SpecError(f"[audit] expected {what} to be a folder, got {path}; check the path")
 
 
-def checked_bundle(path: Path, tensors: Path | None, progress: Progress) -> Bundle:
+def checked_bundle(options: AuditOptions, progress: Progress) -> Bundle:
     """Read a bundle that keeps every rule; RuleViolation says which one it breaks.
 
     Raises SpecError, before the check has taken its time, for what cannot be run again here.
     """
+    path, tensors = options.bundle, options.tensors
     try:
         bundle = read_bundle(path)
     except BundleRefused as err:
         raise _broken(path, [err.finding]) from err
-    _require_auditable(bundle)
+    _require_server(bundle, options.url)
     with progress.stage("bench check") as update:
         errors = [one for one in check(path, tensors=tensors) if one.severity == "error"]
         update(1, 1)
@@ -150,19 +157,33 @@ def _broken(path: Path, errors: Sequence[Finding]) -> RuleViolation:
     )
 
 
-def _require_auditable(bundle: Bundle) -> None:
-    """SpecError for a bundle that no audit can be made of."""
+def _require_server(bundle: Bundle, url: str | None) -> None:
+    """SpecError unless a server is given exactly where the bundle is an external engine's."""
     record = bundle.record
-    if record.external is not None or "external" in (one.kernel for one in record.results):
+    is_external = record.external is not None or EXTERNAL in (one.kernel for one in record.results)
+    if is_external and url is None:
         raise SpecError(
-            "[audit] expected a bundle of our own kernels, got an external engine's, whose server "
-            "no bundle holds; measure it again with bench run --sut openai"
+            "[audit] expected --url http://HOST:PORT of the server, whose engine the bundle "
+            "measured and does not hold; start it as it was and give its address"
         )
-    if record.workload.kind != "text":
+    if url is not None and not is_external:
         raise SpecError(
-            f"[audit] expected a bundle of a workload of text, got {record.workload.name}, which "
-            "is of images: the tests ask for tokens; measure it again with bench reproduce"
+            "[audit] expected --url with a bundle of an external engine only, got one of our own "
+            "kernels, which are built here; omit it"
         )
+
+
+def _request(bundle: Bundle, options: AuditOptions) -> ExternalRequest | None:
+    """The server to ask, with as many requests in flight as the bundle had; None: none is asked."""
+    external = bundle.record.external
+    if options.url is None or external is None:
+        return None
+    return external_request(
+        options.url,
+        served_model=options.served_model,
+        concurrency=external.concurrency,
+        is_remote_allowed=options.allow_remote,
+    )
 
 
 def audit_device(bundle: Bundle) -> ResolvedDevice:
@@ -179,19 +200,31 @@ def audit(
     device = audit_device(bundle)
     target = open_target(device.backend)
     seed = secrets.randbits(48) if options.seed is None else options.seed
-    with MachineLock() as lock, target.errors():
+    request = _request(bundle, options)
+    served = None if request is None else connect(request)  # before minutes are spent
+    with MachineLock() as lock, target.errors(), ExitStack() as at_end:
         system = target.described(describe_system())
         for text in differing(bundle.system, system):
             progress.note(f"not the bundle's system: {text}")
         has = Given(tensors=options.tensors, student=options.student)
         given = premises(bundle, system, target, has, progress)
-        kernels = [one.kernel for one in bundle.record.results if one.kernel in BUILT_HERE]
+        external = ask_server(request, served, given.prepared, progress, at_end)
+        results = bundle.record.results
+        kernels = [one.kernel for one in results if _is_at_hand(one.kernel, external)]
+        own = [kernel for kernel in kernels if kernel in BUILT_HERE]
         with progress.stage(f"{bundle.record.workload.name}: packing and probing") as update:
-            engines = target.engines(given.prepared, kernels)
+            engines = target.engines(given.prepared, own)
             update(1, 1)
         going = _Audit(
             premises=given,
-            engines=engines,
+            cast=Cast(
+                prepared=given.prepared,
+                engines=engines,
+                external=external,
+                scenario=bundle.record.scenario,
+                paths={one.kernel: one.executed_path for one in results},
+                seed=seed,
+            ),
             device=device,
             system=system,
             started_utc=started,
@@ -199,7 +232,7 @@ def audit(
             seed=seed,
             progress=progress,
         )
-        audited, unaudited = _audit_kernels(going, kernels), _elsewhere(going)
+        audited, unaudited = _audit_kernels(going, kernels), _elsewhere(going, kernels)
         other_runs_seen = lock.check()
     return _recorded(going, audited, unaudited, other_runs_seen)
 
@@ -238,35 +271,35 @@ def _recorded(
     )
 
 
-def _audit_kernels(going: _Audit, kernels: Sequence[Kernel]) -> list[AuditedKernel]:
-    from edgebench.audit.engine_auditee import EngineAuditee
+def _is_at_hand(kernel: Kernel, external: External | None) -> bool:
+    return kernel in BUILT_HERE or (kernel == EXTERNAL and external is not None)
 
+
+def _audit_kernels(going: _Audit, kernels: Sequence[Kernel]) -> list[AuditedKernel]:
     scenario = going.bundle.record.scenario
     counts = COUNTS[size_class(going.bundle.record.workload.name), scenario]
-    questions = max(counts.answers, len(going.prepared.prompts) // 2)
+    questions = max(counts.answers, going.prepared.scored_count // 2)
     unseen = unseen_library(going.prepared, questions, going.seed)
     audited = []
-    named = {one.kernel: one.executed_path for one in going.bundle.record.results}
     for kernel in kernels:
-        engine = going.engines.for_scenario(kernel, scenario, named[kernel])
-        parts: dict[Part, Auditee] = {"submitted": EngineAuditee(going.engines, engine, going.seed)}
-        if kernel != "fp16":
-            fp16 = going.engines.for_scenario("fp16", scenario)
-            parts["reference"] = EngineAuditee(going.engines, fp16, going.seed)
-        case = _case(going, engine, unseen)
+        player = going.cast.player(kernel)
+        parts: dict[Part, Auditee] = {"submitted": player.auditee}
+        if kernel != REFERENCE:
+            parts["reference"] = going.cast.player(REFERENCE).auditee
+        case = _case(going, player, unseen)
         with going.progress.stage(f"audit of {kernel}") as update:
             judged = conduct(case, going.tests, parts, update)
         audited.append(
             AuditedKernel(
                 kernel=kernel,
-                executed_path=engine.executed_path,
+                executed_path=player.executed_path,
                 tests=[_filed(one) for one in judged],
             )
         )
     return audited
 
 
-def _elsewhere(going: _Audit) -> list[AuditedKernel]:
+def _elsewhere(going: _Audit, kernels: Sequence[Kernel]) -> list[AuditedKernel]:
     """Say of every other kernel of the bundle that nothing of it was audited."""
     return [
         AuditedKernel(
@@ -286,33 +319,35 @@ def _elsewhere(going: _Audit) -> list[AuditedKernel]:
             ],
         )
         for one in going.bundle.record.results
-        if one.kernel not in BUILT_HERE
+        if one.kernel not in kernels
     ]
 
 
-def _case(going: _Audit, engine: KernelEngine, unseen: Library | None) -> Case:
-    record, kernel = going.bundle.record, engine.kernel
+def _case(going: _Audit, player: Player, unseen: Library | None) -> Case:
+    record, kernel = going.bundle.record, player.kernel
     return Case(
         kernel=kernel,
         scenario=record.scenario,
         scored=scored_library(going.prepared),
         unseen=unseen,
         counts=COUNTS[size_class(record.workload.name), record.scenario],
-        batch_size=engine.batch_size,
+        batch_size=player.batch_size,
         published_seed=record.seeds.sample_index,
         seed=going.seed,
-        claimed=_claimed(going, engine),
-        reference="fp16 is the reference" if kernel == "fp16" else None,
+        claimed=_claimed(going, player),
+        reference="fp16 is the reference" if kernel == REFERENCE else None,
     )
 
 
-def _claimed(going: _Audit, engine: KernelEngine) -> Claimed:
-    bundle, kernel = going.bundle, engine.kernel
-    reason = incomparable_outputs(bundle, kernel, going.system, engine.executed_path)
+def _claimed(going: _Audit, player: Player) -> Claimed:
+    bundle, kernel = going.bundle, player.kernel
+    reason = incomparable_outputs(bundle, kernel, going.system, player.executed_path)
     result = next(one for one in bundle.record.results if one.kernel == kernel)
     speedup, untimed = None, None
     if going.premises.differences:
         untimed = "another system than the bundle's: no time is compared with it"
+    elif kernel == EXTERNAL and result.executed_path != player.executed_path:
+        untimed = "another server than the bundle's: no time is compared with it"
     elif bundle.record.scenario == "offline":
         untimed = "an offline round is the whole set: bench run repeats them"
     elif result.speedup is None or result.speedup_ci95 is None:
@@ -320,7 +355,7 @@ def _claimed(going: _Audit, engine: KernelEngine) -> Claimed:
     else:
         low, high = result.speedup_ci95
         speedup = Interval(value=result.speedup, low=low, high=high)
-    calls = going.prepared.calls
+    calls = right_answers(going.prepared)
     return Claimed(
         outputs=scored_outputs(bundle.samples, kernel),
         incomparable=reason,

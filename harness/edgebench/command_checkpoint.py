@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +23,7 @@ from edgebench.transform import (
     check_calibration,
     parse_transform,
 )
-from edgebench.transform.group_fit import require_fitting_groups
+from edgebench.transform.group_fit import require_fitting_groups, require_one_group
 from edgebench.transform.loaded import LoadedLinears, file_hashes, linears_of
 from edgebench_kernels.formats import choose_group
 from edgebench_workloads.errors import WorkloadError
@@ -84,7 +84,9 @@ def convert(
         how = how or Quantizing()
         _check_choice(source, how, is_quantized, must_be_quantized)
         config = _config(directory)
-        chain = None if is_quantized else _quantizing(how.transform or _any_formats(config), layout)
+        chain = None
+        if not is_quantized:
+            chain = _quantizing(how.transform or _any_formats(config), layout, _widths(config))
         with progress.stage(f"reading {source}"):
             if chain is None:
                 what, checkpoint = _read(directory, config, layout)
@@ -158,7 +160,6 @@ def _quantized(
     from edgebench_kernels.engine import with_tensors
 
     check_calibration("export", chain, is_given=calibration is not None)
-    require_fitting_groups("export", chain, _widths(config))
     given = None
     if calibration is not None:
         given = read_calibration(calibration, directory, config).set
@@ -186,7 +187,7 @@ def _config(directory: Path) -> LlamaConfig:
         raise SpecError(str(error)) from error
 
 
-def _quantizing(text: str, layout: Format) -> TransformChain:
+def _quantizing(text: str, layout: Format, widths: Mapping[str, int]) -> TransformChain:
     """The transforms that a text names; SpecError for what the layout cannot hold.
 
     No layout holds a model whose own weights were changed.
@@ -205,6 +206,9 @@ def _quantizing(text: str, layout: Format) -> TransformChain:
             f"symmetric only, got {chain}, which chooses zero points; take "
             f"{chain.names[0]}:symmetric=true, or write awq-gemm"
         )
+    require_fitting_groups("export", chain, widths)
+    if layout.states_one_group:
+        require_one_group(chain, widths, layout.name)
     return chain
 
 

@@ -212,7 +212,7 @@ def _plan_workload(setting: _Setting, name: str, spent_s: float) -> WorkloadPlan
         quantize_s = clock.took_s.get(f"{name}: {chain}", 0.0)
     packing = f"{name}: packing and probing"
     with ExitStack() as at_end:
-        external = ask_server(spec, setting.served, prepared, clock, at_end)
+        external = ask_server(spec.external, setting.served, prepared, clock, at_end)
         with clock.stage(packing) as update:
             lineup = Lineup(own=target.engines(prepared, spec.kernels), external=external)
             planned = list(

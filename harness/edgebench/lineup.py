@@ -15,7 +15,7 @@ from edgebench.profiles import EXTERNAL
 from edgebench.progress import Progress
 from edgebench.record import Kernel, Scenario
 from edgebench.roofline import Model
-from edgebench.spec import RunSpec
+from edgebench.spec import ExternalRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +43,7 @@ class Lineup:
 
 
 def ask_server(
-    spec: RunSpec,
+    request: ExternalRequest | None,
     served: Served | None,
     prepared: PreparedWorkload,
     progress: Progress,
@@ -53,14 +53,10 @@ def ask_server(
 
     Raises RunFailed where the server does not take them.
     """
-    if served is None or spec.external is None:
+    if served is None or request is None:
         return None
-    with progress.stage(
-        f"{prepared.workload.name}: asking {spec.external.address.shown}"
-    ) as update:
-        external = open_external(
-            served, require_text(prepared, "openai"), spec.external.concurrency
-        )
+    with progress.stage(f"{prepared.workload.name}: asking {request.address.shown}") as update:
+        external = open_external(served, require_text(prepared, "openai"), request.concurrency)
         update(1, 1)
     at_end.callback(external.close)
     progress.note(f"external engine: {executed_path(external.described())}")

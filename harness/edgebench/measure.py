@@ -19,7 +19,6 @@ from edgebench.derive import (
 )
 from edgebench.energy_metrics import energy_metrics
 from edgebench.estimate import CEILING_STRIDE
-from edgebench.findings import printable
 from edgebench.interleave import (
     BlockKey,
     Hooks,
@@ -286,7 +285,7 @@ def _derive(
     facts = [
         KernelFacts(
             kernel=kernel,
-            executed_path=printable(engine.executed_path).strip(),  # a server may name anything
+            executed_path=engine.executed_path,
             transform="none" if kernel == "fp16" else job.transform,
             batch_size=engine.batch_size,
             weight_bytes=engine.weight_bytes,

@@ -218,7 +218,7 @@ def _run_workload(campaign: Campaign, name: str) -> None:
     transform = campaign.spec.transform if campaign.served is None else None
     prepared = prepare(name, transform, campaign.progress)
     external = ask_server(
-        campaign.spec, campaign.served, prepared, campaign.progress, campaign.at_end
+        campaign.spec.external, campaign.served, prepared, campaign.progress, campaign.at_end
     )
     pending = list(_pending(campaign, prepared, external))
     if not pending:

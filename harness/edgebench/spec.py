@@ -323,17 +323,29 @@ def _external(workloads: tuple[str, ...], options: RunOptions) -> ExternalReques
         raise SpecError(
             f"[run] expected --concurrency between 1 and {MAX_CONCURRENCY}, got {concurrency}"
         )
-    address = parse_url(options.url)
-    if not (address.is_loopback or options.allow_remote):
-        raise SpecError(
-            f"[run] expected a server on this machine, got {options.url}: another machine's speed "
-            "would stand beside this one's reference; --allow-remote measures it all the same"
-        )
-    return ExternalRequest(
-        address=address,
+    return external_request(
+        options.url,
         served_model=options.served_model,
         concurrency=concurrency,
         is_remote_allowed=options.allow_remote,
+    )
+
+
+def external_request(
+    url: str, *, served_model: str | None, concurrency: int, is_remote_allowed: bool
+) -> ExternalRequest:
+    """Read the address of a server; SpecError for another machine's where that is not allowed."""
+    address = parse_url(url)
+    if not (address.is_loopback or is_remote_allowed):
+        raise SpecError(
+            f"[openai] expected a server on this machine, got {url}: another machine's speed would "
+            "stand beside this one's reference; --allow-remote measures it all the same"
+        )
+    return ExternalRequest(
+        address=address,
+        served_model=served_model,
+        concurrency=concurrency,
+        is_remote_allowed=is_remote_allowed,
     )
 
 

@@ -15,9 +15,10 @@ from functools import cache
 import numpy as np
 
 from edgebench.answers import AnswerKey
-from edgebench.audit.auditee import Library, LogitsPair, NotSupported
+from edgebench.audit.auditee import LogitsPair, NotSupported
 from edgebench.audit.case import Case, Claimed, Counts
 from edgebench.audit.intervals import Interval
+from edgebench.audit.library import Library, TextLibrary
 from edgebench.loadgen import QuerySample, SystemUnderTest
 
 EOS = 2
@@ -91,7 +92,7 @@ def hasty_answer(prompt: Sequence[int]) -> list[int]:
 
 
 @cache
-def library_of(name: str, count: int, seed: int) -> Library:
+def library_of(name: str, count: int, seed: int) -> TextLibrary:
     """Questions of random tokens; what the model answers is right, but for one in a hundred."""
     source = random.Random(f"{name} {seed}")
     prompts = [
@@ -103,9 +104,8 @@ def library_of(name: str, count: int, seed: int) -> Library:
         "-" if source.random() < 0.01 else decoder.decode(right_answer(prompt)[:-1])
         for prompt in prompts
     ]
-    return Library(
+    return TextLibrary(
         name=name,
-        commands=[str(prompt) for prompt in prompts],
         prompts=prompts,
         answers=AnswerKey(
             decoder=decoder, eos_id=EOS, expected=expected, is_correct=lambda a, b: a == b
@@ -121,7 +121,7 @@ class ModelSut:
     def __init__(
         self,
         machine: Machine,
-        library: Library,
+        library: TextLibrary,
         answer: Answer,
         *,
         batch_size: int = 1,
@@ -172,10 +172,12 @@ class Double:
 
     def first_tokens(self, library: Library, samples: Sequence[int]) -> list[int]:
         self._refuse()
+        assert isinstance(library, TextLibrary)
         return [right_answer(library.prompts[sample])[0] for sample in samples]
 
     def logits(self, library: Library, samples: Sequence[int]) -> Iterator[LogitsPair]:
         self._refuse()
+        assert isinstance(library, TextLibrary)
         for sample in samples:
             output = right_answer(library.prompts[sample])
             one = np.random.Generator(np.random.Philox(sample)).normal(
@@ -189,6 +191,7 @@ class Double:
             )
 
     def _make(self, library: Library, answer: Answer) -> SystemUnderTest:
+        assert isinstance(library, TextLibrary)
         honest = ModelSut(self.machine, library, answer, batch_size=self.batch_size, work=self.work)
         return honest if self.cheat is None else self.cheat(honest)
 

@@ -111,15 +111,32 @@ def test_an_external_engine_cannot_be_run_again(
     monkeypatch.setattr(command_audit, "read_bundle", lambda _: replace(bundle, record=record))
     said = bench(shipped)
     assert said.exit_code == 2
-    assert "an external engine's, whose server no bundle holds" in said.output
+    assert "expected --url http://HOST:PORT of the server" in said.output
 
 
-def test_images_are_refused_before_the_check(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shipped = next((root / "submissions/closed").glob("*/*/wake/single-stream/*"))
-    monkeypatch.setattr(command_audit, "check", lambda *_, **__: pytest.fail("it was checked"))
-    said = bench(shipped)
-    assert said.exit_code == 2
-    assert "expected a bundle of a workload of text, got wake" in said.output
+@pytest.mark.parametrize(
+    ("url", "is_external", "text"),
+    [
+        ("http://127.0.0.1:8000", False, "expected --url with a bundle of an external engine only"),
+        ("https://127.0.0.1:8000", True, "expected --url http://HOST:PORT, got 'https:"),
+        ("http://192.0.2.1:8000", True, "expected a server on this machine"),
+    ],
+)
+def test_a_server_is_given_where_it_is_needed(
+    url: str, is_external: bool, text: str, shipped: Path, bundle: Bundle, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    if is_external:
+        server = ExternalServer(
+            url="http://127.0.0.1:8000", endpoint="/v1/completions", prompt_form="text",
+            model="tiny", software=None, concurrency=8,
+        )  # fmt: skip
+        record = bundle.record.model_copy(update={"external": server})
+        monkeypatch.setattr(command_audit, "check", lambda *_, **__: [])
+        monkeypatch.setattr(command_audit, "read_bundle", lambda _: replace(bundle, record=record))
+    said = bench(shipped, "--url", url, "--out", tmp_path / "out")
+    assert said.exit_code == 2, said.output
+    assert text in said.output
 
 
 def test_a_gpus_bundle_needs_a_gpu(bundle: Bundle) -> None:

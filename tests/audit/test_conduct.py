@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edgebench.audit import TESTS
-from edgebench.audit.auditee import Auditee, Library
+from edgebench.audit.auditee import Auditee
 from edgebench.audit.case import Claimed, Likelihood
 from edgebench.audit.conduct import Judged, conduct
 from edgebench.audit.intervals import Interval
@@ -205,7 +205,7 @@ def test_ctrl_c_passes() -> None:
 
 
 def test_blocks_alternate_and_hold_every_query() -> None:
-    library: Library = library_of("scored", 600, 0)
+    library = library_of("scored", 600, 0)
     queries = [(sample,) for sample in range(10)]
     blocks = blocks_of(queries, 4)
     assert [query for block in blocks for query in block] == queries

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from edgebench.audit import TESTS
-from edgebench.audit.auditee import Auditee, Library, LogitsPair
+from edgebench.audit.auditee import Auditee, LogitsPair
 from edgebench.audit.case import Case, Claimed, Counts, Likelihood
 from edgebench.audit.conduct import Judged, conduct
 from edgebench.audit.libraries import scored_library, unseen_library
+from edgebench.audit.library import Library, TextLibrary
 from edgebench.audit.likelihood import CLAIM
 from edgebench.audit.noise import NoisyLayer
 from edgebench.audit.runs import Part
@@ -39,6 +40,7 @@ class Timed:
         self, inner: SystemUnderTest, machine: Machine, library: Library, work: float = 1.0
     ) -> None:
         self.name = "timed"
+        assert isinstance(library, TextLibrary)
         self.inner, self.machine, self.library, self.work = inner, machine, library, work
 
     def issue_query(
@@ -67,7 +69,7 @@ class RealAuditee:
 
     auditee: EngineAuditee
     machine: Machine
-    scored: Library
+    scored: TextLibrary
     weak: Callable[[Library], SystemUnderTest]
     """A cheaper model's engine."""
     table: Mapping[cheats.Prompt, Sequence[int]]
@@ -117,8 +119,8 @@ class Built:
     engine: KernelEngine
     fp16: KernelEngine
     weak: KernelEngine
-    scored: Library
-    unseen: Library
+    scored: TextLibrary
+    unseen: TextLibrary
     table: Mapping[cheats.Prompt, Sequence[int]]
     likelihood: Mapping[int, Likelihood]
     """As a run files it."""
@@ -138,15 +140,16 @@ def built(kernels_left_alone: None) -> Built:
     answered = [
         engine.engine.generate_greedy([prompt], longest, eos)[0] for prompt in prepared.prompts
     ]
-    unseen = unseen_library(prepared, 96, seed=11)
-    assert unseen is not None
+    scored, unseen = scored_library(prepared), unseen_library(prepared, 96, seed=11)
+    assert isinstance(scored, TextLibrary)
+    assert isinstance(unseen, TextLibrary)
     return Built(
         prepared=prepared,
         engines=engines,
         engine=engine,
         fp16=engines.for_scenario("fp16", "single-stream"),
         weak=engines.changed(engine, cheaper),
-        scored=scored_library(prepared),
+        scored=scored,
         unseen=unseen,
         table=dict(zip(map(tuple, prepared.prompts), answered, strict=True)),
         likelihood={
@@ -157,6 +160,7 @@ def built(kernels_left_alone: None) -> Built:
 
 
 def prompt_of(library: Library) -> Callable[[QuerySample], cheats.Prompt]:
+    assert isinstance(library, TextLibrary)
     return lambda sample: tuple(library.prompts[sample.index])
 
 

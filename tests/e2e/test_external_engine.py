@@ -108,6 +108,12 @@ def test_a_server_that_fails_loses_nothing_and_the_run_goes_on(
     checked = bench("check", path.parent, cwd=tmp_path)
     assert checked.code == 0, checked.out
     assert "E-02" in checked.out
+
+    words = ("--url", server.url, "--tests", "tokens,length,perturbed", "--out", "audit")
+    audited = bench("audit", path.parent, *words, cwd=tmp_path)
+    assert "| external | tokens | passed | reported counts unlike the tokens: 0 |" in audited.out
+    assert "| external | length | passed |" in audited.out
+    assert "| external | perturbed | not applicable | an external engine's weights" in audited.out
     board = bench("leaderboard", "submissions", "--out", "board", cwd=tmp_path)
     assert board.code == 0, board.err
     assert "external engine" in (tmp_path / "board" / "index.html").read_text()

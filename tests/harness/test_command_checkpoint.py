@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
@@ -14,6 +15,7 @@ from safetensors.torch import load_file  # noqa: E402
 
 from edgebench.cli import main  # noqa: E402
 from edgebench.command_checkpoint import EXPORTED  # noqa: E402
+from edgebench_kernels.checkpoints import FORMATS  # noqa: E402
 from edgebench_kernels.checkpoints.directory import read_int4  # noqa: E402
 from edgebench_kernels.engine import load_reference  # noqa: E402
 from edgebench_kernels.formats import tensor_sha256  # noqa: E402
@@ -99,7 +101,7 @@ def test_an_asymmetric_transform_is_written_where_it_fits(model, tmp_path) -> No
         ),
         (("export", "checkpoint", "no-one/here", "--to", "awq-gemm"), 4, "hf download no-one/here"),
         (("import", "model"), 2, "is not quantized"),
-        (("export", "checkpoint", "full", "--to", "awq-gemm"), 4, "no config.json"),
+        (("export", "checkpoint", "full", "--to", "awq-gemm"), 2, "which has no config.json"),
     ],
 )
 def test_what_cannot_be_written_is_named(
@@ -206,13 +208,16 @@ def test_nothing_is_overwritten_and_that_is_said_first(model) -> None:
     assert "must be a new or an empty directory, got a file; name another" in said.output
 
 
-@pytest.mark.parametrize("transform", ["rtn", "gptq", "awq", "smoothquant:symmetric=false+gptq"])
+@pytest.mark.parametrize(
+    "transform",
+    ["rtn:group=32", "gptq:group=32", "awq:group=32", "smoothquant:group=32,symmetric=false+gptq"],
+)
 def test_zero_points_that_a_format_cannot_hold_are_said_first(
     model, tmp_path, transform: str
 ) -> None:
     truncated(model)
     (tmp_path / "text.txt").write_text("a text of no great length " * 9)
-    given = () if transform == "rtn" else ("--calibration", tmp_path / "text.txt")
+    given = () if "rtn" in transform else ("--calibration", tmp_path / "text.txt")
     words = ("export", "checkpoint", model, "--out", tmp_path / "out", *given)
     said = bench(*words, "--to", "compressed-tensors", "--transform", transform)
     assert said.exit_code == 2, said.output
@@ -264,3 +269,27 @@ def test_groups_that_fit_no_linear_are_said_before_weights_are_read(
     said = CliRunner().invoke(main, list(map(str, (*command, tmp_path / "out", *words))))
     assert said.exit_code == 2, said.output
     assert message in said.output
+
+
+@pytest.mark.parametrize("layout", ["awq-gemm", "gptq-v1", "gptq-v2"])
+def test_a_layout_of_one_group_says_so_before_weights_are_read(tmp_path: Path, layout: str) -> None:
+    write_model(tmp_path / "odd", hidden_size=96, head_dim=16, intermediate_size=128)
+    (tmp_path / "odd" / "model.safetensors").write_bytes(b"")
+    command = ("export", "checkpoint", tmp_path / "odd", "--to", layout, "--transform", "rtn")
+    said = CliRunner().invoke(main, list(map(str, (*command, "--out", tmp_path / "out"))))
+    assert said.exit_code == 2, said.output
+    assert (
+        f"which is all that {layout} states, got 32 and 64 and 128 by rtn; take group=32"
+        in said.output
+    )
+
+
+def test_every_layout_that_states_one_group_says_so() -> None:
+    weight = np.ones((8, 128), np.float16)
+    mixed = {"a": quantize_rtn(weight, 32), "b": quantize_rtn(weight, 64)}
+    for layout in FORMATS.values():
+        if layout.states_one_group:
+            with pytest.raises(ValueError, match="states one group for all linears"):
+                layout.config(mixed, ())
+        else:
+            layout.config(mixed, ())

@@ -8,13 +8,17 @@ from contextlib import ExitStack
 from dataclasses import replace
 
 import pytest
+from pydantic import TypeAdapter
 
 from edgebench.errors import RunFailed
 from edgebench.loadgen import SampleTiming, run_offline, run_single_stream
 from edgebench.openai.connection import Connection
+from edgebench.openai.engine import executed_path, model_name
 from edgebench.openai.request import REQUEST_SEED, Task
 from edgebench.openai.sut import OpenAiSut
+from edgebench.record import ExternalServer
 from edgebench.stats import tpot_ns, ttft_ns
+from edgebench.strict import ExecutedPath
 from tests.openai.conftest import EOS, door_to, encode
 from tests.openai.fake_server import (
     Body,
@@ -244,3 +248,26 @@ def test_ctrl_c_passes_and_hangs_up(sut: Make, monkeypatch: pytest.MonkeyPatch) 
             run_offline(own, range(10))
         monkeypatch.undo()
         released.set()
+
+
+@pytest.mark.parametrize(
+    ("software", "model"),
+    [
+        ("fake/1\x1b[31m\n", "tiny\t"),
+        (" fake ", "m" * 5000),
+        ("\u202e", "/home/somebody/models/tiny \ud800"),
+        (None, "   "),
+    ],
+)
+def test_what_a_server_calls_itself_makes_a_path_that_a_record_takes(
+    software: str | None, model: str
+) -> None:
+    server = ExternalServer.model_construct(
+        endpoint="/v1/completions", software=software, model=model_name(model)
+    )
+    path = executed_path(server)
+    field = TypeAdapter(ExecutedPath)
+    assert field.validate_python(path) == path
+    assert path.isprintable()
+    assert path == path.strip()
+    assert "somebody" not in path

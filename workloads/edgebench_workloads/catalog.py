@@ -130,6 +130,12 @@ class Workload:
         pairs: list[Pair] | None = None if generate is None else generate(size, seed)
         return pairs
 
+    def unseen_scenes(self, size: int, seed: int) -> list[Scene] | None:
+        """Fresh scenes of a workload of images; see unseen."""
+        generate = getattr(self._dataset, "unseen_scenes", None)
+        found: list[Scene] | None = None if generate is None else generate(size, seed)
+        return found
+
     def is_correct(self, output: str, expected: str) -> bool:
         """The metric on one sample: does the output text answer as expected?"""
         quality = import_module(f"edgebench_workloads.{self.base}.quality")

@@ -1,7 +1,8 @@
 """The auditee: whatever answers a library of questions, behind the load generator's callbacks.
 
-An engine of ours is one (`engine_auditee`), an external server can be another. What a system cannot
-do raises NotSupported with the reason; the test that needs it is then 'not applicable', not passed.
+Engines of ours are some (`engine_auditee`, `image_auditee`), an external server can be another.
+What a system cannot do raises NotSupported with the reason; the test that needs it is then 'not
+applicable', not passed.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from edgebench.answers import AnswerKey
+from edgebench.audit.library import Library
 from edgebench.loadgen import SystemUnderTest
 
 Logits = npt.NDArray[np.float32]
@@ -24,26 +25,11 @@ class NotSupported(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Library:
-    """Questions with their right answers; sample i is prompts[i], and answers judges it."""
-
-    name: str
-    commands: Sequence[str] = field(repr=False)
-    prompts: Sequence[Sequence[int]] = field(repr=False)
-    """Token ids."""
-    answers: AnswerKey = field(repr=False)
-    eos_id: int
-    max_new_tokens: int
-
-    def __len__(self) -> int:
-        return len(self.prompts)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class LogitsPair:
     """One sample's answer, step by step as it is timed, and its logits in one pass over it.
 
-    Both logits are f32 [T, V], one row for each token of `output_ids`.
+    Both logits are f32 [T, V], one row for each token of `output_ids`; of a class, one row. In one
+    pass is as likelihood is read: of text over the whole row, of images over a large batch.
     """
 
     sample: int
@@ -74,7 +60,7 @@ class Auditee(Protocol):
 
 @runtime_checkable
 class ReportsTokens(Protocol):
-    """A system under test that states how many tokens an answer had, beside the tokens."""
+    """A system under test that can state how many tokens an answer had, beside the tokens."""
 
-    def reported_tokens(self, sample_id: int) -> int:
-        """Output tokens of the last answer to this sample id."""
+    def reported_tokens(self, sample_id: int) -> int | None:
+        """Output tokens of the last answer to this sample id; None where it did not say."""

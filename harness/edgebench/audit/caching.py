@@ -9,11 +9,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from edgebench.answers import AnswerKey
-from edgebench.audit.auditee import Library
 from edgebench.audit.case import Case
 from edgebench.audit.judgement import Measure, at_least
-from edgebench.audit.pairs import first_token, latency, ratio
+from edgebench.audit.pairs import ratio, whole_and_first
 from edgebench.audit.runs import Query, Results, Run
 from edgebench.loadgen import SampleTiming
 
@@ -29,7 +27,7 @@ class Caching:
 
     def plan_runs(self, case: Case) -> list[Run]:
         """Between fillers: a query for the first time, again at once, and as a copy later on."""
-        library, copies = with_copies(case.scored), len(case.scored)
+        library, copies = case.scored.twice(), len(case.scored)
         pairs = min(case.counts.pairs, len(case.scored) // (2 * case.batch_size))
         drawn = case.units(case.draw(self.name, 2 * pairs * case.batch_size))
         runs = [Run(name="warm-up", library=library, queries=(drawn[-1],))]
@@ -47,29 +45,8 @@ class Caching:
         return [
             at_least(f"{what}, {how} / first time", ratio(queries, cold, timed, seed), LIMIT)
             for how, queries in (("repeat", results.queries["again"]), ("copy", copies))
-            for what, timed in (("latency", latency), ("first token", first_token))
+            for what, timed in whole_and_first(case.scored)
         ]
-
-
-def with_copies(library: Library) -> Library:
-    """The same questions twice: sample i and sample i + len(library) are one question."""
-    return replace(
-        library,
-        name=f"{library.name} twice",
-        commands=[*library.commands, *library.commands],
-        prompts=[*library.prompts, *library.prompts],
-        answers=_Folded(library.answers, len(library)),
-    )
-
-
-class _Folded(AnswerKey):
-    """The judge of copies: that of the originals."""
-
-    def __init__(self, answers: AnswerKey, count: int) -> None:
-        self._answers, self._count = answers, count
-
-    def is_right(self, sample: int, output_ids: object) -> bool:
-        return self._answers.is_right(sample % self._count, output_ids)  # type: ignore[arg-type]
 
 
 def _original(query: Query, count: int) -> Query:

@@ -6,8 +6,8 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from edgebench.audit.auditee import Library
 from edgebench.audit.intervals import Interval
+from edgebench.audit.library import Library
 from edgebench.loadgen import sample_schedule
 from edgebench.profiles import SizeClass
 from edgebench.record import Kernel, Scenario
@@ -100,5 +100,5 @@ class Case:
 
     def units(self, samples: tuple[int, ...]) -> list[tuple[int, ...]]:
         """Cut samples into queries; a last one that is not whole is left out, unless alone."""
-        size = min(self.batch_size, len(samples))
+        size = max(1, min(self.batch_size, len(samples)))
         return [samples[i : i + size] for i in range(0, len(samples) - size + 1, size)]

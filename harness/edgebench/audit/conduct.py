@@ -6,12 +6,19 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from edgebench.audit.auditee import Auditee, Library, LogitsPair, NotSupported, ReportsTokens
+from edgebench.audit.auditee import Auditee, LogitsPair, NotSupported, ReportsTokens
 from edgebench.audit.case import Case
 from edgebench.audit.judgement import Measure, Verdict, worst
+from edgebench.audit.library import Library
 from edgebench.audit.runs import AuditTest, Part, Query, Results, Run
 from edgebench.errors import RunFailed
-from edgebench.loadgen import Clock, SystemUnderTest, run_offline, run_single_stream
+from edgebench.loadgen import (
+    Clock,
+    SampleTiming,
+    SystemUnderTest,
+    run_offline,
+    run_single_stream,
+)
 from edgebench.record import Scenario
 
 Update = Callable[[int, int], None]
@@ -190,9 +197,7 @@ def _one_by_one(sut: SystemUnderTest, run: Run, clock: Clock) -> list[Query]:
     answered = []
     for timing in run_single_stream(sut, samples, clock):
         query = Query(block=0, timings=(timing,))
-        if isinstance(sut, ReportsTokens):
-            query = replace(query, reported={0: sut.reported_tokens(timing.position)})
-        answered.append(query)
+        answered.append(replace(query, reported=_reported(sut, {0: timing})))
     return answered
 
 
@@ -201,11 +206,17 @@ def _whole(sut: SystemUnderTest, run: Run, clock: Clock) -> list[Query]:
     answered = []
     for samples in run.queries:
         timings = run_offline(sut, samples, clock)
-        reported = {}
-        if isinstance(sut, ReportsTokens):
-            reported = {t.position: sut.reported_tokens(t.position) for t in timings}
+        reported = _reported(sut, {timing.position: timing for timing in timings})
         answered.append(Query(block=0, timings=tuple(timings), reported=reported))
     return answered
+
+
+def _reported(sut: SystemUnderTest, timings: Mapping[int, SampleTiming]) -> dict[int, int]:
+    """Place in the query -> tokens that the system counted, where it counts."""
+    if not isinstance(sut, ReportsTokens):
+        return {}
+    told = {place: sut.reported_tokens(one.position) for place, one in timings.items()}
+    return {place: count for place, count in told.items() if count is not None}
 
 
 def _look(run: Run, auditee: Auditee, got: _Collected) -> None:

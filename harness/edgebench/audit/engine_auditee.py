@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgebench.audit.auditee import Library, LogitsPair
+from edgebench.audit.auditee import LogitsPair
+from edgebench.audit.library import Library, TextLibrary
 from edgebench.audit.noise import NoisyLayer
 from edgebench.kernel_engine import KernelEngine, WorkloadEngines
 from edgebench.sut import EngineSut
@@ -44,30 +45,36 @@ class EngineAuditee:
         """See Auditee: what prefill alone gives."""
         import torch
 
-        engine = self._engine.decoder
+        engine, prompts = self._engine.decoder, _text(library).prompts
         tokens = []
         for sample in samples:
-            prompt = list(library.prompts[sample])
+            prompt = list(prompts[sample])
             tokens += engine.prefill_greedy(torch.tensor([prompt]), [len(prompt)])
         return tokens
 
     def logits(self, library: Library, samples: Sequence[int]) -> Iterator[LogitsPair]:
         """See Auditee: prefill and decode, as a query runs, against `forward_all`, as NLL reads."""
         for sample in samples:
-            yield _logits(self._engine.decoder, library, sample)
+            yield _logits(self._engine.decoder, _text(library), sample)
 
     def _sut(self, engine: KernelEngine, library: Library) -> EngineSut:
+        text = _text(library)
         return EngineSut(
             name=self.name,
             engine=engine.decoder,
-            prompts=library.prompts,
+            prompts=text.prompts,
             batch_size=engine.batch_size,
-            max_new_tokens=library.max_new_tokens,
-            eos_id=library.eos_id,
+            max_new_tokens=text.max_new_tokens,
+            eos_id=text.eos_id,
         )
 
 
-def _logits(engine: DecodeEngine, library: Library, sample: int) -> LogitsPair:
+def _text(library: Library) -> TextLibrary:
+    assert isinstance(library, TextLibrary)
+    return library
+
+
+def _logits(engine: DecodeEngine, library: TextLibrary, sample: int) -> LogitsPair:
     import torch
 
     prompt = list(library.prompts[sample])

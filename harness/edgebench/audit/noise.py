@@ -27,17 +27,32 @@ class NoisyLayer:
     seed: int
 
     def __call__(self, name: str, weights: Weights) -> Weights:
-        """Return the weights that take the place of these, of the same type and shape.
+        """See shuffled."""
+        is_changed = f".layers.{self.layer}." in f".{name}"
+        return shuffled(name, weights, self.seed) if is_changed else weights
 
-        fp16 [N, K], or codes uint8 [N K/G, G/2]; rows that fours do not fill go weight by weight.
-        """
-        if f".layers.{self.layer}." not in f".{name}":
-            return weights
-        digest = hashlib.sha256(f"{self.seed}/{name}".encode()).digest()
-        source = np.random.Generator(np.random.Philox(int.from_bytes(digest[:8], "big")))
-        whole = FOURS[weights.dtype.itemsize]
-        if weights.shape[1] * weights.dtype.itemsize % whole.itemsize:
-            return source.permuted(weights, axis=1)
-        fours = np.ascontiguousarray(weights).view(whole)
-        shuffled: Weights = source.permuted(fours, axis=1).view(weights.dtype)
-        return shuffled
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoisyNetwork:
+    """Shuffles the fours of every row of every linear that there is; a `WeightChange`."""
+
+    seed: int
+
+    def __call__(self, name: str, weights: Weights) -> Weights:
+        """See shuffled."""
+        return shuffled(name, weights, self.seed)
+
+
+def shuffled(name: str, weights: Weights, seed: int) -> Weights:
+    """Return the weights that take the place of these, of the same type and shape.
+
+    fp16 [N, K], or codes uint8 [N K/G, G/2]; rows that fours do not fill go weight by weight.
+    """
+    digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
+    source = np.random.Generator(np.random.Philox(int.from_bytes(digest[:8], "big")))
+    whole = FOURS[weights.dtype.itemsize]
+    if weights.shape[1] * weights.dtype.itemsize % whole.itemsize:
+        return source.permuted(weights, axis=1)
+    fours = np.ascontiguousarray(weights).view(whole)
+    found: Weights = source.permuted(fours, axis=1).view(weights.dtype)
+    return found

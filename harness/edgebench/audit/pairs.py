@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Callable, Sequence
 
 from edgebench.audit.intervals import Interval, bootstrap_median
+from edgebench.audit.library import Library
 from edgebench.audit.runs import Query
 
 Timed = Callable[[Query], "float | None"]
@@ -25,6 +26,23 @@ def first_token(query: Query) -> float | None:
 def per_token(query: Query) -> float | None:
     """Time per output token after the first, in ns; None where there is none."""
     return query.tpot_ns
+
+
+def whole_and_first(library: Library) -> list[tuple[str, Timed]]:
+    """The times of answers that are as long as one another: the whole, and the first token."""
+    whole: list[tuple[str, Timed]] = [("latency", latency)]
+    return [*whole, ("first token", first_token)] if library.is_streamed else whole
+
+
+def by_phase(library: Library, *, is_alone: bool = True) -> list[tuple[str, Timed]]:
+    """The times that do not depend on how many tokens an answer has.
+
+    is_alone: a query is one sample; the rows of a batch end at other steps, and cost otherwise.
+    """
+    if not library.is_streamed:
+        return [("latency", latency)]
+    phases: list[tuple[str, Timed]] = [("first token", first_token)]
+    return [*phases, ("time per token", per_token)] if is_alone else phases
 
 
 def ratio(

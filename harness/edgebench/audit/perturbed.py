@@ -9,12 +9,12 @@ from __future__ import annotations
 from edgebench.audit.case import Case
 from edgebench.audit.intervals import difference
 from edgebench.audit.judgement import Measure, within
-from edgebench.audit.pairs import first_token, per_token, ratio
-from edgebench.audit.runs import Results, Run, alternated, blocks_of
+from edgebench.audit.pairs import by_phase, ratio
+from edgebench.audit.runs import Results, Run, alternated
 
 TOLERANCE = 0.1  # ours: the work is the same; answers that are longer see a little more cache
 STAYING = 0.05  # ours: measured on honest engines, none of the answers stayed
-BLOCKS = 24
+# Of classes half of what luck does not explain: measured, noise leaves what luck leaves.
 
 
 class Perturbed:
@@ -24,12 +24,16 @@ class Perturbed:
     catches = "answers from a table, a benchmark that is recognised, work that is skipped"
 
     def plan_runs(self, case: Case) -> list[Run]:
-        """The same queries to the submitted and to the perturbed model, in turns."""
+        """The same queries to the submitted and to the perturbed model, in turns, one by one.
+
+        Noise answers at length, and what follows a long answer finds colder caches: measured, a
+        first token was up to 13 % slower within a block of such queries. One by one, both models
+        follow either of them equally often.
+        """
         units = case.units(case.draw(self.name, case.counts.pairs * case.batch_size))
         runs = {
             name: [
-                Run(name=name, library=case.scored, queries=block, part=name)
-                for block in blocks_of(units, BLOCKS)
+                Run(name=name, library=case.scored, queries=(unit,), part=name) for unit in units
             ]
             for name in ("submitted", "perturbed")
         }
@@ -44,30 +48,20 @@ class Perturbed:
         own, changed = results.queries["submitted"], results.queries["perturbed"]
         seed = case.derived_seed("perturbed/bootstrap")
         measures = [
-            within(
-                "first token, perturbed / submitted",
-                ratio(changed, own, first_token, seed),
-                TOLERANCE,
-            )
+            within(f"{what}, perturbed / submitted", ratio(changed, own, timed, seed), TOLERANCE)
+            for what, timed in by_phase(case.scored, is_alone=case.batch_size == 1)
         ]
-        if case.batch_size == 1:  # rows of a batch end at other steps, so its steps cost otherwise
-            measures.append(
-                within(
-                    "time per token, perturbed / submitted",
-                    ratio(changed, own, per_token, seed),
-                    TOLERANCE,
-                )
-            )
-        return [*measures, self._staying(results), self._accuracy(case, results)]
+        return [*measures, self._staying(case, results), self._accuracy(case, results)]
 
-    def _staying(self, results: Results) -> Measure:
+    def _staying(self, case: Case, results: Results) -> Measure:
+        limit = (1 + case.scored.guessed) / 2 if case.scored.guessed else STAYING
         own, changed = results.outputs("submitted"), results.outputs("perturbed")
         staying = [sample for sample, ids in own.items() if changed.get(sample) == ids]
         return Measure(
             what="answers that stay when the model is perturbed",
-            verdict="caught" if len(staying) > max(1, STAYING * len(own)) else "passed",
+            verdict="caught" if len(staying) > max(1, limit * len(own)) else "passed",
             value=len(staying) / len(own),
-            limit=f"<= {STAYING:g}",
+            limit=f"<= {limit:g}",
             note=f"{len(staying)} of {len(own)}",
         )
 

@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from safetensors import SafetensorError, safe_open
-
 from edgebench import layout
+from edgebench.audit.filed_tensors import read_folded, read_tensors
+from edgebench.audit.image_premises import filed_images
 from edgebench.bundle import Bundle
-from edgebench.checker.tensors import PARTS
-from edgebench.errors import BundleError, RuleViolation, RunFailed, harness_error
+from edgebench.errors import RuleViolation, RunFailed, harness_error
 from edgebench.prepare import prepare
+from edgebench.prepared import PreparedWorkload
 from edgebench.prepared_text import PreparedText, require_text
 from edgebench.progress import Progress
 from edgebench.record import Kernel, Ledger
 from edgebench.system import SystemDescription, usable_cores
 from edgebench.target import Target
 from edgebench.transform import parse_transform, students
-from edgebench.transform.quantized import (
-    SCALE,
-    SUFFIX,
-    Folded,
-    QuantizedModel,
-    folded_hashes,
-)
-from edgebench_kernels.formats import Int4Tensor, tensor_sha256
+from edgebench.transform.quantized import Folded, QuantizedModel, folded_hashes
+from edgebench_kernels.formats import tensor_sha256
 from edgebench_workloads.catalog import WORKLOADS
 from edgebench_workloads.errors import WorkloadError
 
@@ -50,7 +42,7 @@ class Premises:
     """What is audited, and how this machine differs from the one that filed it."""
 
     bundle: Bundle
-    prepared: PreparedText
+    prepared: PreparedWorkload
     differences: tuple[str, ...]
     """What of the system is not the bundle's; empty on the same one."""
     threads: int
@@ -74,7 +66,10 @@ def premises(
     tuning = None if differences else record.host.kernel_tuning
     target.prepare(threads, record.host.affinity if not differences else None, tuning)
     _require_memory(record.workload.name, target, system)
-    prepared = _prepare(bundle, given, progress)
+    if WORKLOADS[record.workload.name].kind == "images":
+        prepared: PreparedWorkload = filed_images(bundle, given.tensors, progress)
+    else:
+        prepared = _prepare(bundle, given, progress)
     return Premises(bundle=bundle, prepared=prepared, differences=differences, threads=threads)
 
 
@@ -118,7 +113,9 @@ def _prepare(bundle: Bundle, given: Given, progress: Progress) -> PreparedText:
     """Take tensors from the bundle, else --tensors, else the recipe; hold them to the ledger."""
     record, ledger, tensors = bundle.record, bundle.ledger, given.tensors
     named = [one.transform for one in record.results if one.kernel in OWN]
-    transform = students.given(parse_transform(named[0] if named else "rtn"), given.student)
+    transform = None  # of an external engine nothing is quantized here
+    if named or ledger.tensors:
+        transform = students.given(parse_transform(named[0] if named else "rtn"), given.student)
     path, folded = bundle.tensors_path, bundle.folded_path
     if path is None and tensors is not None:
         path, folded = tensors / layout.TENSORS, folded or _existing(tensors / layout.FOLDED)
@@ -160,30 +157,3 @@ def _require_open(claimed: Ledger, here: Ledger) -> None:
 
 def _existing(path: Path) -> Path | None:
     return path if path.is_file() else None
-
-
-def read_tensors(path: Path, names: Sequence[str]) -> dict[str, Int4Tensor]:
-    """Read canonical tensors out of a safetensors file; BundleError says what is wrong."""
-    found = {}
-    try:
-        with safe_open(path, framework="numpy") as file:
-            for name in names:
-                qweight, scale, zero = (file.get_tensor(f"{name}.{part}") for part in PARTS)
-                group = 2 * qweight.shape[1] // scale.shape[1]
-                found[name] = Int4Tensor(qweight=qweight, scale=scale, zero=zero, group=group)
-    except (SafetensorError, OSError, TypeError, ValueError, IndexError, ZeroDivisionError) as err:
-        raise BundleError(f"[audit] expected the ledger's tensors in {path}, got {err}") from err
-    return found
-
-
-def read_folded(path: Path) -> Folded:
-    """Read what a transform folded; BundleError says what is wrong."""
-    try:
-        with safe_open(path, framework="numpy") as file:
-            arrays = {name: np.asarray(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, TypeError) as err:
-        raise BundleError(f"[audit] expected folded arrays in {path}, got {err}") from err
-    return Folded(
-        norms={k.removesuffix(SUFFIX): a for k, a in arrays.items() if k.endswith(SUFFIX)},
-        scales={k.removesuffix(SCALE): a for k, a in arrays.items() if k.endswith(SCALE)},
-    )

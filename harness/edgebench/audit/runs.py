@@ -8,9 +8,10 @@ from itertools import pairwise
 from typing import Literal, Protocol
 
 from edgebench import stats
-from edgebench.audit.auditee import Library, LogitsPair
+from edgebench.audit.auditee import LogitsPair
 from edgebench.audit.case import Case
 from edgebench.audit.judgement import Measure
+from edgebench.audit.library import Library
 from edgebench.loadgen import SampleTiming
 
 Part = Literal["submitted", "perturbed", "reference"]

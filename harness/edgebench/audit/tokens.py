@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from edgebench.audit.auditee import NotSupported
 from edgebench.audit.case import Case
 from edgebench.audit.judgement import Measure, absent, counted
+from edgebench.audit.library import TextLibrary
 from edgebench.audit.runs import Results, Run
 from edgebench.loadgen import SampleTiming
 from edgebench.profiles import OUTPUT_MISMATCH_LIMIT
 
 SAMPLES = 100  # MLPerf TEST06
+ONE_CLASS = "an answer is one class, which no token counts"
 
 
 class Tokens:
@@ -25,6 +28,8 @@ class Tokens:
 
     def plan_runs(self, case: Case) -> list[Run]:
         """Answer a hundred questions, then ask for their first tokens alone."""
+        if not isinstance(case.scored, TextLibrary):
+            raise NotSupported(ONE_CLASS)
         whole = -(-SAMPLES // case.batch_size) * case.batch_size
         drawn = case.draw(self.name, min(whole, max(case.counts.answers, case.batch_size)))
         units = case.units(drawn)
@@ -37,6 +42,7 @@ class Tokens:
     def verify(self, case: Case, results: Results) -> list[Measure]:
         """Count faults of each kind."""
         timings = list(results.timings("answers"))
+        assert isinstance(case.scored, TextLibrary), "or nothing would have run"
         eos, longest = case.scored.eos_id, case.scored.max_new_tokens
 
         def is_whole(ids: Sequence[int]) -> bool:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgebench.audit.auditee import Library, NotSupported
+from edgebench.audit.auditee import NotSupported
 from edgebench.audit.case import Case
 from edgebench.audit.intervals import difference
 from edgebench.audit.judgement import Measure, within
-from edgebench.audit.pairs import first_token, matched_ratio, per_token
+from edgebench.audit.library import Library
+from edgebench.audit.pairs import by_phase, matched_ratio
 from edgebench.audit.runs import Query, Results, Run, alternated, blocks_of
 from edgebench.audit.shares import accuracy_drop
 
@@ -46,15 +47,16 @@ class Unseen:
         scored, fresh = results.queries["scored"], results.queries["fresh"]
         scores = results.score("scored", case.scored), results.score("fresh", case.unseen)
         measures = [accuracy_drop("accuracy, scored - fresh questions", difference(*scores))]
-        if case.batch_size > 1:  # a batch is as slow as its longest rows, which differ
-            return measures
+        if case.scored.is_streamed and case.batch_size > 1:
+            return measures  # a batch is as slow as its longest rows, which differ
         seed = case.derived_seed("unseen/bootstrap")
         sides = _with_lengths(fresh, case.unseen), _with_lengths(scored, case.scored)
-        for what, timed in (("first token", first_token), ("time per token", per_token)):
+        for what, timed in by_phase(case.scored):
             found = matched_ratio(*sides, timed, seed)
             measures.append(within(f"{what}, fresh / scored questions", found, TOLERANCE))
         return measures
 
 
 def _with_lengths(queries: Sequence[Query], library: Library) -> list[tuple[int, Query]]:
-    return [(len(library.prompts[query.timings[0].sample]), query) for query in queries]
+    lengths = library.lengths
+    return [(lengths[query.timings[0].sample], query) for query in queries]

@@ -181,6 +181,9 @@ def check(bundle: Path, tensors: Path | None, form: str) -> None:
     show_default=True,
     help="Names with commas.",
 )
+@click.option("--url", metavar="URL", help="Of the server, for an external engine's bundle.")
+@click.option("--served-model", metavar="NAME", help="With --url; default: the only one served.")
+@click.option("--allow-remote", is_flag=True, help="With --url: take a server elsewhere.")
 @click.option("--out", type=click.Path(path_type=Path), help="Default: audits/RUN/...")
 @click.option("--seed", type=click.IntRange(min=0), help="Of the audit's draws; default: random.")
 @click.option("--format", "form", default="md", show_default=True, help="md or json.")

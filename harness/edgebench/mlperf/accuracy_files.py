@@ -13,13 +13,16 @@ LIMIT_BYTES = 10 * 1024
 
 
 def accuracy_log(run: KernelRun) -> bytes:
-    """Return the whole log: one entry per scored sample, its token ids as int64, little endian."""
+    """Return the whole log: one entry per scored sample, its answer as int64, little endian.
+
+    An answer is its token ids, counted beside them, or one class.
+    """
     entries = [
         {
             "seq_id": place,
             "qsl_idx": sample,
             "data": struct.pack(f"<{len(ids)}q", *ids).hex().upper(),
-            "token_count": len(ids),
+            **({"token_count": len(ids)} if run.is_streamed else {}),
         }
         for place, (sample, ids) in enumerate(sorted(run.scored.items()))
     ]
@@ -35,14 +38,19 @@ def truncated(log: bytes) -> bytes:
 
 
 def accuracy_text(run: KernelRun, log: bytes) -> str:
-    """Write `accuracy.txt`: the metric, output lengths, and the hash of the whole log."""
+    """Write `accuracy.txt`: the metric, output lengths, and the hash of the whole log.
+
+    In the words of MLPerf's scripts: of language models, and of image classification.
+    """
     is_right = run.workload.answers.is_right
     right = sum(is_right(sample, ids) for sample, ids in run.scored.items())
-    tokens = sum(map(len, run.scored.values()))
     count = len(run.scored)
-    metrics = (
-        f"{{'exact_match': {100 * right / count:.3f}, 'gen_len': {tokens}, "
-        f"'gen_num': {count}, 'tokens_per_sample': {tokens / count:.3f}}}"
-    )
+    metrics = f"accuracy={100 * right / count:.3f}%, good={right}, total={count}"
+    if run.is_streamed:
+        tokens = sum(map(len, run.scored.values()))
+        metrics = (
+            f"{{'exact_match': {100 * right / count:.3f}, 'gen_len': {tokens}, "
+            f"'gen_num': {count}, 'tokens_per_sample': {tokens / count:.3f}}}"
+        )
     where = "" if run.had_accuracy_run else "Scored on the outputs of the performance run.\n"
     return f"{NOTICE}\n{where}{metrics}\nhash={sha256_bytes(log)}\n"

@@ -90,7 +90,7 @@ def _settings(run: KernelRun, mode: str) -> Entries:
         "performance_sample_count": run.workload.scored_count,
         "sample_concatenate_permutation": True,
     }
-    requested = {"requested_use_token_latencies": True}
+    requested = {"requested_use_token_latencies": run.is_streamed}
     return requested | {f"effective_{key}": value for key, value in effective.items()}
 
 
@@ -150,6 +150,8 @@ def _percentiles(name: str, values: Sequence[float]) -> Iterator[tuple[str, obje
 
 
 def _tokens(run: KernelRun) -> Entries:
+    if not run.is_streamed:
+        return {}
     ttfts_ns, tpots_ns = [], []
     for row in run.performance:
         ttft_ns = stats.ttft_ns(row.issued_ns, row.first_token_ns)

@@ -76,10 +76,18 @@ def calibration(run: KernelRun) -> str:
 
 {NOTICE}
 
-Weights of every linear layer, 4 bits, one fp16 scale and one zero point a group; no retraining.
+{_rounded(run)}
 
 {steps}
 """
+
+
+def _rounded(run: KernelRun) -> str:
+    grid = "4 bits, one fp16 scale and one zero point a group; no retraining."
+    if run.is_streamed:
+        return f"Weights of every linear layer, {grid}"
+    others = "8 bits, one scale a channel" if run.bundle.ledger.convolutions else "fp16"
+    return f"Weights of every 1x1 convolution and of the classifier, {grid} Other layers: {others}."
 
 
 def power_readme(run: KernelRun) -> str:

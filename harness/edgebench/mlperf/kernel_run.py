@@ -55,6 +55,16 @@ class KernelRun:
         """What the profile demands."""
         return PROFILES[self.record.profile].counts(self.workload.name, self.record.scenario)
 
+    @property
+    def is_streamed(self) -> bool:
+        """Whether answers are tokens; of images each is one class."""
+        return self.workload.kind == "text"
+
+    @property
+    def metric(self) -> str:
+        """What accuracy is called."""
+        return "exact_match" if self.is_streamed else "top1"
+
     @cached_property
     def performance(self) -> list[SampleRow]:
         """Performance rows in the order of their issue."""

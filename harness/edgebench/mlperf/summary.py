@@ -71,7 +71,7 @@ def result_rows(run: KernelRun, location: str) -> list[dict[str, object]]:
         "MlperfModel": UNKNOWN,
         "Scenario": run.scenario,
         "Result": result.latency_p90_ms if is_single else result.samples_per_s,
-        "Accuracy": "" if accuracy is None else f"exact_match: {accuracy:.3f}",
+        "Accuracy": "" if accuracy is None else f"{run.metric}: {accuracy:.3f}",
         "total_accelerators": len(run.bundle.system.gpus),
         "Location": location,
         "notes": NOTICE,

@@ -92,7 +92,7 @@ def measurement_fields(run: KernelRun) -> dict[str, object]:
     closed = run.record.track == "closed"
     return {
         "notice": NOTICE,
-        "input_data_types": "int64",  # token ids
+        "input_data_types": "int64" if run.is_streamed else "fp32",  # token ids, or pixels
         "retraining": "No" if closed or is_reference else UNKNOWN,
         "starting_weights_filename": f"model.safetensors, sha256 {run.workload.reference_sha256}",
         "weight_data_types": run.result.kernel,

@@ -27,7 +27,7 @@ def export_mlperf(
     """Check a bundle and write it to the new folder `out`; return the runs' folders there.
 
     Raises BundleRefused (exit 5) for a bundle that breaks a rule, SpecError where `out` exists or
-    an external engine or images were measured, StorageError where it cannot be written.
+    an external engine was measured, StorageError where it cannot be written.
     """
     _check_new(out)
     check_or_raise(bundle, tensors=tensors, lookup=lookup)
@@ -36,11 +36,6 @@ def export_mlperf(
         raise SpecError(
             "[mlperf] expected a bundle of our own kernels, got an external engine's: the layout "
             "asks what was done to its weights, and nobody here knows"
-        )
-    if content.record.workload.kind != "text":
-        raise SpecError(
-            "[mlperf] expected a bundle of a workload of text, got one of images: the logs written "
-            "here count tokens"
         )
     workload = lookup(content.record.workload.name)
     runs = [

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from edgebench.errors import RunFailed
+from edgebench.findings import printable
 from edgebench.openai.connection import shown
 from edgebench.openai.discovery import Served, discover, open_door
 from edgebench.openai.request import Door, Task
@@ -95,9 +97,9 @@ class External:
 
 
 def executed_path(server: ExternalServer) -> str:
-    """Name what ran: the software as it names itself, the model, the door."""
+    """Name what ran: the software as it names itself, the model, the door; on one short line."""
     software = server.software or "a server that does not name itself"
-    return f"openai {server.endpoint}, {software}, model {server.model}"
+    return printable(f"openai {server.endpoint}, {software}, model {server.model}".strip())
 
 
 def model_name(model: str) -> str:
@@ -117,24 +119,27 @@ def open_external(served: Served, prepared: PreparedText, concurrency: int) -> E
 
 
 def task_of(prepared: PreparedText) -> Task:
-    """Return a workload's prompts in both forms; RunFailed where the text would read otherwise."""
+    """Return a workload's scored prompts as a server sees them; see text_task."""
+    return text_task(prepared, prepared.prompts)
+
+
+def text_task(prepared: PreparedText, prompts: Sequence[Sequence[int]]) -> Task:
+    """Return prompts in both forms; RunFailed where the text would read otherwise."""
     tokenizer = prepared.tokenizer
 
     def encode(text: str) -> list[int]:
         ids: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
         return ids
 
-    texts = [tokenizer.decode(list(ids), skip_special_tokens=False) for ids in prepared.prompts]
-    differing = sum(
-        encode(text) != list(ids) for text, ids in zip(texts, prepared.prompts, strict=True)
-    )
+    texts = [tokenizer.decode(list(ids), skip_special_tokens=False) for ids in prompts]
+    differing = sum(encode(text) != list(ids) for text, ids in zip(texts, prompts, strict=True))
     if differing:
         raise RunFailed(
             f"[openai] expected prompts that survive being text, got {differing} that do not; "
             "this workload cannot be asked of a server"
         )
     return Task(
-        prompts=prepared.prompts,
+        prompts=prompts,
         texts=texts,
         encode=encode,
         max_new_tokens=prepared.workload.task.max_new_tokens,

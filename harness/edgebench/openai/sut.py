@@ -53,6 +53,7 @@ class OutputIds(Sequence[int]):
 class Answered:
     """One answer, with the tokens that the server counted where it said."""
 
+    id: int
     sample: int
     output: OutputIds
     end: EndReason
@@ -85,18 +86,36 @@ class OpenAiSut:
     """Answers queries through a server; an offline query keeps `concurrency` requests in flight."""
 
     def __init__(
-        self, *, name: str, door: Door, task: Task, concurrency: int, limits: Limits = LIMITS
+        self,
+        *,
+        name: str,
+        door: Door,
+        task: Task,
+        concurrency: int,
+        limits: Limits = LIMITS,
+        connections: Sequence[Connection] | None = None,
     ) -> None:
+        """connections: so many that another system under test uses at other times."""
         self.name = name
         self.oddities = Oddities()
         self._door = door
         self._task = task
-        self._connections = [Connection(door.address, limits) for _ in range(concurrency)]
+        self._connections = connections or [
+            Connection(door.address, limits) for _ in range(concurrency)
+        ]
+        self._reported: dict[int, int] = {}
 
     def close(self) -> None:
         """Hang up."""
         for connection in self._connections:
             connection.close()
+
+    def reported_tokens(self, sample_id: int) -> int | None:
+        """Tokens that the server counted in the last answer to an id, end-of-sequence among them.
+
+        None where it says no count.
+        """
+        return self._reported.get(sample_id)
 
     def issue_query(
         self, samples: Sequence[QuerySample], first_token: FirstToken, complete: Complete
@@ -138,6 +157,7 @@ class OpenAiSut:
             prompt_tokens = delta.prompt_tokens or prompt_tokens
             completion_tokens = delta.completion_tokens or completion_tokens
         return Answered(
+            id=sample.id,
             sample=sample.index,
             output=output,
             end=end or "length",
@@ -151,7 +171,12 @@ class OpenAiSut:
         odd.answers += 1
         odd.empty += one.end == "stop" and own == 1
         odd.prompts += one.prompt_tokens not in (None, len(self._task.prompts[one.sample]))
-        odd.outputs += one.completion_tokens not in (None, own, own - (one.end == "stop"))
+        without_end = own - (one.end == "stop")
+        odd.outputs += one.completion_tokens not in (None, own, without_end)
+        self._reported.pop(one.id, None)
+        if one.completion_tokens is not None:
+            leaves_end_out = one.completion_tokens == without_end
+            self._reported[one.id] = own if leaves_end_out else one.completion_tokens
 
 
 def _end_of(finish_reason: str, pieces: Sequence[str]) -> EndReason:

@@ -6,11 +6,13 @@ was named is meant, and is not replaced.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from edgebench.errors import SpecError
 from edgebench.transform import TransformChain
 from edgebench.transform.rtn import GROUPS
+from edgebench_kernels.formats import choose_group, fitting_group
 
 
 def require_fitting_groups(where: str, chain: TransformChain, widths: Mapping[str, int]) -> None:
@@ -33,3 +35,23 @@ def require_fitting_groups(where: str, chain: TransformChain, widths: Mapping[st
                     f"group={max(fitting)}, or leave group out, and each linear takes the largest "
                     "that divides it"
                 )
+
+
+def require_one_group(chain: TransformChain, widths: Mapping[str, int], layout: str) -> None:
+    """SpecError unless every linear gets the same group, which is all that some layouts state.
+
+    widths: the inputs K of every linear; require_fitting_groups has nothing against them.
+    """
+    named = {step.parameters["group"] for step in chain.steps if "group" in step.parameters}
+    whole_rows = any(step.parameters.get("whole_rows") for step in chain.steps)
+    if len(named) > 1 or whole_rows:
+        return  # found when the tensors are there
+    asked = int(next(iter(named), max(GROUPS)))
+    groups = {fitting_group(k, asked) for k in widths.values()}
+    if len(groups) > 1:
+        fits = choose_group(math.gcd(*widths.values()))
+        raise SpecError(
+            f"[export] expected one group for all linears, which is all that {layout} states, got "
+            f"{' and '.join(map(str, sorted(groups)))} by {chain}; take group={fits}, or write "
+            "compressed-tensors"
+        )

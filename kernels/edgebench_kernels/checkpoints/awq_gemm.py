@@ -107,6 +107,7 @@ AWQ_GEMM = Format(
     name="awq-gemm",
     summary="AutoAWQ, version gemm",
     required=("qweight", "qzeros", "scales"),
+    states_one_group=True,
     grouping=grouping,
     decode=decode,
     encode=encode,

@@ -67,6 +67,8 @@ class Format:
     optional: tuple[str, ...] = ()
     holds_zeros: bool = True
     """Whether `encode` writes zero points other than 8."""
+    states_one_group: bool = False
+    """Whether its config has one group for all linears."""
     grouping: Callable[[Mapping[str, Any]], Grouping]
     """From `quantization_config`; raises UnsupportedLayout naming what it does not read."""
     decode: Callable[[Parts, Grouping], Int4Tensor]

@@ -23,7 +23,13 @@ def cached(tmp_path: Path) -> dict[str, str]:
 
 
 def test_a_directory_is_itself(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
     assert find_model(str(tmp_path), {}) == tmp_path
+
+
+def test_a_directory_without_a_model_is_none(tmp_path: Path) -> None:
+    with pytest.raises(UnknownWorkloadError, match=r"which has no config\.json; give the one"):
+        find_model(str(tmp_path), {})
 
 
 def test_a_hub_id_is_found_in_the_cache(cached: dict[str, str], tmp_path: Path) -> None:

@@ -26,6 +26,11 @@ def find_model(name: str, environment: Mapping[str, str] = os.environ) -> Path:
     """
     path = Path(name).expanduser()
     if name and path.is_dir():
+        if not (path / "config.json").is_file():
+            raise UnknownWorkloadError(
+                f"[llm] expected --model to be a directory with config.json and safetensors, got "
+                f"{name!r}, which has no config.json; give the one that a model was saved to"
+            )
         return path
     if path.is_file():
         raise UnknownWorkloadError(

@@ -18,6 +18,7 @@ from edgebench_workloads.wake.scenes import (
 
 CALIBRATION_BATCHES, CALIBRATION_BATCH = 8, 64
 """Of training scenes, the first: a subnet's norms take their statistics."""
+MOST_UNSEEN = 1 << 20
 
 
 @cache
@@ -28,6 +29,16 @@ def _split(split: str, count: int) -> tuple[Scene, ...]:
 def scored_pairs() -> list[Scene]:
     """The scored set, half of it with the wake digit."""
     return list(_split("scored", SCORED_COUNT))
+
+
+def unseen_scenes(size: int, seed: int) -> list[Scene]:
+    """Fresh scenes of a seed's own, drawn as the scored ones were; for audits.
+
+    They hold the scored set's handwriting in other scenes; half of them have the wake digit. Two
+    seeds share none below MOST_UNSEEN of them.
+    """
+    start = SCORED_COUNT + MOST_UNSEEN * (1 + seed)
+    return list(scenes("scored", min(size, MOST_UNSEEN), start))
 
 
 def calibration_pairs() -> list[Scene]:
