@@ -5,6 +5,13 @@ from __future__ import annotations
 from contextlib import closing
 
 from edgebench.answers import AnswerKey
+from edgebench.audit import TESTS
+from edgebench.audit.auditee import Auditee
+from edgebench.audit.case import Case, Claimed, Counts
+from edgebench.audit.conduct import conduct
+from edgebench.audit.libraries import scored_library
+from edgebench.audit.runs import Part
+from edgebench.audit.server_auditee import ServerAuditee
 from edgebench.loadgen import SampleTiming, run_offline, run_single_stream
 from edgebench.openai.address import parse_url
 from edgebench.openai.discovery import discover
@@ -51,3 +58,22 @@ def ask(external: External, prepared: PreparedText) -> None:
         assert [t.sample for t in together] == list(range(OFFLINE))
         assert right_share(prepared, together) >= 0.95
         assert not offline.warnings, offline.warnings
+        audit(external, prepared)
+
+
+def audit(external: External, prepared: PreparedText) -> None:
+    """Hold an honest server to what no clock decides: whole answers, counted and streamed."""
+    case = Case(
+        kernel="external",
+        scenario="single-stream",
+        scored=scored_library(prepared),
+        unseen=None,
+        counts=Counts(pairs=2, answers=12, logits=1),
+        batch_size=1,
+        published_seed=1,
+        seed=2,
+        claimed=Claimed(),
+    )
+    parts: dict[Part, Auditee] = {"submitted": ServerAuditee(external, prepared, 1)}
+    (found,) = conduct(case, [TESTS["tokens"]], parts)
+    assert found.verdict == "passed", found.measures
