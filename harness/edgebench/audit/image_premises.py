@@ -8,19 +8,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
 from edgebench import layout
 from edgebench.audit.filed_tensors import read_tensors
 from edgebench.bundle import Bundle
+from edgebench.checker.open_track import filed_arrays
 from edgebench.codec import canonical_json, sha256_bytes
-from edgebench.errors import BundleError, RuleViolation, harness_error
+from edgebench.errors import AssetError, BundleError, RuleViolation, harness_error
 from edgebench.images.changed import ChangedNetwork
 from edgebench.images.graph import read_genome
 from edgebench.images.prepared import PreparedImages, linears_of, open_linears
 from edgebench.ledger import identity_of
-from edgebench.open_model import Fp16
 from edgebench.open_subnet import genome_of
 from edgebench.progress import Progress
 from edgebench.transform import CHANGES
@@ -71,7 +70,7 @@ def filed_network(bundle: Bundle) -> ChangedNetwork | None:
     model = bundle.ledger.open_network or bundle.ledger.open_subnet
     if model is None:
         return None
-    genome, arrays = genome_of(model.genome), _filed_arrays(bundle)
+    genome, arrays = genome_of(model.genome), filed_arrays(bundle)
     sha256 = arrays_sha256(arrays)
     recipe = canonical_json({"genome": genome.as_json(), "tensors": sha256})
     directory = cache_root() / FOLDER / sha256_bytes(recipe)
@@ -81,7 +80,7 @@ def filed_network(bundle: Bundle) -> ChangedNetwork | None:
         found = ChangedNetwork(directory=folder / MODEL, made=Made(steps=steps, training=[]))
         try:
             is_whole = found.genome == genome and arrays_sha256(found.arrays()) == sha256
-        except Exception:  # noqa: BLE001 (whatever is wrong with it: it is written anew)
+        except (AssetError, SafetensorError, OSError):
             return None
         return found if is_whole else None
 
@@ -95,17 +94,6 @@ def filed_network(bundle: Bundle) -> ChangedNetwork | None:
 
     begun = directory.with_name(f"{directory.name}.begun")
     return made_once(directory, begun, read, write, "[audit] expected the network just written")
-
-
-def _filed_arrays(bundle: Bundle) -> dict[str, Fp16]:
-    path = bundle.open_path
-    if path is None:
-        raise BundleError(f"[audit] expected {layout.OPEN} in {bundle.path}, got no such file")
-    try:
-        with safe_open(path, framework="numpy") as file:
-            return {name: np.asarray(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, TypeError) as err:
-        raise BundleError(f"[audit] expected tensors in {path}, got {err}") from err
 
 
 def _quantized(bundle: Bundle, tensors: Path | None, linears: ConvolutionLinears) -> QuantizedModel:

@@ -8,6 +8,7 @@ import numpy as np
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 
+from edgebench.bundle import Bundle
 from edgebench.checker.derivation import equal
 from edgebench.checker.subject import Subject
 from edgebench.checker.tensors import open_source
@@ -97,8 +98,13 @@ def _tensor_faults(
 
 
 def kept_arrays(subject: Subject) -> dict[str, Fp16]:
+    """See filed_arrays."""
+    return filed_arrays(subject.bundle)
+
+
+def filed_arrays(bundle: Bundle) -> dict[str, Fp16]:
     """What open.safetensors holds; BundleError where it cannot be read."""
-    path = subject.bundle.open_path
+    path = bundle.open_path
     if path is None:
         raise BundleError("[open.safetensors] expected the open model's fp16 tensors, got no file")
     try:
