@@ -25,7 +25,7 @@ class Counts:
     """Samples whose full logits are compared."""
 
 
-# Ours: on 2 cores an audit of `assistant` takes five minutes (docs/audit.md).
+# Ours: on 2 quiet cores an audit of `assistant` took two minutes (docs/audit.md).
 COUNTS: Mapping[tuple[SizeClass, Scenario], Counts] = {
     ("embedded", "single-stream"): Counts(pairs=96, answers=400, logits=32),
     ("embedded", "offline"): Counts(pairs=12, answers=512, logits=32),
