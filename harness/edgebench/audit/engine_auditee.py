@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgebench.audit.auditee import LogitsPair
+from edgebench.audit.built_auditee import BuiltAuditee
 from edgebench.audit.library import Library, TextLibrary
 from edgebench.audit.noise import NoisyLayer
 from edgebench.kernel_engine import KernelEngine, WorkloadEngines
@@ -17,15 +18,11 @@ if TYPE_CHECKING:
     from edgebench_kernels.engine import DecodeEngine
 
 
-class EngineAuditee:
+class EngineAuditee(BuiltAuditee):
     """One kernel of a workload, built as a run builds it; see Auditee."""
 
     def __init__(self, engines: WorkloadEngines, engine: KernelEngine, seed: int) -> None:
-        self.name = f"{engine.kernel} ({engine.executed_path})"
-        self._engines = engines
-        self._engine = engine
-        self._seed = seed
-        self._changed: KernelEngine | None = None
+        super().__init__(engines, engine, NoisyLayer(layer=0, seed=seed))
 
     def sut(self, library: Library) -> EngineSut:
         """See Auditee."""
@@ -36,10 +33,7 @@ class EngineAuditee:
 
         Noise in a later one is not enough: of 40 answers of `assistant`, 32 to 39 stay.
         """
-        if self._changed is None:
-            change = NoisyLayer(layer=0, seed=self._seed)
-            self._changed = self._engines.changed(self._engine, change)
-        return self._sut(self._changed, library)
+        return self._sut(self._noisy(), library)
 
     def first_tokens(self, library: Library, samples: Sequence[int]) -> list[int]:
         """See Auditee: what prefill alone gives."""

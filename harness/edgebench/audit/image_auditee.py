@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, cast
 
 from edgebench.audit.auditee import LogitsPair, NotSupported
+from edgebench.audit.built_auditee import BuiltAuditee
 from edgebench.audit.library import ImageLibrary, Library
 from edgebench.audit.noise import NoisyNetwork
 from edgebench.audit.tokens import ONE_CLASS
@@ -19,15 +20,11 @@ if TYPE_CHECKING:
     from edgebench.images.engine import ImageEngine
 
 
-class ImageAuditee:
+class ImageAuditee(BuiltAuditee):
     """One kernel of a workload of images, built as a run builds it; see Auditee."""
 
     def __init__(self, engines: WorkloadEngines, engine: KernelEngine, seed: int) -> None:
-        self.name = f"{engine.kernel} ({engine.executed_path})"
-        self._engines = engines
-        self._engine = engine
-        self._seed = seed
-        self._changed: KernelEngine | None = None
+        super().__init__(engines, engine, NoisyNetwork(seed=seed))
 
     def sut(self, library: Library) -> ImageSut:
         """See Auditee."""
@@ -35,9 +32,7 @@ class ImageAuditee:
 
     def perturbed(self, library: Library) -> ImageSut:
         """See Auditee: the weights of every matrix product become noise of the same statistics."""
-        if self._changed is None:
-            self._changed = self._engines.changed(self._engine, NoisyNetwork(seed=self._seed))
-        return self._sut(self._changed, library)
+        return self._sut(self._noisy(), library)
 
     def first_tokens(self, library: Library, samples: Sequence[int]) -> list[int]:
         """See Auditee."""
