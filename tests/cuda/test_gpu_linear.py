@@ -72,6 +72,9 @@ def products(launcher: Collector, table: Table) -> Iterator[tuple[str, torch.Ten
         y = residual.clone()
         weights.multiply(table.path, Product(x=x, y=y, bias=bias, residual=y, overlap=True))
         yield f"{rows} rows, in place", y, truth(PLAIN, x) + bias + residual
+        y = torch.full((rows, 40), torch.nan, dtype=torch.float16)
+        weights.multiply(table.path, Product(x=x, y=y, bias=bias, residual=residual))
+        yield f"{rows} rows, residual beside", y, truth(PLAIN, x) + bias + residual
         y = torch.full((rows, 16), torch.nan, dtype=torch.float16)
         pairs.multiply(table.path, Product(x=x, y=y))
         gate, up = truth(PAIRS, x).chunk(2, -1)

@@ -99,19 +99,24 @@ def _a8(
 def _cublas(weights: GpuInt4, product: Product) -> None:
     """Weights to fp16, then torch's product, then what the other kernels fuse."""
     gpu, (n, k), inputs = weights.launcher, weights.shape, weights.inputs
+    x, y, residual = product.x, product.y, product.residual
+    is_own = residual is None or residual.data_ptr() != y.data_ptr()
+    room = y if is_own and y.dtype == torch.float16 else None
     with memory_errors(gpu, "w4_dequant"):
         weight = torch.empty(n, inputs, dtype=torch.float16, device=gpu.device)
-        made = torch.empty(product.x.shape[0], n, dtype=torch.float16, device=gpu.device)
+        made = torch.empty(len(x), n, dtype=x.dtype, device=x.device) if weights.pair else room
+        made = torch.empty_like(y, dtype=x.dtype) if made is None else made
     plan = geometry.dequant(n, k, weights.kernel_group)
     gpu.run(plan, [weights.data, weight, n, k, weights.pair, inputs])
-    torch.mm(product.x, weight.T, out=made)
+    torch.mm(x, weight.T, out=made)
     if product.bias is not None:
         made += product.bias
     if weights.pair:
-        made = swiglu(gpu, made)
-    if product.residual is not None:
-        made += product.residual
-    product.y.copy_(made)
+        made = swiglu(gpu, made, room)
+    if residual is not None:
+        made += residual
+    if made is not y:
+        y.copy_(made)
 
 
 PRODUCTS: dict[str, Run] = {
