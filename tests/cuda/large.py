@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from edgebench_kernels.cuda import cluster_geometry, geometry, large_geometry
 from edgebench_kernels.cuda.geometry import Linear
+from edgebench_kernels.cuda.large_geometry import A8Scales
 from edgebench_kernels.cuda.layout import kernel_group
 from edgebench_kernels.formats import Int4Tensor, unpack_codes
 from edgebench_kernels.reference import quantize_activations
@@ -81,7 +82,7 @@ def a8_case(
     epilogue: int = 0,
     *,
     x: NDArray[np.float16] | None = None,
-    is_token_scale: bool = False,
+    scales: A8Scales = A8Scales.GROUP,
     is_wgmma: bool = False,
     **tuning: int,
 ) -> LargeCase:
@@ -90,6 +91,7 @@ def a8_case(
     if x is None:
         x = np.random.default_rng(7).standard_normal((m, k)).astype(np.float16)
     group = kernel_group(k, tensor.group)
+    is_token_scale = scales is not A8Scales.GROUP
     path = "w4a8-token" if is_token_scale else "w4a8"
     quantized = quantize_activations(x.astype(np.float32), group, path)
     case = case_of(
@@ -98,10 +100,10 @@ def a8_case(
     linear = _linear(case, k)
     if is_wgmma:
         wgmma = large_geometry.WgmmaTuning(**tuning)
-        plan = large_geometry.w4a8_wgmma(linear, wgmma, is_token_scale=is_token_scale)
+        plan = large_geometry.w4a8_wgmma(linear, wgmma, scales)
     else:
         mma = large_geometry.A8Tuning(**tuning)
-        plan = large_geometry.w4a8_gemm(linear, mma, is_token_scale=is_token_scale)
+        plan = large_geometry.w4a8_gemm(linear, mma, scales)
     scale = quantized.scale[:, 0] if is_token_scale else np.ascontiguousarray(quantized.scale.T)
     return LargeCase(plan=plan, case=case, activations=(interleaved(quantized.v), scale), k=k)
 

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from edgebench_kernels.cuda import step_geometry
 from edgebench_kernels.cuda.geometry import BIAS, FLOAT_OUT, RESIDUAL, SWIGLU
+from edgebench_kernels.cuda.large_geometry import A8Scales
 from edgebench_kernels.formats import Int4Tensor, pack_codes
 
 from .cases import random_tensor
@@ -35,7 +36,7 @@ CASES = {
     "group 128": a8_case(33, random_tensor(64, 512, 128, 5), RESIDUAL, tokens=32, warps=2),
     "group K": a8_case(20, random_tensor(40, 640, 640, 6), RESIDUAL, tokens=32, warps=2),
     "split K": a8_case(18, random_tensor(40, 896, 128, 7), RESIDUAL, tokens=32, warps=2, splits=3),
-    "tokens' scales": a8_case(33, random_tensor(33, 320, 64, 8), is_token_scale=True, **SMALL),
+    "tokens' scales": a8_case(33, random_tensor(33, 320, 64, 8), scales=A8Scales.TOKEN, **SMALL),
     "swiglu": a8_case(40, random_tensor(48, 256, 128, 9), SWIGLU | BIAS, tokens=64, warps=2),
     "two warps along tokens": a8_case(
         130, random_tensor(40, 256, 64, 10), tokens=128, token_warps=2, warps=4, stages=2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from edgebench_kernels.cuda.geometry import BIAS, FLOAT_OUT, RESIDUAL, SWIGLU
+from edgebench_kernels.cuda.large_geometry import A8Scales
 
 from .cases import random_tensor
 from .emulation import Emulation
@@ -92,7 +93,7 @@ A8 = {
         67, random_tensor(80, 832, 64, 28), FLOAT_OUT, splits=4, **A8_SMALL
     ),
     "a8: clusters of 8, of which some have no chunk": a8_case(
-        9, random_tensor(33, 320, 64, 29), RESIDUAL, is_token_scale=True, splits=8, **A8_SMALL
+        9, random_tensor(33, 320, 64, 29), RESIDUAL, scales=A8Scales.TOKEN, splits=8, **A8_SMALL
     ),
     "a8: four warp groups": a8_case(
         17, random_tensor(260, 256, 64, 30), is_wgmma=True, tokens=64, warps=16
@@ -101,7 +102,7 @@ A8 = {
         40, random_tensor(144, 640, 128, 26), SWIGLU, tiles=2, stages=5, **A8_SMALL
     ),
     "a8: tokens' scales, 128 tokens": a8_case(
-        130, random_tensor(33, 320, 64, 27), is_wgmma=True, is_token_scale=True, tokens=128, warps=4
+        130, random_tensor(33, 320, 64, 27), is_wgmma=True, scales=A8Scales.TOKEN, tokens=128, warps=4
     ),
 }
 CASES = A16 | PRODUCERS | A8
@@ -119,6 +120,7 @@ BLOCK = "block_barrier<S, kHasOthers>()"
 SCALE = "      scale_fragment(of.scales[tile], a);\n"
 LATE = "    scale_fragment(of.scales[0], fragments[S::fragment(first)]);\n"
 IN_USE = "numbers|copied without"
+SETTLE = "      settle<S::kEights * 4>(part);\n"
 ARRIVE = "  copy_wait<kPending>();\n  async_fence();\n  warp_barrier();\n"
 BUGS = {
     # order of products
@@ -318,10 +320,10 @@ BUGS = {
         in_all=True,
     ),
     # int8
-    "a8: no wait": Bug(of=A8_RING, patch=(A8_FILE, "    wgmma_wait<0>();\n", "")),
+    "a8: no wait": Bug(of=A8_RING, patch=(A8_FILE, f"      wgmma_wait<0>();\n{SETTLE}", SETTLE)),
     "a8: no fence": Bug(
         of=A8_RING,
-        patch=(A8_FILE, "    wgmma_fence();\n", ""),
+        patch=(A8_FILE, "group, a);\n      wgmma_fence();\n", "group, a);\n"),
         seen="no wgmma_fence before it",
         in_all=True,
     ),
@@ -353,7 +355,7 @@ BUGS = {
     ),
     "a8: does not wait for the others": Bug(
         of=A8_RING,
-        patch=(A8_FILE, "    wait_arrivals(arrivals + slot, parity);\n", ""),
+        patch=(A8_FILE, "    wait_arrivals(ring.arrivals + slot, parity);\n", ""),
         seen="numbers|copied without",
     ),
     "a8: waits for another phase": Bug(

@@ -2,7 +2,9 @@
 // token, of which 16-byte unit u of row t lies at u ^ t % 8: ldmatrix meets every bank once, and it
 // is the 128-byte swizzle that wgmma reads (prim_wgmma.cuh).
 //
-//     stage: | kTokens x 128 codes | kWeightBytes of weights | kGroups x kTokens scales, fp32 |
+//     stage: | kTokens x 128 codes | kWeightBytes of weights | kScales scales, fp32 |
+//
+// kScales: of kGroups x kTokens, or 0 where the kernel does not read them there.
 #ifndef EDGEBENCH_CUDA_A8_READER_CUH_
 #define EDGEBENCH_CUDA_A8_READER_CUH_
 
@@ -36,11 +38,11 @@ struct CodeReader {
     }
     float* const scales = (float*)(stage + S::kCodeBytes + S::kWeightBytes);
 #pragma unroll
-    for (u32 i = 0; i < S::kGroups * S::kTokens; i += kThreads) {
+    for (u32 i = 0; i < S::kScales; i += kThreads) {
       const u32 place = i + thread, token = place % S::kTokens, group = place / S::kTokens;
       const u32 first = S::kTokenScale ? 0 : (chunk * S::kGroups + group) * m;
       const bool take = S::kTokenScale || (int)(group * S::kGroup) < inputs_left;
-      if (place < S::kGroups * S::kTokens && (int)token < count)
+      if (place < S::kScales && (int)token < count)
         copy_async_4(scales + place, sx + (first + block_x() * S::kTokens + token), take);
     }
     copy_commit();

@@ -37,18 +37,25 @@ EB_DEVICE void decode_bytes(u32 first, u32 second, ByteZeros zeros, u32* a) {
   a[3] = (((second & 0xf0f0f0f0) >> 4) + zeros.high) ^ 0x80808080;
 }
 
-// All steps of the group `group` of a chunk: a[step], step = 0 .. kGroup / 32 - 1. `tile`: the
-// chunk's first byte in shared memory.
-template <int kGroup>
-EB_DEVICE void decode_group(const u8* tile, int group, u32 (*a)[4]) {
+// Steps first .. first + kCount - 1 of a chunk's four, with the zero points of the first one's
+// group. `tile`: the chunk's first byte in shared memory.
+template <int kGroup, int kCount>
+EB_DEVICE void decode_steps(const u8* tile, int first, u32 (*a)[4]) {
+  const int group = first * 32 / kGroup;
   const ByteZeros zeros = byte_zeros_of(zeros_at(tile + group_at<kGroup>(group), lane_id() / 4));
 #pragma unroll
-  for (int step = 0; step < kGroup / 32; ++step) {
-    const int pair = group * (kGroup / 32) + step;  // of the chunk's four pairs of words
+  for (int step = 0; step < kCount; ++step) {
+    const int pair = first + step;  // of words
     const u64 words =
         *(const u64*)(tile + codes_at<kGroup>(pair / 2) + 16 * lane_id() + pair % 2 * 8);
     decode_bytes((u32)words, (u32)(words >> 32), zeros, a[step]);
   }
+}
+
+// All steps of the group `group` of a chunk.
+template <int kGroup>
+EB_DEVICE void decode_group(const u8* tile, int group, u32 (*a)[4]) {
+  decode_steps<kGroup, kGroup / 32>(tile, group * (kGroup / 32), a);
 }
 
 #endif  // EDGEBENCH_CUDA_W4_BYTES_CUH_

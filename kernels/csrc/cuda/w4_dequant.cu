@@ -41,8 +41,7 @@ EB_DEVICE void dequant(const u8* w, u16* y, int n, int k, int pair, int y_stride
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     const int column = 32 * half + 8 * q;  // of the tile
-    const u8* const tail =
-        chunk + group_at<kGroup>((tile % 2 * t16x64::kInputs + column) / kGroup);
+    const u8* const tail = chunk + group_at<kGroup>((tile % 2 * t16x64::kInputs + column) / kGroup);
     const u32 scales = scales_at(tail, g);
     const Zeros zeros = zeros_of(zeros_at(tail, g));
     u32 a[4][4];
@@ -56,8 +55,7 @@ EB_DEVICE void dequant(const u8* w, u16* y, int n, int k, int pair, int y_stride
     for (int i = 0; i < 2; ++i) {
       const int row = source_row(block_y(), g + 8 * i, pair), first = tile * t16x64::kInputs;
       if (row < n && first + column < k) {
-        store_quad(y + (s64)row * y_stride + first + column,
-                   {a[0][i], a[1][i], a[2][i], a[3][i]});
+        store_quad(y + (s64)row * y_stride + first + column, {a[0][i], a[1][i], a[2][i], a[3][i]});
       }
     }
   }

@@ -3,6 +3,7 @@
 // Formula: y[m, n] = epilogue( sum over groups G of  s[n, G] * (sx[G, m] * integer[m, n, G]) ),
 //   integer = sum over k in G of (c[n, k] - z[n, G]) q[m, k],  x ~ sx q.  Integers are exact; each
 //   is scaled once, by two rounded products in fp32, and added in fp32; one rounding at the end.
+//   With EB_ROW_SCALE all of K is one group, whose integer is below 2^31.
 //
 // Arguments:
 //   q         s8 [m, k]             16-byte aligned; of each 16 inputs in w4_bytes.cuh's order
@@ -13,9 +14,10 @@
 //   y         fp16 [m, outputs]     outputs = n, with kSwiGlu n / 2; with kFloatOut fp32
 //   m, n, k   s32                   k a multiple of 64
 //   workspace, counters             as in w4a16_gemm.cu
-// Macros: EB_GROUP 32 64 128, EB_TOKEN_SCALE 0 1, EB_TOKENS 16 32 64 128 (of a block),
-//   EB_TOKEN_WARPS 1 2 (of a block, along tokens), EB_TILES (rows of tiles of a warp), EB_WARPS (of
-//   a block, all of them), EB_STAGES >= 2, EB_EPILOGUE (epilogue.cuh).
+// Macros: EB_GROUP 32 64 128, EB_TOKEN_SCALE 0 1, EB_ROW_SCALE 0 1 (all groups of a row are alike;
+//   with EB_TOKEN_SCALE), EB_TOKENS 16 32 64 128 (of a block), EB_TOKEN_WARPS 1 2 (of a block,
+//   along tokens), EB_TILES (rows of tiles of a warp), EB_WARPS (of a block, all of them),
+//   EB_STAGES >= 2, EB_EPILOGUE (epilogue.cuh).
 // Launch: grid (ceil(m / EB_TOKENS), ceil(n / rows of a block), parts of K), 32 EB_WARPS threads;
 //   rows of a block are 16 EB_TILES EB_WARPS / EB_TOKEN_WARPS; shared bytes, workspace and counters
 //   as large_geometry.py's w4a8_gemm(). Neighbouring blocks share weights: DRAM reads them once.
@@ -31,6 +33,7 @@
 //
 //   where part, its bits taken as a float, is 12582912 + the integer: no conversion. 12582912 sx is
 //   exact, as sx is cut to 22 bits first (at most 3 parts in 2^23), so fma is sx times the integer.
+//   With EB_ROW_SCALE sums are integers, scaled once at the end (row_scale.cuh).
 //
 // Roofline: 2 m FLOP against 0.523 bytes a weight: on an H200 memory bounds up to about m = 100 at
 //   the 65 % of its int8 peak that mma reaches there, tensor cores beyond. Instructions for a
@@ -44,6 +47,7 @@
 // Sources: own; the magic number is folklore.
 #include "a8_reader.cuh"
 #include "fragments.cuh"
+#include "row_scale.cuh"
 #include "split_k.cuh"
 #include "w4_bytes.cuh"
 #include "w4_reader.cuh"
@@ -52,11 +56,21 @@ constexpr float kMagic = 12582912.0f;  // 1.5 * 2^23: + v has v in its low bits,
 constexpr s32 kMagicBits = 0x4b400000;
 constexpr u32 kScaleMask = 0xfffffffc;  // 22 bits of a float's mantissa
 
-template <int kGroupInputs, bool kIsTokenScale, int kTokenCount, int kTokenWarpCount,
-          int kTileCount, int kWarpCount, int kStageCount>
+template <bool kIsInteger>
+struct SumOf {
+  using Type = float;
+};
+template <>
+struct SumOf<true> {
+  using Type = s32;
+};
+
+template <int kGroupInputs, bool kIsTokenScale, bool kIsRowScale, int kTokenCount,
+          int kTokenWarpCount, int kTileCount, int kWarpCount, int kStageCount>
 struct Shape {
   static constexpr int kGroup = kGroupInputs;
   static constexpr bool kTokenScale = kIsTokenScale;
+  static constexpr bool kRowScale = kIsRowScale;
   static constexpr int kTokens = kTokenCount;          // of a block
   static constexpr int kTokenWarps = kTokenWarpCount;  // of a block, along tokens
   static constexpr int kTiles = kTileCount;            // rows of tiles of a warp
@@ -70,8 +84,11 @@ struct Shape {
   static constexpr int kGroups = t16x64::kChunkInputs / kGroup;
   static constexpr int kCodeBytes = kTokens * t16x64::kChunkInputs;
   static constexpr int kWeightBytes = kTileRows * kTileBytes;
-  static constexpr int kStageBytes = kCodeBytes + kWeightBytes + 4 * kGroups * kTokens;
+  static constexpr int kScales = kRowScale ? 0 : kGroups * kTokens;  // of tokens
+  static constexpr int kStageBytes = kCodeBytes + kWeightBytes + 4 * kScales;
+  using Sum = typename SumOf<kRowScale>::Type;
   static_assert(kTiles % kTokenWarps == 0, "the warps of the same rows share their copies");
+  static_assert(kTokenScale || !kRowScale, "integers of all groups have one scale");
 };
 
 // sums += s * (sx * the integer), for the 16 rows x 8 tokens of a fragment.
@@ -95,9 +112,42 @@ EB_DEVICE void load_codes(const u8* from, const u8* other, u32 (*x)[2]) {
   }
 }
 
+// sums += the products of one group and 8 tokens, scaled; `scale`: of the tiles' rows, `sx`: the
+// lane's first token's.
+template <class S, int kSteps>
+EB_DEVICE void add_scaled(const u32 (&a)[S::kTiles][kSteps][4], const u32 (&x)[kSteps][2],
+                          const float (&scale)[S::kTiles][2], const float* sx, int eight,
+                          float (&sums)[S::kTiles][S::kEights][4]) {
+  const u64 pair = *(const u64*)sx;
+  const float of_token[2] = {bits_float((u32)pair & kScaleMask),
+                             bits_float((u32)(pair >> 32) & kScaleMask)};
+  const float shift[2] = {-kMagic * of_token[0], -kMagic * of_token[1]};
+#pragma unroll
+  for (int tile = 0; tile < S::kTiles; ++tile) {
+    s32 part[4];
+    mma_s8_from(kMagicBits, part, a[tile][0], x[0][0], x[0][1]);
+#pragma unroll
+    for (int step = 1; step < kSteps; ++step) mma_s8(part, a[tile][step], x[step][0], x[step][1]);
+    fold(part, scale[tile], of_token, shift, sums[tile][eight]);
+  }
+}
+
+// The same where sums are integers.
+template <class S, int kSteps>
+EB_DEVICE void add_exact(const u32 (&a)[S::kTiles][kSteps][4], const u32 (&x)[kSteps][2], int eight,
+                         s32 (&sums)[S::kTiles][S::kEights][4]) {
+#pragma unroll
+  for (int step = 0; step < kSteps; ++step) {
+#pragma unroll
+    for (int tile = 0; tile < S::kTiles; ++tile)
+      mma_s8(sums[tile][eight], a[tile][step], x[step][0], x[step][1]);
+  }
+}
+
 // One group of a chunk: sums[tile][eight] is a C fragment.
 template <class S>
-EB_DEVICE void multiply_group(const u8* stage, int group, float (&sums)[S::kTiles][S::kEights][4]) {
+EB_DEVICE void multiply_group(const u8* stage, int group,
+                              typename S::Sum (&sums)[S::kTiles][S::kEights][4]) {
   constexpr int kSteps = S::kGroup / 32;
   const u32 lane = lane_id(), row = lane % 8, unit = 2 * kSteps * group + lane / 8;
   const u32 first = warp_id() % S::kTokenWarps * (8 * S::kEights);  // token
@@ -123,19 +173,20 @@ EB_DEVICE void multiply_group(const u8* stage, int group, float (&sums)[S::kTile
     constexpr int kEightBytes = 8 * t16x64::kChunkInputs;
     u32 x[kSteps][2];
     load_codes<kSteps>(from + eight * kEightBytes, other + eight * kEightBytes, x);
-    const u64 pair = *(const u64*)(scales + 8 * eight);
-    const float sx[2] = {bits_float((u32)pair & kScaleMask),
-                         bits_float((u32)(pair >> 32) & kScaleMask)};
-    const float shift[2] = {-kMagic * sx[0], -kMagic * sx[1]};
-#pragma unroll
-    for (int tile = 0; tile < S::kTiles; ++tile) {
-      s32 part[4];
-      mma_s8_from(kMagicBits, part, a[tile][0], x[0][0], x[0][1]);
-#pragma unroll
-      for (int step = 1; step < kSteps; ++step) mma_s8(part, a[tile][step], x[step][0], x[step][1]);
-      fold(part, scale[tile], sx, shift, sums[tile][eight]);
+    if constexpr (S::kRowScale) {
+      add_exact<S>(a, x, eight, sums);
+    } else {
+      add_scaled<S>(a, x, scale, scales + 8 * eight, eight, sums);
     }
   }
+}
+
+template <class S, int kFlags>
+EB_DEVICE void store(const Output& out, u8* memory, float (&sums)[S::kTiles][S::kEights][4],
+                     u8* workspace, u32* counters) {
+  if (!sum_splits<S::kTiles * S::kEights>(&sums[0][0], memory, workspace, counters)) return;
+  store_fragments<kFlags, S::kTokenWarps>(out, memory, sums, block_x() * S::kTokens,
+                                          block_y() * S::kTileRows * t16x64::kRows);
 }
 
 template <class S, int kFlags>
@@ -158,7 +209,7 @@ EB_DEVICE void gemm(const s8* q, const float* sx, const u8* w, const Output& out
 #pragma unroll
   for (int i = 0; i < S::kStages - 1; ++i)
     codes.copy(memory + i * S::kStageBytes, begin + i, begin + i < end);
-  float sums[S::kTiles][S::kEights][4] = {};
+  typename S::Sum sums[S::kTiles][S::kEights][4] = {};
   int slot = 0;
   for (int chunk = begin; chunk < end; ++chunk) {
     copy_wait<S::kStages - 2>();
@@ -172,9 +223,15 @@ EB_DEVICE void gemm(const s8* q, const float* sx, const u8* w, const Output& out
       multiply_group<S>(memory + slot * S::kStageBytes, group, sums);
     slot = slot == S::kStages - 1 ? 0 : slot + 1;
   }
-  if (!sum_splits<S::kTiles * S::kEights>(&sums[0][0], memory, workspace, counters)) return;
-  store_fragments<kFlags, S::kTokenWarps>(out, memory, sums, block_x() * S::kTokens,
-                                          block_y() * S::kTileRows * t16x64::kRows);
+  if constexpr (S::kRowScale) {
+    const int tile = block_y() * S::kTileRows + warp_id() / S::kTokenWarps * S::kTiles;
+    const int token = block_x() * S::kTokens + warp_id() % S::kTokenWarps * (8 * S::kEights);
+    float scaled[S::kTiles][S::kEights][4];
+    scale_integers<S::kGroup>(sums, {w, sx, out.m, out.n, k, tile, token}, scaled);
+    store<S, kFlags>(out, memory, scaled, workspace, counters);
+  } else {
+    store<S, kFlags>(out, memory, sums, workspace, counters);
+  }
 }
 
 // No __restrict__ on residual and y: they may be the same.
@@ -183,7 +240,7 @@ w4a8_gemm(const s8* __restrict__ q, const float* __restrict__ sx, const u8* __re
           const u16* __restrict__ bias, const u16* residual, void* y, int m, int n, int k,
           u8* __restrict__ workspace, u32* __restrict__ counters) {
   const Output out{y, bias, residual, m, n};
-  gemm<Shape<EB_GROUP, EB_TOKEN_SCALE != 0, EB_TOKENS, EB_TOKEN_WARPS, EB_TILES, EB_WARPS,
-             EB_STAGES>,
+  gemm<Shape<EB_GROUP, EB_TOKEN_SCALE != 0, EB_ROW_SCALE != 0, EB_TOKENS, EB_TOKEN_WARPS, EB_TILES,
+             EB_WARPS, EB_STAGES>,
        EB_EPILOGUE>(q, sx, w, out, k, workspace, counters);
 }

@@ -24,6 +24,7 @@ from edgebench_kernels.cuda.geometry import (
     Launch,
     Linear,
 )
+from edgebench_kernels.cuda.large_geometry import A8Scales
 from edgebench_kernels.cuda.step_geometry import Codes, DecodeAttention
 from edgebench_kernels.formats import GROUPS
 
@@ -98,11 +99,13 @@ def _gemm(
     )
 
 
-def _a8(m: int, group: int = 128, epilogue: int = 0, *, is_token_scale: bool = False) -> Variant:
+def _a8(
+    m: int, group: int = 128, epilogue: int = 0, scales: A8Scales = A8Scales.GROUP
+) -> Variant:
     """An instruction multiplies two words by 8 tokens."""
     linear = Linear(m=m, n=N, k=K, group=group, epilogue=epilogue)
     tuning = large_geometry.a8_tuning(linear, *GPUS[0])
-    launch = large_geometry.w4a8_gemm(linear, tuning, is_token_scale=is_token_scale)
+    launch = large_geometry.w4a8_gemm(linear, tuning, scales)
     macros = dict(launch.macros)
     warp_tokens = macros["EB_TOKENS"] // macros["EB_TOKEN_WARPS"]
     return Variant(macros=launch.macros, tensor_per_word=warp_tokens / 16)
@@ -139,12 +142,17 @@ def _raced(tokens: int, tiles: int, stages: int, producers: int, batch: int) -> 
 
 
 def _a8_wgmma(
-    m: int, group: int = 128, epilogue: int = 0, *, n: int = 2 * FFN, is_token_scale: bool = False
+    m: int,
+    group: int = 128,
+    epilogue: int = 0,
+    *,
+    n: int = 2 * FFN,
+    scales: A8Scales = A8Scales.GROUP,
 ) -> Variant:
     """An instruction multiplies two words of each of 4 warps by all tokens."""
     linear = Linear(m=m, n=n, k=K, group=group, epilogue=epilogue)
     tuning = large_geometry.a8_wgmma_tuning(linear, *GPUS[0])
-    launch = large_geometry.w4a8_wgmma(linear, tuning, is_token_scale=is_token_scale)
+    launch = large_geometry.w4a8_wgmma(linear, tuning, scales)
     return Variant(macros=launch.macros, tensor_per_word=0.5)
 
 
@@ -187,7 +195,8 @@ KERNELS = {
         tensor="IMMA",
         variants=(
             *(_a8(m) for m in (16, 32, 64, 128)),
-            _a8(128, is_token_scale=True),
+            _a8(128, scales=A8Scales.TOKEN),
+            *(_a8(m, scales=A8Scales.ROW) for m in (16, 128)),
             *(_a8(128, epilogue=flags) for flags in EPILOGUES),
             *(_a8(m, group) for group in (64, 32) for m in (16, 128)),
         ),
@@ -228,7 +237,8 @@ KERNELS = {
         architectures=("sm_90a",),
         variants=(
             *(_a8_wgmma(m, n=n) for m in (64, 128) for n in (N, 2 * FFN)),
-            _a8_wgmma(128, is_token_scale=True),
+            _a8_wgmma(128, scales=A8Scales.TOKEN),
+            *(_a8_wgmma(128, n=n, scales=A8Scales.ROW) for n in (N, 2 * FFN)),
             *(_a8_wgmma(128, epilogue=flags) for flags in EPILOGUES),
             *(_a8_wgmma(128, group) for group in (64, 32)),
         ),

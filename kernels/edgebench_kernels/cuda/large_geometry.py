@@ -8,6 +8,7 @@ these sizes.
 
 from __future__ import annotations
 
+import enum
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -25,6 +26,25 @@ MAX_STAGES = 4
 MAX_WGMMA_STAGES = 6
 SLAB_TOKENS = 16  # whose sums are in shared memory at a time, of each warp along tokens
 PART_CHUNKS = 4  # of K, at least
+MOST_ROW_INPUTS = 2**31 // (127 * 15)  # whose products' sum is below 2^31
+
+
+class A8Scales(enum.Enum):
+    """What has a scale of its own in `w4a8`, which says how far integers are added.
+
+    GROUP: a token's group, and a row's.   TOKEN: a token, and a row's group.   ROW: a token and a
+    row, for weights whose group spans K.
+    """
+
+    GROUP = (0, 0)
+    TOKEN = (1, 0)
+    ROW = (1, 1)
+
+    @property
+    def macros(self) -> tuple[tuple[str, int], ...]:
+        """As the kernels are told."""
+        is_token, is_row = self.value
+        return ("EB_TOKEN_SCALE", is_token), ("EB_ROW_SCALE", is_row)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,19 +106,19 @@ A8_SHARING = (Sharing(tokens=64), Sharing(tokens=128))
 
 
 def w4a8_gemm(
-    linear: Linear, tuning: A8Tuning = A8Tuning(), *, is_token_scale: bool = False
+    linear: Linear, tuning: A8Tuning = A8Tuning(), scales: A8Scales = A8Scales.GROUP
 ) -> Launch:
     """`w4a8_gemm`, for any M >= 1 and K a multiple of 64; ValueError for another K."""
-    _check_inputs("w4a8_gemm", linear, 64)
+    _check_a8_inputs("w4a8_gemm", linear, scales)
     tokens = tuning.tokens or _smallest(A8_TOKENS, linear.m)
     row_tiles = tuning.tiles * tuning.warps // tuning.token_warps
-    scales = 4 * CHUNK_INPUTS // linear.group * tokens
-    stage = CHUNK_INPUTS * tokens + row_tiles * CHUNK_BYTES[linear.group] + scales
+    stage = CHUNK_INPUTS * tokens + row_tiles * CHUNK_BYTES[linear.group]
+    stage += _scale_bytes(linear, tokens, scales)
     one = _launch(
         "w4a8_gemm",
         (
             ("EB_GROUP", linear.group),
-            ("EB_TOKEN_SCALE", int(is_token_scale)),
+            *scales.macros,
             ("EB_TOKENS", tokens),
             ("EB_TOKEN_WARPS", tuning.token_warps),
             ("EB_TILES", tuning.tiles),
@@ -146,19 +166,19 @@ def w4a16_wgmma(linear: Linear, tuning: WgmmaTuning = WgmmaTuning()) -> Launch:
 
 
 def w4a8_wgmma(
-    linear: Linear, tuning: WgmmaTuning = WgmmaTuning(), *, is_token_scale: bool = False
+    linear: Linear, tuning: WgmmaTuning = WgmmaTuning(), scales: A8Scales = A8Scales.GROUP
 ) -> Launch:
     """`w4a8_wgmma`, for any M >= 1 and K a multiple of 64; ValueError for another K."""
-    _check_inputs("w4a8_wgmma", linear, 64)
+    _check_a8_inputs("w4a8_wgmma", linear, scales)
     tokens = tuning.tokens or _smallest(A8_WGMMA_TOKENS, linear.m)
     row_tiles = tuning.tiles * tuning.warps
-    scales = 4 * CHUNK_INPUTS // linear.group * tokens
-    stage = CHUNK_INPUTS * tokens + row_tiles * CHUNK_BYTES[linear.group] + scales
+    stage = CHUNK_INPUTS * tokens + row_tiles * CHUNK_BYTES[linear.group]
+    stage += _scale_bytes(linear, tokens, scales)
     return _cluster_launch(
         "w4a8_wgmma",
         (
             ("EB_GROUP", linear.group),
-            ("EB_TOKEN_SCALE", int(is_token_scale)),
+            *scales.macros,
             ("EB_TOKENS", tokens),
             ("EB_TILES", tuning.tiles),
             ("EB_WARPS", tuning.warps),
@@ -297,6 +317,20 @@ def _cluster_launch(
         kernel, macros, linear, block, warps=warps, shared_bytes=max(ring_bytes, sums_bytes)
     )
     return replace(one, cluster=block.splits)
+
+
+def _check_a8_inputs(kernel: str, linear: Linear, scales: A8Scales) -> None:
+    _check_inputs(kernel, linear, 64)
+    if scales is A8Scales.ROW and linear.k > MOST_ROW_INPUTS:
+        raise ValueError(
+            f"[{kernel}] K must be at most {MOST_ROW_INPUTS} where integers are added over all of "
+            f"it, got K={linear.k}; use a smaller group"
+        )
+
+
+def _scale_bytes(linear: Linear, tokens: int, scales: A8Scales) -> int:
+    """Of a stage: the tokens' scales of each group."""
+    return 0 if scales is A8Scales.ROW else 4 * CHUNK_INPUTS // linear.group * tokens
 
 
 def _check_inputs(kernel: str, linear: Linear, multiple: int) -> None:

@@ -31,6 +31,7 @@ from edgebench_kernels.cuda.geometry import (
     Launch,
     Linear,
 )
+from edgebench_kernels.cuda.large_geometry import A8Scales
 from edgebench_kernels.cuda.launcher import Argument, Launcher, memory_errors
 from edgebench_kernels.cuda.layout import padded_inputs
 from edgebench_kernels.cuda.scratch import SPLIT_K
@@ -81,7 +82,10 @@ def _wgmma(weights: GpuInt4, product: Product) -> None:
 def _a8(
     weights: GpuInt4, product: Product, *, is_wgmma: bool = False, is_token_scale: bool = False
 ) -> None:
-    """Activations to int8 first; rows of codes are whole tiles long."""
+    """Activations to int8 first; rows of codes are whole tiles long.
+
+    Where tokens have one scale, and a row of weights too, integers are added over all of K.
+    """
     gpu, rows = weights.launcher, product.x.shape[0]
     inputs, group = padded_inputs(weights.inputs), weights.kernel_group
     linear = _linear(weights, product, inputs)
@@ -92,7 +96,10 @@ def _a8(
         sums = torch.empty(inputs // group, rows, dtype=torch.int32, device=x.device)
     plan = step_geometry.quantize(rows, inputs, Codes(group=group, is_token_scale=is_token_scale))
     gpu.run(plan, [x, codes, scale, sums, rows, inputs], overlap=product.overlap)
-    plan = _a8_plan(linear, gpu.multiprocessors, gpu.shared_bytes, (is_wgmma, is_token_scale))
+    of_row = A8Scales.ROW if weights.group >= weights.shape[1] else A8Scales.TOKEN
+    scales = of_row if is_token_scale else A8Scales.GROUP
+    make = _a8_wgmma_plan if is_wgmma else _a8_gemm_plan
+    plan = make(linear, gpu.multiprocessors, gpu.shared_bytes, scales)
     _run(weights, product, plan, codes, scale, inputs=inputs, overlap=True)
 
 
@@ -208,12 +215,16 @@ def _wgmma_plan(linear: Linear, multiprocessors: int, shared_bytes: int) -> Laun
 
 
 @functools.lru_cache(maxsize=1024)
-def _a8_plan(
-    linear: Linear, multiprocessors: int, shared_bytes: int, kind: tuple[bool, bool]
+def _a8_gemm_plan(
+    linear: Linear, multiprocessors: int, shared_bytes: int, scales: A8Scales
 ) -> Launch:
-    is_wgmma, is_token = kind
-    if is_wgmma:
-        wgmma = large_geometry.a8_wgmma_tuning(linear, multiprocessors, shared_bytes)
-        return large_geometry.w4a8_wgmma(linear, wgmma, is_token_scale=is_token)
-    mma = large_geometry.a8_tuning(linear, multiprocessors, shared_bytes)
-    return large_geometry.w4a8_gemm(linear, mma, is_token_scale=is_token)
+    tuning = large_geometry.a8_tuning(linear, multiprocessors, shared_bytes)
+    return large_geometry.w4a8_gemm(linear, tuning, scales)
+
+
+@functools.lru_cache(maxsize=1024)
+def _a8_wgmma_plan(
+    linear: Linear, multiprocessors: int, shared_bytes: int, scales: A8Scales
+) -> Launch:
+    tuning = large_geometry.a8_wgmma_tuning(linear, multiprocessors, shared_bytes)
+    return large_geometry.w4a8_wgmma(linear, tuning, scales)
