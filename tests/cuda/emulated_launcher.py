@@ -25,7 +25,7 @@ from edgebench_kernels.cuda.launcher import Argument
 from edgebench_kernels.cuda.scratch import Scratch
 
 from . import emulation
-from .emulation import SCHEDULES, Emulation, Late, SameAs, Variant
+from .emulation import SCHEDULES, Emulation, Late, SameAs, Tiled, Variant
 
 Span = tuple[int, int]  # addresses, the last one past the end
 
@@ -102,7 +102,7 @@ class EmulatedLauncher(Collector):
             threads=plan.threads,
             shared_bytes=plan.shared_bytes,
             cluster=plan.cluster,
-            arguments=_arguments(plan.kernel, arguments, late),
+            arguments=_arguments(plan, arguments, late),
             schedule=schedule,
         )
         [arrays] = self.program.run([launch])
@@ -115,9 +115,10 @@ class EmulatedLauncher(Collector):
 
 
 def _arguments(
-    kernel: str, arguments: Sequence[Argument], late: Sequence[Span]
+    plan: geometry.Launch, arguments: Sequence[Argument], late: Sequence[Span]
 ) -> list[emulation.Argument]:
     """The emulator's arguments; the same tensor twice is the same buffer."""
+    kernel = plan.kernel
     given: list[emulation.Argument] = []
     seen: dict[int, int] = {}
     for kind, argument in zip(KERNELS[kernel].parameters, arguments, strict=True):
@@ -129,7 +130,9 @@ def _arguments(
             else:
                 seen[place] = len(given)
                 is_late = any(_meet(_span(argument), span) for span in late)
-                given.append(Late(_bytes(argument)) if is_late else _bytes(argument))
+                buffer = Late(_bytes(argument)) if is_late else _bytes(argument)
+                is_tiled = kind == "tensor_map"
+                given.append(Tiled(buffer, _shape(argument), plan.box_rows) if is_tiled else buffer)
         else:
             given.append(None if argument is None else SCALARS[kind](argument))
     _check_apart([a for a in arguments if isinstance(a, Tensor)])
@@ -146,6 +149,11 @@ def _span(tensor: Tensor) -> Span:
 
 def _meet(one: Span, other: Span) -> bool:
     return one[0] < other[1] and other[0] < one[1]
+
+
+def _shape(tensor: Tensor) -> tuple[int, int]:
+    rows, columns = tensor.shape
+    return rows, columns
 
 
 def _bytes(tensor: Tensor) -> np.ndarray:

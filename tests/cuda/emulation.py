@@ -74,7 +74,16 @@ class Late:
     array: NDArray
 
 
-Argument = NDArray | np.generic | SameAs | Late | None
+@dataclass(frozen=True, slots=True)
+class Tiled:
+    """A matrix of fp16 of that shape that a kernel copies by tiles of 64 columns: a tensor map."""
+
+    buffer: NDArray | Late
+    shape: tuple[int, int]
+    box_rows: int
+
+
+Argument = NDArray | np.generic | SameAs | Late | Tiled | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,6 +199,9 @@ def _encode_argument(argument: Argument) -> bytes:
         return struct.pack("<2Q", 2, 0)
     if isinstance(argument, SameAs):
         return struct.pack("<2Q", 3, argument.index)
+    if isinstance(argument, Tiled):
+        sizes = struct.pack("<4Q", 5, *argument.shape, argument.box_rows)
+        return sizes + _encode_argument(argument.buffer)
     if isinstance(argument, Late):
         data = argument.array.tobytes()
         return struct.pack("<2Q", 4, len(data)) + data
@@ -204,7 +216,8 @@ def _decode(launches: Sequence[Launch], data: bytes) -> list[list[NDArray]]:
     for launch in launches:
         arrays = []
         for argument in launch.arguments:
-            array = argument.array if isinstance(argument, Late) else argument
+            buffer = argument.buffer if isinstance(argument, Tiled) else argument
+            array = buffer.array if isinstance(buffer, Late) else buffer
             if isinstance(array, np.ndarray):
                 flat = np.frombuffer(data, array.dtype, array.size, at)
                 arrays.append(flat.reshape(array.shape))

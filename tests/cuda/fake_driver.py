@@ -9,13 +9,14 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from edgebench_kernels.cuda.driver_calls import GpuProcess, LaunchShape
+from edgebench_kernels.cuda.driver_calls import GpuProcess, LaunchShape, Tiles
 
 C_TYPES = {
     "pointer": ctypes.c_void_p,
     "int32": ctypes.c_int32,
     "int64": ctypes.c_int64,
     "float32": ctypes.c_float,
+    "tensor_map": ctypes.c_char * 128,
 }
 
 
@@ -45,6 +46,7 @@ class FakeCalls:
     shared_bytes: list[int] = field(default_factory=list)
     loaded: list[bytes] = field(default_factory=list)
     threads: list[int] = field(default_factory=list)
+    tiles: list[Tiles] = field(default_factory=list)
 
     def _code(self, call: str) -> int:
         self.asked[call] += 1
@@ -79,6 +81,11 @@ class FakeCalls:
     def allow_shared_bytes(self, function: Any, size_bytes: int) -> int:
         self.shared_bytes.append(size_bytes)
         return self._code("allow_shared_bytes")
+
+    def tensor_map(self, tiles: Tiles) -> tuple[int, bytes]:
+        """One that says which it is."""
+        self.tiles.append(tiles)
+        return self._code("tensor_map"), f"map {len(self.tiles)}".encode().ljust(128, b"\0")
 
     def launch(self, function: Any, shape: LaunchShape, arguments: int) -> int:
         addresses = (ctypes.c_void_p * len(self.parameters)).from_address(arguments)

@@ -23,15 +23,24 @@ from edgebench_kernels.cuda import driver_errors
 from edgebench_kernels.cuda.architectures import ARCHITECTURES
 from edgebench_kernels.cuda.compile import compile_file
 from edgebench_kernels.cuda.driver import PLAIN_SHARED_BYTES, Gpu
-from edgebench_kernels.cuda.driver_calls import DriverCalls, LaunchShape, connect
+from edgebench_kernels.cuda.driver_calls import DriverCalls, LaunchShape, Tiles, connect
 from edgebench_kernels.cuda.errors import CompileError
 
-from .emulation import SOURCES, EmulationError, Late, Launch, SameAs, Variant
+from .emulation import (
+    SOURCES,
+    Argument,
+    EmulationError,
+    Late,
+    Launch,
+    SameAs,
+    Tiled,
+    Variant,
+)
 
 GUARD_BYTES = 256
 GUARD = 0xA5
 COMPILERS = 4
-HOPPER = ("wgmma", "cluster")
+HOPPER = ("wgmma", "cluster", "multicast")
 """What files or kernels are called that need one."""
 
 LOST = (700, 702, 715, 716, 717, 718, 719)
@@ -147,17 +156,25 @@ class Device:
             buffers: dict[int, _Buffer] = {}
             values = []
             for place, argument in enumerate(launch.arguments):
-                array = argument.array if isinstance(argument, Late) else argument
+                buffer = argument.buffer if isinstance(argument, Tiled) else argument
+                array = buffer.array if isinstance(buffer, Late) else buffer
                 if isinstance(array, SameAs):
                     values.append(struct.pack("<Q", buffers[array.index].address))
                 elif isinstance(array, np.ndarray):
                     buffers[place] = stack.enter_context(self._buffer(array))
-                    values.append(struct.pack("<Q", buffers[place].address))
+                    values.append(self._pointer(argument, buffers[place].address, name))
                 else:
                     values.append(bytes(8) if array is None else array.tobytes())
             self._start(function, launch, values)
             self._check(self._memory.synchronize(), name)
             return [buffer.content(name, place) for place, buffer in buffers.items()]
+
+    def _pointer(self, argument: Argument, address: int, kernel: str) -> bytes:
+        if not isinstance(argument, Tiled):
+            return struct.pack("<Q", address)
+        code, made = self._calls.tensor_map(Tiles(address, argument.shape, argument.box_rows))
+        self._check(code, kernel)
+        return made
 
     def _start(self, function: Any, launch: Launch, values: Sequence[bytes]) -> None:
         places = [ctypes.create_string_buffer(value, max(8, len(value))) for value in values]

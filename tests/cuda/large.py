@@ -9,15 +9,31 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from edgebench_kernels.cuda import cluster_geometry, geometry, large_geometry
+from edgebench_kernels.cuda import (
+    cluster_geometry,
+    geometry,
+    large_geometry,
+    multicast_geometry,
+)
 from edgebench_kernels.cuda.geometry import Linear
 from edgebench_kernels.cuda.large_geometry import A8Scales
 from edgebench_kernels.cuda.layout import kernel_group
+from edgebench_kernels.cuda.multicast_geometry import MulticastTuning
 from edgebench_kernels.formats import Int4Tensor, unpack_codes
 from edgebench_kernels.reference import quantize_activations
 
 from .cases import Case, case_of
-from .emulation import SCHEDULES, Emulation, EmulationError, Late, Launch, Patch, Schedule
+from .emulation import (
+    SCHEDULES,
+    Argument,
+    Emulation,
+    EmulationError,
+    Late,
+    Launch,
+    Patch,
+    Schedule,
+    Tiled,
+)
 from .real_check import scratch
 from .w4a16 import RAISED, variant_of
 
@@ -39,7 +55,9 @@ class LargeCase:
         case, plan = self.case, self.plan
         sizes = (np.int32(case.y.shape[0]), np.int32(case.weights.n), np.int32(self.k))
         residual = None if case.residual is None else Late(case.residual)
-        late = [Late(array) for array in self.activations]
+        late: list[Argument] = [Late(array) for array in self.activations]
+        if plan.box_rows:
+            late[0] = Tiled(Late(case.x), case.x.shape, plan.box_rows)
         pointers = (*late, case.weights.data, case.bias, residual, case.output())
         return Launch(
             variant=variant_of(plan, patches),
@@ -65,6 +83,14 @@ def wgmma_case(m: int, tensor: Int4Tensor, epilogue: int = 0, **tuning: int) -> 
     case = case_of(m, tensor, epilogue, is_scale_rounded=True)
     linear = _linear(case, case.x.shape[1])
     plan = large_geometry.w4a16_wgmma(linear, large_geometry.WgmmaTuning(**tuning))
+    return LargeCase(plan=plan, case=case, activations=(case.x,), k=linear.k)
+
+
+def multicast_case(m: int, tensor: Int4Tensor, epilogue: int = 0, **tuning: int) -> LargeCase:
+    """A case of `w4a16_multicast`."""
+    case = case_of(m, tensor, epilogue, is_scale_rounded=True)
+    linear = _linear(case, case.x.shape[1])
+    plan = multicast_geometry.w4a16_multicast(linear, MulticastTuning(**tuning))
     return LargeCase(plan=plan, case=case, activations=(case.x,), k=linear.k)
 
 
@@ -150,17 +176,18 @@ def check_in_all_schedules(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bug:
-    """A patch of a case's kernel; `seen`: how it shows; `in_all`: in every schedule."""
+    """A patch of a case's kernel; `seen`: how it shows; `in_all`: in every one of `schedules`."""
 
     of: LargeCase
     patch: Patch
     seen: str = NUMBERS
     in_all: bool = False
+    schedules: tuple[Schedule, ...] = SCHEDULES
 
 
 def check_bug(program: Emulation, bug: Bug) -> None:
     """Raise AssertionError unless the bug is caught, as it says."""
-    caught = [_how_it_shows(program, bug, schedule) for schedule in SCHEDULES]
+    caught = [_how_it_shows(program, bug, schedule) for schedule in bug.schedules]
     assert any(caught)
     assert all(caught) or not bug.in_all, caught
     for text in filter(None, caught):

@@ -13,13 +13,20 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgebench_kernels.cuda import cluster_geometry, geometry, large_geometry
+from edgebench_kernels.cuda import (
+    cluster_geometry,
+    geometry,
+    large_geometry,
+    multicast_geometry,
+)
 from edgebench_kernels.cuda.geometry import FLOAT_OUT, SWIGLU, Linear
 from edgebench_kernels.cuda.kernels import KERNELS
+from edgebench_kernels.cuda.large_geometry import A8Scales
 from edgebench_kernels.cuda.layout import PackedT16x64, kernel_group, pack
 from edgebench_kernels.formats import Int4Tensor, dequantize
 
 from .cases import Case, case_of, random_tensor
+from .emulation import Tiled
 from .large import a8_case
 from .real_check import Check, Measured, Place, Runner, launch, scratch, twice
 from .w4a16 import NO_STREAM, RAISED
@@ -42,7 +49,7 @@ class Matrix:
     is_pair: bool = False
     epilogue: int = 0
     tokens: dict[str, tuple[int, ...]]
-    """Kernel -> numbers of tokens."""
+    """Kernel -> numbers of tokens; behind an int8 kernel's name: what has a scale of its own."""
 
     @property
     def sizes(self) -> tuple[int, int, int]:
@@ -68,18 +75,39 @@ ALL_TOKENS = {
     "w4a8_gemm": (1, 16, 130, 256),
     "w4a8_wgmma": (64, 256),
 }
+WHOLE_CHUNKS = {"w4a16_multicast": (100, 256)}
+ROW_TOKENS = {"w4a8_gemm row": (1, 16, 130, 256), "w4a8_wgmma row": (64, 256)}
 FEW_TOKENS = {name: (counts[0], counts[-1]) for name, counts in ALL_TOKENS.items()}
 LLAMA_8B = (
-    Matrix(name="qkv", n=6144, k=4096, tokens=ALL_TOKENS),
+    Matrix(name="qkv", n=6144, k=4096, tokens={**ALL_TOKENS, **WHOLE_CHUNKS}),
     Matrix(name="o", n=4096, k=4096, tokens=ALL_TOKENS, epilogue=FLOAT_OUT),
-    Matrix(name="gate_up", n=28672, k=4096, tokens=ALL_TOKENS, is_pair=True, epilogue=SWIGLU),
-    Matrix(name="down", n=4096, k=14336, tokens={**FEW_TOKENS, "w4a16_cluster": (9, 32)}),
+    Matrix(
+        name="gate_up",
+        n=28672,
+        k=4096,
+        tokens={**ALL_TOKENS, **WHOLE_CHUNKS},
+        is_pair=True,
+        epilogue=SWIGLU,
+    ),
+    Matrix(
+        name="down",
+        n=4096,
+        k=14336,
+        tokens={**FEW_TOKENS, **WHOLE_CHUNKS, "w4a16_cluster": (9, 32)},
+    ),
     Matrix(name="lm_head", n=128256, k=4096, tokens={"w4a16_gemv": (1, 8)}, epilogue=FLOAT_OUT),
 )
 GROUPS = (
-    Matrix(name="groups of 64", n=4096, k=4096, group=64, tokens=FEW_TOKENS),
-    Matrix(name="groups of 32", n=4096, k=4096, group=32, tokens=FEW_TOKENS),
-    Matrix(name="groups of K", n=2048, k=1536, group=1536, tokens=FEW_TOKENS),
+    Matrix(name="groups of 64", n=4096, k=4096, group=64, tokens={**FEW_TOKENS, **WHOLE_CHUNKS}),
+    Matrix(name="groups of 32", n=4096, k=4096, group=32, tokens={**FEW_TOKENS, **WHOLE_CHUNKS}),
+    Matrix(name="groups of K", n=2048, k=1536, group=1536, tokens={**FEW_TOKENS, **ROW_TOKENS}),
+    Matrix(name="groups of K", n=4096, k=14336, group=14336, tokens=ROW_TOKENS),
+    Matrix(
+        name="tokens' scales",
+        n=6144,
+        k=4096,
+        tokens={"w4a8_gemm token": (130,), "w4a8_wgmma token": (256,)},
+    ),
 )
 SMALL = (
     Matrix(
@@ -88,6 +116,14 @@ SMALL = (
         k=192,
         group=32,
         tokens={name: (counts[0],) for name, counts in ALL_TOKENS.items()},
+    ),
+    Matrix(name="small, whole chunks", n=40, k=256, tokens={"w4a16_multicast": (100,)}),
+    Matrix(
+        name="small, groups of K",
+        n=40,
+        k=192,
+        group=192,
+        tokens={name: (counts[0],) for name, counts in ROW_TOKENS.items()},
     ),
 )
 # Rows that end inside a tile, inputs that end inside a chunk.
@@ -111,12 +147,17 @@ def _matrix_checks(matrix: Matrix, place: Place) -> list[Check]:
     label = f"{matrix.name} {matrix.n}x{matrix.k} g{matrix.group}"
     is_huge = matrix.n * matrix.k > HUGE
     result = [] if is_huge else _layout_checks(label, matrix, made)
-    for kernel, counts in matrix.tokens.items():
-        if kernel in KERNELS and place.arch in KERNELS[kernel].architectures:
-            plans = {m: _plan(kernel, m, matrix, place) for m in counts}
-            run = functools.partial(_check_linears, plans, made)
-            result.append(Check(name=f"{kernel} {label}", plans=tuple(plans.values()), run=run))
+    for name, counts in matrix.tokens.items():
+        if place.arch in KERNELS[name.split()[0]].architectures:
+            plans = {m: _plan(name, m, matrix, place) for m in counts}
+            run = functools.partial(_check_linears, plans, made, _scales(name))
+            result.append(Check(name=f"{name} {label}", plans=tuple(plans.values()), run=run))
     return result
+
+
+def _scales(name: str) -> A8Scales:
+    """What an int8 kernel's name in `Matrix.tokens` says."""
+    return A8Scales[(name.split()[1:] or ["group"])[0].upper()]
 
 
 def _layout_checks(label: str, matrix: Matrix, made: Callable[[], _Made]) -> list[Check]:
@@ -192,17 +233,22 @@ def _check_dequant(runner: Runner, made: _Made) -> Measured:
 
 
 def _check_linears(
-    plans: dict[int, geometry.Launch], made_once: Callable[[], _Made], runner: Runner
+    plans: dict[int, geometry.Launch],
+    made_once: Callable[[], _Made],
+    scales: A8Scales,
+    runner: Runner,
 ) -> Measured:
     """Every number of tokens: how far the compared outputs are from the truth, over the bound."""
     made, measured = made_once(), {}
     matrix = made.matrix
     dtype = np.float32 if matrix.epilogue & FLOAT_OUT else np.float16
     for m, plan in plans.items():
-        case, activations, inputs = _case(plan, m, made)
+        case, activations, inputs = _case(plan, m, made, scales)
         y = np.full((m, matrix.outputs), np.nan, dtype)
         sizes = [np.int32(m), np.int32(matrix.n), np.int32(inputs)]
         extra = NO_STREAM if plan.kernel == "w4a16_gemv" else scratch(plan)
+        if plan.box_rows:
+            activations = (Tiled(activations[0], activations[0].shape, plan.box_rows),)
         arguments = [*activations, made.packed.data, None, None, y, *sizes, *extra]
         arrays = twice(runner, plan, arguments)
         y = arrays[-3 if plan.counters else -1]
@@ -215,14 +261,16 @@ def _check_linears(
     return measured
 
 
-def _case(plan: geometry.Launch, m: int, made: _Made) -> tuple[Case, tuple[NDArray, ...], int]:
+def _case(
+    plan: geometry.Launch, m: int, made: _Made, scales: A8Scales
+) -> tuple[Case, tuple[NDArray, ...], int]:
     """The compared outputs, the activations of a launch, and inputs of a row."""
     matrix, seed = made.matrix, 1000 * m + made.matrix.k
     if plan.kernel.startswith("w4a8"):
         x = np.random.default_rng(seed).standard_normal((m, matrix.k)).astype(np.float16)
-        of = a8_case(m, made.part, matrix.epilogue, x=x)
+        of = a8_case(m, made.part, matrix.epilogue, x=x, scales=scales)
         return of.case, of.activations, of.k
-    is_rounded = plan.kernel == "w4a16_wgmma" or (
+    is_rounded = plan.kernel in ("w4a16_wgmma", "w4a16_multicast") or (
         plan.kernel == "w4a16_gemm" and dict(plan.macros)["EB_TOKENS"] >= 64
     )
     raised = RAISED if plan.kernel in ("w4a16_gemv", "w4a16_cluster") else 0
@@ -232,8 +280,9 @@ def _case(plan: geometry.Launch, m: int, made: _Made) -> tuple[Case, tuple[NDArr
     return case, (case.x,), case.x.shape[1]
 
 
-def _plan(kernel: str, m: int, matrix: Matrix, place: Place) -> geometry.Launch:
+def _plan(name: str, m: int, matrix: Matrix, place: Place) -> geometry.Launch:
     """How production launches it."""
+    kernel, scales = name.split()[0], _scales(name)
     n, k, group = matrix.sizes
     gpu = (place.multiprocessors, place.shared_bytes)
     is_a8 = kernel.startswith("w4a8")
@@ -247,8 +296,12 @@ def _plan(kernel: str, m: int, matrix: Matrix, place: Place) -> geometry.Launch:
         tuning = cluster_geometry.cluster_tuning(linear, *gpu)
         assert tuning is not None
         return cluster_geometry.w4a16_cluster(linear, tuning)
+    if kernel == "w4a16_multicast":
+        multicast = multicast_geometry.multicast_tuning(linear, place.shared_bytes)
+        return multicast_geometry.w4a16_multicast(linear, multicast)
     if kernel == "w4a8_gemm":
-        return large_geometry.w4a8_gemm(linear, large_geometry.a8_tuning(linear, *gpu))
+        return large_geometry.w4a8_gemm(linear, large_geometry.a8_tuning(linear, *gpu), scales)
     if kernel == "w4a8_wgmma":
-        return large_geometry.w4a8_wgmma(linear, large_geometry.a8_wgmma_tuning(linear, *gpu))
+        wgmma = large_geometry.a8_wgmma_tuning(linear, *gpu)
+        return large_geometry.w4a8_wgmma(linear, wgmma, scales)
     return large_geometry.w4a16_wgmma(linear, large_geometry.wgmma_tuning(linear, *gpu))

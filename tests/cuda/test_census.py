@@ -238,7 +238,13 @@ def signature(name: str, text: str) -> list[str]:
     for parameter in found.split(","):
         kind = parameter.replace("__restrict__", "").replace("const", "").rsplit(maxsplit=1)[0]
         kinds.append("pointer" if "*" in parameter else kind.strip())
-    c_types = {"int": "int32", "s32": "int32", "s64": "int64", "float": "float32"}
+    c_types = {
+        "int": "int32",
+        "s32": "int32",
+        "s64": "int64",
+        "float": "float32",
+        "EB_TENSOR_MAP": "tensor_map",
+    }
     return [c_types.get(kind, kind) for kind in kinds]
 
 

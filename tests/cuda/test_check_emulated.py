@@ -40,6 +40,7 @@ SHAPES = {"o": (16, 128), "down": (24, 256)}
 TOKENS = (1, 16)
 KERNELS = (paths.GEMV, paths.GEMM)
 L2_BYTES = 64
+BY_ROW = contenders.ours_by_row(paths.A8_GEMM_TOKEN)
 CONFIG = replace(
     tiny_llama.CONFIG, hidden_size=128, intermediate_size=128, layers=1, heads=8, vocab_size=40
 )
@@ -74,7 +75,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Emulation:
         for room in (contenders, timing):
             patch.setattr(room, "SHAPES", SHAPES)
         for weights in weights_on(collector).values():
-            for one in contenders_here():
+            for one in (*contenders_here(), BY_ROW):
                 for m in TOKENS:
                     if one.is_applicable(collector.arch, m):
                         with contextlib.suppress(AssertionError):  # nothing is computed
@@ -136,6 +137,18 @@ def test_the_table_of_a_layer(program: Emulation, tmp_path: Path) -> None:
         [16, paths.GEMM, ""],
     ]
     assert len(item.data["tables"][1]["rows"]) == 3 * len(SHAPES)
+
+
+def test_weights_with_a_scale_a_row(program: Emulation) -> None:
+    """Checked against their own truth, and multiplied by the kernel whose sums are integers."""
+    launcher = EmulatedLauncher(program=program)
+    weights = weights_on(launcher)["down"]
+    cell = contenders.cell(BY_ROW, weights, 16)
+    assert (cell.contender, cell.shape) == (f"{paths.A8_GEMM_TOKEN}, G = K", "down")
+    assert weights.by_row().tensor.group == weights.shape[1] != weights.tensor.group
+    assert 0 < cell.error < BY_ROW.tolerance
+    macros = [dict(one.macros) for one in launcher.variants if one.kernel == "w4a8_gemm"]
+    assert [one["EB_ROW_SCALE"] for one in macros] == [1]
 
 
 def test_weights_rotate_past_the_cache() -> None:

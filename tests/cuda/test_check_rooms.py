@@ -204,6 +204,7 @@ def test_choices_fit_the_gpu_and_are_different(arch: str, m: int) -> None:
         assert base.plan.kernel == kernel, "what production takes is raced"
         expected = {paths.WGMMA} if m > 16 else set()
         expected |= {paths.CLUSTER} if m <= 64 else set()
+        expected |= {paths.MULTICAST} if m >= layer.MULTICAST_FROM else set()
         assert {choice.plan.kernel for choice in others} == expected
 
 

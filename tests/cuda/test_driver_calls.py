@@ -84,6 +84,7 @@ SCRIPT = """
 import sys
 from edgebench_kernels.cuda import driver
 from edgebench_kernels.cuda.compile import Cubin
+from edgebench_kernels.cuda.driver_calls import Tiles
 from edgebench_kernels.cuda.errors import CudaError
 from edgebench_kernels.cuda.kernels import KERNELS, Kernel
 KERNELS["toy"] = Kernel(
@@ -102,6 +103,8 @@ try:
     cluster = {"grid": (8, 1, 4), "threads": 32, "arguments": arguments, "cluster": 4}
     kernel.launch(**cluster, stream=0x79)
     kernel.launch(**cluster, stream=0x7A, overlap=True)
+    made = gpu.tensor_map(Tiles(0x7F0000000020, (33, 4096), 64))
+    assert made == bytes(range(128)), made
     print(gpu.name, gpu.arch, gpu.memory_bytes())
 except CudaError as err:
     sys.exit(f"{type(err).__name__}: {err}")
@@ -175,6 +178,10 @@ def test_the_real_calls_reach_the_driver_as_c_wants_them(
         "attributes 4=1x1x4: " + shown,  # CLUSTER_DIMENSION
         "cuLaunchKernelEx function grid 8 1 4 block 32 1 1 shared 0 stream 0x7a extra 0 "
         "attributes 6=1 4=1x1x4: " + shown,
+        # FLOAT16, elements of a row and rows, bytes between rows; 64 x 64 elements, each of them;
+        # no interleaving, SWIZZLE_128B, L2_128B, zeros outside
+        "cuTensorMapEncodeTiled type 6 rank 2 at 0x7f0000000020 of 4096 33 strides 8192 box 64 64 "
+        "steps 1 1 kinds 0 3 2 0",
         "cuMemGetInfo",
     ]
 
@@ -197,6 +204,7 @@ def test_the_real_calls_reach_the_driver_as_c_wants_them(
         ("cuLaunchKernel=700", "(Fake H200; CUDA_ERROR_ILLEGAL_ADDRESS, 700)"),
         ("cuFuncSetAttribute=1", "CUDA_ERROR_INVALID_VALUE, 1"),
         ("cuLaunchKernelEx=719", "LaunchError: [toy] a kernel failed"),
+        ("cuTensorMapEncodeTiled=1", "LaunchError: [tensor map]"),
         ("cuMemGetInfo=205", "the driver failed (Fake H200; CUDA_ERROR_MAP_FAILED, 205)"),
     ],
 )

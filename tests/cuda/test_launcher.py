@@ -11,11 +11,17 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from edgebench_kernels.cuda import driver, geometry, launcher  # noqa: E402
+from edgebench_kernels.cuda import (  # noqa: E402
+    driver,
+    geometry,
+    launcher,
+    multicast_geometry,
+)
 from edgebench_kernels.cuda.compile import Cubin  # noqa: E402
 from edgebench_kernels.cuda.driver import Gpu  # noqa: E402
+from edgebench_kernels.cuda.driver_calls import Tiles  # noqa: E402
 from edgebench_kernels.cuda.errors import CudaMemoryError, CudaUnavailable  # noqa: E402
-from edgebench_kernels.cuda.geometry import Launch  # noqa: E402
+from edgebench_kernels.cuda.geometry import Launch, Linear  # noqa: E402
 from edgebench_kernels.cuda.kernels import KERNELS  # noqa: E402
 from edgebench_kernels.cuda.launcher import GpuLauncher, launcher_of, memory_errors  # noqa: E402
 from edgebench_kernels.cuda.scratch import Scratch  # noqa: E402
@@ -74,6 +80,22 @@ def test_a_plans_cluster_reaches_the_driver() -> None:
     gpu, calls = launcher_with((9, 0))
     gpu.run(replace(PLAN, grid=(1, 1, 2), cluster=2), [0, 0, 0, 0, 16, 64, 64, 0])
     assert [launched.shape.cluster for launched in calls.launches] == [2]
+
+
+def test_a_kernel_of_tiles_gets_a_tensor_map() -> None:
+    """Of its first argument; made once for the same place and shape."""
+    plan = multicast_geometry.w4a16_multicast(Linear(m=33, n=512, k=128, group=128))
+    calls = FakeCalls(parameters=KERNELS[plan.kernel].parameters)
+    gpu = GpuLauncher(Gpu.open(calls=calls), 132)
+    gpu.device = CPU
+    x, w = torch.zeros(33, 128, dtype=torch.float16), torch.zeros(16, dtype=torch.uint8)
+    for _ in range(2):
+        gpu.run(plan, [x, w, None, None, w, 33, 512, 128])
+    gpu.run(plan, [x[1:], w, None, None, w, 32, 512, 128])
+    first, other = Tiles(x.data_ptr(), (33, 128), 64), Tiles(x[1:].data_ptr(), (32, 128), 64)
+    assert calls.tiles == [first, other]
+    assert [one.arguments[0] for one in calls.launches] == [b"map 1", b"map 1", b"map 2"]
+    assert calls.launches[0].arguments[1:] == (w.data_ptr(), None, None, w.data_ptr(), 33, 512, 128)
 
 
 def test_a_tensor_elsewhere_is_refused() -> None:

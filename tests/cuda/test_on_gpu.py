@@ -15,7 +15,7 @@ import pytest
 from edgebench_kernels.cuda.driver_calls import LaunchShape
 
 from . import gpu_device, on_gpu
-from .emulation import EmulationError, Late, Launch, SameAs, Variant
+from .emulation import EmulationError, Late, Launch, SameAs, Tiled, Variant
 from .fake_driver import FakeCalls
 from .gpu_device import Device, NotHere
 
@@ -104,6 +104,17 @@ def test_clusters_are_launched() -> None:
     device, _, calls = device_of(double, "pointer", "pointer", "int32")
     device.launch(replace(launch(X, np.zeros_like(X), np.int32(6)), grid=(1, 1, 4), cluster=4))
     assert calls.launches[-1].shape.cluster == 4
+
+
+def test_a_tensor_map_is_made_of_its_buffer() -> None:
+    device, _, calls = device_of(lambda made, y: None, "tensor_map", "pointer")
+    halfs = np.zeros((3, 8), np.float16)
+    [[x, _]] = device.run([launch(Tiled(Late(halfs), halfs.shape, 16), X)])
+    assert np.array_equal(x, halfs)
+    [tiles] = calls.tiles
+    assert (tiles.shape, tiles.box_rows) == ((3, 8), 16)
+    assert tiles.address
+    assert calls.launches[-1].arguments[0] == b"map 1"
 
 
 def test_the_same_buffer_twice() -> None:

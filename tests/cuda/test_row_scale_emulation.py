@@ -57,18 +57,15 @@ TILES = row_case(33, 100, 1088, tiles=2, stages=4, **WGMMA)
 PLAIN = row_case(9, 40, 320, **MMA)
 MMA_FILE, FILE, END = "w4a8_gemm.cu", "w4a8_wgmma.cu", "row_scale.cuh"
 IN_USE = "numbers|copied without"
-ARRIVES_LATE = """    wait_arrivals(ring.arrivals + slot, parity);
-    sums.multiply(ring.memory + slot * S::kStageBytes, [&] {
-      if constexpr (S::kRowScale) arrive_copied<S::kAhead - 2>(ring.arrivals + next);
-"""
-ARRIVES_FIRST = """    if constexpr (S::kRowScale) arrive_copied<S::kAhead - 2>(ring.arrivals + next);
-    wait_arrivals(ring.arrivals + slot, parity);
+ARRIVE = "if constexpr (S::kRowScale) arrive_copied<S::kAhead - 2>(ring.arrivals + next);\n"
+BEGINS = """    wait_arrivals(ring.arrivals + slot, parity);
     sums.multiply(ring.memory + slot * S::kStageBytes, [&] {
 """
+EXACT = "[eight], a[tile][step], "
 ISSUED = "wgmma_commit();\n      wgmma_wait<1>();\n"
 BUGS = {
     "arrives while its products read": Bug(
-        of=RING, patch=(FILE, ARRIVES_LATE, ARRIVES_FIRST), seen=IN_USE
+        of=RING, patch=(FILE, f"{BEGINS}      {ARRIVE}", f"    {ARRIVE}{BEGINS}"), seen=IN_USE
     ),
     "one wait too few": Bug(
         of=RING, patch=(FILE, ISSUED, ISSUED.replace("<1>", "<2>")), seen=IN_USE
@@ -96,10 +93,16 @@ BUGS = {
         of=PLAIN, patch=(END, "% 4 * 2 + i % 2;", "% 4 * 2 + 1 - i % 2;"), in_all=True
     ),
     "scales of rows that are not there": Bug(
-        of=PLAIN, patch=(END, "is_there ? load", "is_there || true ? load"), seen=OUTSIDE, in_all=True
+        of=PLAIN,
+        patch=(END, "is_there ? load", "is_there || true ? load"),
+        seen=OUTSIDE,
+        in_all=True,
     ),
     "scales of tokens that are not there": Bug(
-        of=PLAIN, patch=(END, "token < of.m ? load", "token < of.m || true ? load"), seen=OUTSIDE, in_all=True
+        of=PLAIN,
+        patch=(END, "token < of.m ? load", "token < of.m || true ? load"),
+        seen=OUTSIDE,
+        in_all=True,
     ),
     "mma: tokens of the first warp": Bug(
         of=CASES["mma: two warps along tokens"],
@@ -113,10 +116,10 @@ BUGS = {
     ),
     "mma: one step's tokens for all": Bug(
         of=PLAIN,
-        patch=(MMA_FILE, "[eight], a[tile][step], x[step][0], x[step][1]", "[eight], a[tile][step], x[0][0], x[0][1]"),
+        patch=(MMA_FILE, f"{EXACT}x[step][0], x[step][1]", f"{EXACT}x[0][0], x[0][1]"),
         in_all=True,
     ),
-}  # fmt: skip
+}
 
 
 def largest_case(kernel: dict[str, int], code: int, zero: int, sign: int) -> LargeCase:
@@ -137,7 +140,10 @@ def largest_case(kernel: dict[str, int], code: int, zero: int, sign: int) -> Lar
 
 LARGEST_K = 8960
 LARGEST = {
-    f"{name} {code} - {zero}, {sign}": (largest_case(kernel, code, zero, sign), (code - zero) * sign)
+    f"{name} {code} - {zero}, {sign}": (
+        largest_case(kernel, code, zero, sign),
+        (code - zero) * sign,
+    )
     for name, kernel in (("mma", MMA), ("wgmma", WGMMA))
     for code, zero, sign in ((15, 0, 1), (0, 15, 1), (15, 0, -1))
 }

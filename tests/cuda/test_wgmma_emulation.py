@@ -102,7 +102,12 @@ A8 = {
         40, random_tensor(144, 640, 128, 26), SWIGLU, tiles=2, stages=5, **A8_SMALL
     ),
     "a8: tokens' scales, 128 tokens": a8_case(
-        130, random_tensor(33, 320, 64, 27), is_wgmma=True, scales=A8Scales.TOKEN, tokens=128, warps=4
+        130,
+        random_tensor(33, 320, 64, 27),
+        is_wgmma=True,
+        scales=A8Scales.TOKEN,
+        tokens=128,
+        warps=4,
     ),
 }
 CASES = A16 | PRODUCERS | A8

@@ -91,6 +91,18 @@ EB_DEVICE void store_share(const Output& out, const u8* memory, int first_token,
   }
 }
 
+// The first kWarps warps of a block that has summed over all of K; its other warps, if kHasOthers,
+// have ended. `memory`: shared, which nothing else uses any more.
+template <int kFlags, int kWarps, bool kHasOthers = false, int kTiles, int kEights>
+EB_DEVICE void store_block(const Output& out, u8* memory, const float (&sums)[kTiles][kEights][4],
+                           int first_token, int first_row) {
+  using S = SumsOf<kWarps, kTiles, kEights>;
+  block_barrier<S, kHasOthers>();
+  lay_down<S>(sums, memory);
+  block_barrier<S, kHasOthers>();
+  store_share<S, kFlags, 1>(out, memory, first_token, first_row);
+}
+
 // The first kWarps warps of each block of a cluster; its other warps, if kHasOthers, have ended.
 // `memory`: shared, which nothing else uses any more.
 template <int kFlags, int kWarps, bool kHasOthers = false, int kTiles, int kEights>

@@ -25,6 +25,7 @@ from edgebench_kernels.cuda.driver_calls import (
     DriverCalls,
     GpuProcess,
     LaunchShape,
+    Tiles,
     connect,
 )
 from edgebench_kernels.cuda.errors import CudaUnavailable, GpuBusy, LaunchError
@@ -97,6 +98,13 @@ class Gpu:
             self.check(result, name)
             self._loaded[key] = LoadedKernel(self, self._calls, name, function, module)
         return self._loaded[key]
+
+    def tensor_map(self, tiles: Tiles) -> bytes:
+        """The argument of a kernel that copies a matrix by tiles; LaunchError for a wrong one."""
+        self.make_current()
+        code, made = self._calls.tensor_map(tiles)
+        self.check(code, "tensor map")
+        return made
 
     def memory_bytes(self) -> tuple[int, int]:
         """Free and total memory."""
@@ -173,7 +181,7 @@ class LoadedKernel:
         *,
         grid: tuple[int, int, int],
         threads: int,
-        arguments: Sequence[int | float],
+        arguments: Sequence[int | float | bytes],
         shared_bytes: int = 0,
         stream: int | None = None,
         overlap: bool = False,
@@ -181,8 +189,9 @@ class LoadedKernel:
     ) -> None:
         """Start the kernel on torch's current stream, or on the stream of that handle.
 
-        arguments: numbers and `data_ptr()`s in the kernel's order.   overlap: programmatic
-        dependent launch (sm_90).   cluster: blocks along z that run at the same time (sm_90).
+        arguments: numbers, `data_ptr()`s and tensor maps in the kernel's order.   overlap:
+        programmatic dependent launch (sm_90).   cluster: blocks along z that run at the same time
+        (sm_90).
         Raises LaunchError and its like; what fails while the kernel runs is raised by whichever
         call comes next.
         """
@@ -201,7 +210,7 @@ class LoadedKernel:
         code = self._calls.launch(self._function, shape, ctypes.addressof(pointers))
         self._gpu.check(code, self.name)
 
-    def _packed(self, arguments: Sequence[int | float]) -> bytes:
+    def _packed(self, arguments: Sequence[int | float | bytes]) -> bytes:
         """The arguments as the kernel reads them."""
         try:
             return self._packer.pack(*arguments)

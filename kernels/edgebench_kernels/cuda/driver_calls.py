@@ -6,11 +6,14 @@ this place, and run the real one against a fake libcuda.
 
 from __future__ import annotations
 
+import struct
 from typing import Any, NamedTuple, Protocol
 
 from edgebench_kernels.cuda.errors import CudaUnavailable
 
 SUCCESS = 0
+TILE_COLUMNS = 64  # of a tile: 128 bytes, the widest swizzle
+HALF_BYTES = 2
 
 
 class GpuProcess(NamedTuple):
@@ -18,6 +21,17 @@ class GpuProcess(NamedTuple):
 
     pid: int
     memory_bytes: int | None
+
+
+class Tiles(NamedTuple):
+    """A matrix of fp16 [rows, columns] in global memory that a kernel copies by tiles.
+
+    A tile is `box_rows` rows of TILE_COLUMNS columns.
+    """
+
+    address: int
+    shape: tuple[int, int]
+    box_rows: int
 
 
 class LaunchShape(NamedTuple):
@@ -71,6 +85,10 @@ class DriverCalls(Protocol):
 
     def allow_shared_bytes(self, function: Any, size_bytes: int) -> int:
         """Let a block have more than 48 KB of shared memory."""
+        ...
+
+    def tensor_map(self, tiles: Tiles) -> tuple[int, bytes]:
+        """What a kernel's copies of tiles read (sm_90): 128 bytes, to be passed by value."""
         ...
 
     def launch(self, function: Any, shape: LaunchShape, arguments: int) -> int:
@@ -175,6 +193,25 @@ class BoundCalls:
         kind = self._driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
         (code,) = self._driver.cuFuncSetAttribute(function, kind, size_bytes)
         return int(code)
+
+    def tensor_map(self, tiles: Tiles) -> tuple[int, bytes]:
+        """cuTensorMapEncodeTiled: fp16, 128-byte swizzle, zeros outside."""
+        driver, (rows, columns) = self._driver, tiles.shape
+        code, made = driver.cuTensorMapEncodeTiled(
+            driver.CUtensorMapDataType.CU_TENSOR_MAP_DATA_TYPE_FLOAT16,
+            2,
+            tiles.address,
+            [driver.cuuint64_t(size) for size in (columns, rows)],
+            [driver.cuuint64_t(HALF_BYTES * columns)],
+            [driver.cuuint32_t(size) for size in (TILE_COLUMNS, tiles.box_rows)],
+            [driver.cuuint32_t(1)] * 2,
+            driver.CUtensorMapInterleave.CU_TENSOR_MAP_INTERLEAVE_NONE,
+            driver.CUtensorMapSwizzle.CU_TENSOR_MAP_SWIZZLE_128B,
+            driver.CUtensorMapL2promotion.CU_TENSOR_MAP_L2_PROMOTION_L2_128B,
+            driver.CUtensorMapFloatOOBfill.CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE,
+        )
+        words = [] if int(code) != SUCCESS else [int(word) for word in made.opaque]
+        return int(code), struct.pack(f"<{len(words)}Q", *words)
 
     def launch(self, function: Any, shape: LaunchShape, arguments: int) -> int:
         """cuLaunchKernel; with `overlap` or a cluster cuLaunchKernelEx."""

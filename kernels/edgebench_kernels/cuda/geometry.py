@@ -76,6 +76,7 @@ class Launch:
 
     workspace_bytes: of memory in any state.   counters: u32 that are zero before and after.
     cluster: blocks along z that read each other's shared memory, the whole grid along z (sm_90).
+    box_rows: of the tiles in which a kernel with a tensor map reads its first argument (sm_90).
     """
 
     file: str
@@ -87,6 +88,7 @@ class Launch:
     workspace_bytes: int = 0
     counters: int = 0
     cluster: int = 1
+    box_rows: int = 0
 
 
 def gemv(linear: Linear, tuning: GemvTuning = GemvTuning()) -> Launch:

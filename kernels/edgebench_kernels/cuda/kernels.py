@@ -9,7 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from edgebench_kernels.cuda import cluster_geometry, geometry, large_geometry
+from edgebench_kernels.cuda import (
+    cluster_geometry,
+    geometry,
+    large_geometry,
+    multicast_geometry,
+)
 from edgebench_kernels.cuda import compile as nvrtc
 from edgebench_kernels.cuda import step_geometry as step
 from edgebench_kernels.cuda.architectures import ARCHITECTURES
@@ -36,7 +41,7 @@ GPUS = ((132, 227 << 10), (16, 163 << 10), (128, 99 << 10))
 """Multiprocessors and shared memory of an H200, an AGX Orin and an RTX 4090, to tune for."""
 
 
-PARAMETERS = {"pointer": "Q", "int32": "i", "int64": "q", "float32": "f"}
+PARAMETERS = {"pointer": "Q", "int32": "i", "int64": "q", "float32": "f", "tensor_map": "128s"}
 """Type of a kernel's parameter -> its code in `struct`, which packs it at launch."""
 
 
@@ -99,9 +104,7 @@ def _gemm(
     )
 
 
-def _a8(
-    m: int, group: int = 128, epilogue: int = 0, scales: A8Scales = A8Scales.GROUP
-) -> Variant:
+def _a8(m: int, group: int = 128, epilogue: int = 0, scales: A8Scales = A8Scales.GROUP) -> Variant:
     """An instruction multiplies two words by 8 tokens."""
     linear = Linear(m=m, n=N, k=K, group=group, epilogue=epilogue)
     tuning = large_geometry.a8_tuning(linear, *GPUS[0])
@@ -115,6 +118,14 @@ def _wgmma(m: int, group: int = 128, epilogue: int = 0, *, n: int = 2 * FFN) -> 
     """An instruction multiplies a word of each of 4 warps by all tokens."""
     linear = Linear(m=m, n=n, k=K, group=group, epilogue=epilogue)
     launch = large_geometry.w4a16_wgmma(linear, large_geometry.wgmma_tuning(linear, *GPUS[0]))
+    return Variant(macros=launch.macros, tensor_per_word=1)
+
+
+def _multicast(group: int = 128, epilogue: int = 0, **choices: int) -> Variant:
+    """An instruction multiplies a word of each of 4 warps by all tokens."""
+    linear = Linear(m=2048, n=2 * FFN, k=K, group=group, epilogue=epilogue)
+    tuning = multicast_geometry.multicast_tuning(linear, GPUS[0][1], **choices)
+    launch = multicast_geometry.w4a16_multicast(linear, tuning)
     return Variant(macros=launch.macros, tensor_per_word=1)
 
 
@@ -213,6 +224,19 @@ KERNELS = {
             *(_raced(64, tiles, 6, producers, 4) for tiles in (1, 2) for producers in (2, 4)),
             *(_raced(128, 2, 4, *one) for one in ((0, 1), (0, 2), (4, 1), (4, 2), (4, 4))),
             _raced(256, 1, 3, 4, 4),
+        ),
+    ),
+    "w4a16_multicast": Kernel(
+        file="w4a16_multicast.cu",
+        parameters=("tensor_map", *("pointer",) * 4, *("int32",) * 3),
+        tensor="HGMMA",
+        architectures=("sm_90a",),
+        variants=(
+            *(_multicast(sharers=sharers) for sharers in (2, 4)),
+            _multicast(batch=1, batches=4),
+            *(_multicast(epilogue=flags) for flags in EPILOGUES),
+            _multicast(64),
+            _multicast(32),
         ),
     ),
     "w4a16_cluster": Kernel(

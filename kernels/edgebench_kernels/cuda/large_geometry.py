@@ -161,7 +161,7 @@ def w4a16_wgmma(linear: Linear, tuning: WgmmaTuning = WgmmaTuning()) -> Launch:
         linear,
         _Block(tokens=tokens, rows=TILE_ROWS * row_tiles, splits=tuning.splits),
         warps=tuning.warps + tuning.producers,
-        ring_bytes=tuning.stages * (_aligned(stage) + arrivals),
+        ring_bytes=tuning.stages * (aligned(stage) + arrivals),
     )
 
 
@@ -188,7 +188,7 @@ def w4a8_wgmma(
         linear,
         _Block(tokens=tokens, rows=TILE_ROWS * row_tiles, splits=tuning.splits),
         warps=tuning.warps,
-        ring_bytes=tuning.stages * (_aligned(stage) + ARRIVAL_BYTES),
+        ring_bytes=tuning.stages * (aligned(stage) + ARRIVAL_BYTES),
     )
 
 
@@ -358,5 +358,6 @@ def _slab_bytes(rows: int, token_warps: int) -> int:
     return 4 * SLAB_TOKENS * token_warps * (rows + 4)
 
 
-def _aligned(size_bytes: int) -> int:
+def aligned(size_bytes: int) -> int:
+    """A stage's bytes, rounded up to where the next one may begin."""
     return -(-size_bytes // WGMMA_ALIGNMENT) * WGMMA_ALIGNMENT

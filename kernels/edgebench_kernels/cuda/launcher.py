@@ -17,6 +17,7 @@ from torch import Tensor
 
 from edgebench_kernels.cuda.architectures import ARCHITECTURES
 from edgebench_kernels.cuda.driver import Gpu, LoadedKernel
+from edgebench_kernels.cuda.driver_calls import Tiles
 from edgebench_kernels.cuda.errors import CudaMemoryError, CudaUnavailable
 from edgebench_kernels.cuda.geometry import Launch, Macros
 from edgebench_kernels.cuda.scratch import Scratch
@@ -68,6 +69,7 @@ class GpuLauncher:
         self.can_overlap = ARCHITECTURES[gpu.arch].capability >= OVERLAP_CAPABILITY
         self.scratch = Scratch(self.device)
         self._loaded: dict[tuple[str, Macros], LoadedKernel] = {}
+        self._tensor_map = functools.lru_cache(maxsize=1024)(gpu.tensor_map)
 
     @classmethod
     def open(cls, index: int = 0) -> GpuLauncher:
@@ -86,10 +88,18 @@ class GpuLauncher:
             grid=plan.grid,
             threads=plan.threads,
             shared_bytes=plan.shared_bytes,
-            arguments=[self._number(one) for one in arguments],
+            arguments=self._values(plan, arguments),
             overlap=overlap and self.can_overlap,
             cluster=plan.cluster,
         )
+
+    def _values(self, plan: Launch, arguments: Sequence[Argument]) -> list[int | float | bytes]:
+        values: list[int | float | bytes] = [self._number(one) for one in arguments]
+        first = arguments[0]
+        if plan.box_rows and isinstance(first, Tensor):
+            tiles = Tiles(first.data_ptr(), (first.shape[0], first.shape[1]), plan.box_rows)
+            values[0] = self._tensor_map(tiles)
+        return values
 
     def _number(self, argument: Argument) -> int | float:
         if argument is None or isinstance(argument, int | float):

@@ -1,7 +1,7 @@
 """How each kernel that the table of paths names multiplies: its launch, and its arguments in order.
 
 `PRODUCTS` is what `paths` points to; a kernel that is named there has a row here. `w4a16_cluster`
-is raced and not chosen: no GPU has timed it yet.
+and `w4a16_multicast` are raced and not chosen: no GPU has timed them yet.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from edgebench_kernels.cuda import (
     cluster_geometry,
     geometry,
     large_geometry,
+    multicast_geometry,
     paths,
     step_geometry,
 )
@@ -79,6 +80,12 @@ def _wgmma(weights: GpuInt4, product: Product) -> None:
     _run(weights, product, plan, product.x, overlap=product.overlap)
 
 
+def _multicast(weights: GpuInt4, product: Product) -> None:
+    gpu = weights.launcher
+    plan = _multicast_plan(_linear(weights, product), gpu.shared_bytes)
+    _run(weights, product, plan, product.x, overlap=product.overlap)
+
+
 def _a8(
     weights: GpuInt4, product: Product, *, is_wgmma: bool = False, is_token_scale: bool = False
 ) -> None:
@@ -131,6 +138,7 @@ PRODUCTS: dict[str, Run] = {
     paths.GEMM: _gemm,
     paths.CLUSTER: _cluster,
     paths.WGMMA: _wgmma,
+    paths.MULTICAST: _multicast,
     paths.CUBLAS: _cublas,
     paths.A8_GEMM: _a8,
     paths.A8_WGMMA: functools.partial(_a8, is_wgmma=True),
@@ -212,6 +220,12 @@ def _cluster_plan(linear: Linear, multiprocessors: int, shared_bytes: int) -> La
 def _wgmma_plan(linear: Linear, multiprocessors: int, shared_bytes: int) -> Launch:
     tuning = large_geometry.wgmma_tuning(linear, multiprocessors, shared_bytes)
     return large_geometry.w4a16_wgmma(linear, tuning)
+
+
+@functools.lru_cache(maxsize=1024)
+def _multicast_plan(linear: Linear, shared_bytes: int) -> Launch:
+    tuning = multicast_geometry.multicast_tuning(linear, shared_bytes)
+    return multicast_geometry.w4a16_multicast(linear, tuning)
 
 
 @functools.lru_cache(maxsize=1024)

@@ -9,6 +9,7 @@
 //         2 0             a null pointer
 //         3 index         the buffer of an argument before
 //         4 bytes data    a buffer that the kernel before still writes (arrivals.h)
+//         5 rows columns tile_rows, then 1 or 4: a tensor map of fp16 in that buffer
 #ifndef EDGEBENCH_TESTS_EMULATE_MAIN_H_
 #define EDGEBENCH_TESTS_EMULATE_MAIN_H_
 
@@ -24,10 +25,18 @@ namespace emulation {
 struct Argument {
   u64 kind = 0, bytes = 0, value = 0;
   void* buffer = nullptr;
+  int rows = 0, columns = 0, tile_rows = 0;  // of a tensor map
 
   template <class T>
   T as() const {
-    if constexpr (std::is_pointer_v<T>) {
+    if constexpr (std::is_same_v<T, TensorMap>) {
+      if (tile_rows == 0) emulator::fail(emulator::kBadLaunch, "a buffer for a tensor map");
+      if (2ull * rows * columns != bytes) {
+        emulator::fail(emulator::kBadLaunch, "%llu bytes for a matrix of %d x %d halfs", bytes,
+                       rows, columns);
+      }
+      return {static_cast<const u8*>(buffer), rows, columns, tile_rows};
+    } else if constexpr (std::is_pointer_v<T>) {
       if (kind == 0) emulator::fail(emulator::kBadLaunch, "a scalar for a pointer");
       return static_cast<T>(buffer);
     } else {
@@ -68,6 +77,12 @@ inline u64 read_word(FILE* from) {
 inline Argument read_argument(FILE* from) {
   Argument argument;
   argument.kind = read_word(from);
+  if (argument.kind == 5) {
+    argument.rows = static_cast<int>(read_word(from));
+    argument.columns = static_cast<int>(read_word(from));
+    argument.tile_rows = static_cast<int>(read_word(from));
+    argument.kind = read_word(from);
+  }
   argument.bytes = read_word(from);
   if (argument.kind == 0) argument.value = read_word(from);
   if (argument.kind == 1 || argument.kind == 4) {

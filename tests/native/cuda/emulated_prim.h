@@ -148,4 +148,6 @@ inline u64 atomic_max(u64* at, u64 value, EB_SITE_PARAMETER) {
 #include "emulated_warp.h"
 #include "emulated_wgmma.h"
 
+#include "emulated_bulk.h"
+
 #endif  // EDGEBENCH_TESTS_EMULATED_PRIM_H_

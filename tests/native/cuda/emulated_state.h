@@ -116,6 +116,12 @@ inline void land_stores(Thread* thread) {
   thread->stores.clear();
 }
 
+// Bytes on their way to a block, where `arrivals` counts them when they land.
+struct BulkCopy {
+  std::function<void()> land;
+  const void* arrivals;
+};
+
 // Blocks along z that read each other's shared memory, and the barrier of all their threads.
 struct Cluster {
   std::vector<Block*> blocks;  // by rank; those that have ended are null
@@ -133,6 +139,8 @@ struct Block {
   std::map<const void*, u_int64_t> notes;  // state of primitives that live in shared memory
   // For each 16 bytes of shared memory: 1 + the thread whose cp.async wrote them, until its fence.
   std::vector<int> copied;
+  std::map<const void*, long long> awaited;  // bytes of bulk copies, of each phase: emulated_bulk.h
+  std::vector<BulkCopy> bulk;                // on their way
 
   ~Block() { free(shared); }
 };

@@ -213,19 +213,43 @@ inline void arrivals_init(u64* at, u32 count, EB_SITE_PARAMETER) {
   emulator::check_aligned(at, 8, site);
   emulator::self->block->notes[at] = 1 + (count | static_cast<u64>(count) << 16);
 }
-inline u_int64_t& note_of(u64* at, emulator::Site site) {
-  u_int64_t& note = emulator::self->block->notes[at];
+inline u_int64_t& note_of(emulator::Block& block, const void* at, emulator::Site site) {
+  u_int64_t& note = block.notes[at];
   if (note == 0) emulated::refuse("arrivals that nobody has initialised", site);
   return note;
 }
-inline void arrive(u64* at, EB_SITE_PARAMETER) {
-  u_int64_t& note = note_of(at, site);
+// The phase ends where no arrival and no byte (emulated_bulk.h) is awaited.
+inline void end_phase(emulator::Block& block, const void* at, u_int64_t& note) {
+  const auto bytes = block.awaited.find(at);
+  if (((note - 1) & 0xffff) != 0 || (bytes != block.awaited.end() && bytes->second != 0)) return;
+  note += (1ull << 32) + (note >> 16 & 0xffff);
+}
+inline void arrive_in(emulator::Block& block, const void* at, emulator::Site site) {
+  u_int64_t& note = note_of(block, at, site);
   note -= 1;
-  if (((note - 1) & 0xffff) == 0) note += (1ull << 32) + (note >> 16 & 0xffff);
+  end_phase(block, at, note);
+}
+inline void arrive(u64* at, EB_SITE_PARAMETER) { arrive_in(*emulator::self->block, at, site); }
+// What is on its way to arrivals of a block is there.
+inline void land_bulk(emulator::Block& block, const void* at) {
+  std::vector<emulator::BulkCopy> others;
+  for (const emulator::BulkCopy& copy : block.bulk) {
+    if (copy.arrivals != at) others.push_back(copy);
+    if (copy.arrivals == at) copy.land();
+  }
+  if (others.size() == block.bulk.size()) return;
+  block.bulk = std::move(others);
+  end_phase(block, at, block.notes[at]);
 }
 inline void wait_arrivals(u64* at, u32 parity, EB_SITE_PARAMETER) {
-  const u_int64_t& note = note_of(at, site);
-  emulator::wait_until([&note, parity] { return (note >> 32 & 1) != parity; }, site);
+  emulator::Block* const block = emulator::self->block;
+  const u_int64_t& note = note_of(*block, at, site);
+  emulator::wait_until(
+      [&note, parity, block, at] {
+        if ((note >> 32 & 1) == parity) land_bulk(*block, at);
+        return (note >> 32 & 1) != parity;
+      },
+      site);
 }
 
 inline void wgmma_fence(EB_SITE_PARAMETER) {

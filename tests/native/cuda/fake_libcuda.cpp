@@ -140,6 +140,19 @@ int cuLaunchKernelEx(const LaunchConfig* c, void* of, void** arguments, void** e
               c->block[0], c->block[1], c->block[2], c->shared_bytes, c->stream, extra != nullptr,
               shown(*c).c_str(), shown(arguments).c_str());
 }
+int cuTensorMapEncodeTiled(unsigned char* made, int type, unsigned rank, void* at,
+                           const uint64_t* sizes, const uint64_t* strides, const unsigned* box,
+                           const unsigned* steps, int interleave, int swizzle, int promotion,
+                           int outside) {
+  for (int i = 0; i < 128; ++i) made[i] = static_cast<unsigned char>(i);
+  return done("cuTensorMapEncodeTiled",
+              "type %d rank %u at %p of %llu %llu strides %llu box %u %u steps %u %u "
+              "kinds %d %d %d %d",
+              type, rank, at, static_cast<unsigned long long>(sizes[0]),
+              static_cast<unsigned long long>(sizes[1]),
+              static_cast<unsigned long long>(strides[0]), box[0], box[1], steps[0], steps[1],
+              interleave, swizzle, promotion, outside);
+}
 int cuMemGetInfo_v2(size_t* free_bytes, size_t* total_bytes) {
   *free_bytes = 1500000000;
   *total_bytes = 141000000000;
@@ -169,6 +182,7 @@ int cuGetProcAddress_v2(const char* name, void** found, int, uint64_t, int* stat
       KNOWN(cuFuncSetAttribute),
       KNOWN(cuLaunchKernel),
       KNOWN(cuLaunchKernelEx),
+      KNOWN(cuTensorMapEncodeTiled),
       {"cuMemGetInfo", reinterpret_cast<void*>(cuMemGetInfo_v2)},
       {"cuGetProcAddress", reinterpret_cast<void*>(cuGetProcAddress_v2)},
   };

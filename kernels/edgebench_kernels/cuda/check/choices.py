@@ -9,10 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 
-from edgebench_kernels.cuda import cluster_geometry, geometry, large_geometry, paths
+from edgebench_kernels.cuda import (
+    cluster_geometry,
+    geometry,
+    large_geometry,
+    multicast_geometry,
+    paths,
+)
+from edgebench_kernels.cuda.check.layer import MULTICAST_FROM
 from edgebench_kernels.cuda.cluster_geometry import ClusterTuning
 from edgebench_kernels.cuda.geometry import GemmTuning, GemvTuning, Launch, Linear
 from edgebench_kernels.cuda.large_geometry import WgmmaTuning
+from edgebench_kernels.cuda.multicast_geometry import MulticastTuning
 
 TASKS = (64, 16, 2048, 256)
 """Numbers of tokens; an H200 was farthest from its bar at the first."""
@@ -32,7 +40,7 @@ WAYS = (
 )
 """How warps share the work: see `WgmmaTuning`."""
 
-Tuning = GemvTuning | GemmTuning | WgmmaTuning | ClusterTuning
+Tuning = GemvTuning | GemmTuning | WgmmaTuning | ClusterTuning | MulticastTuning
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +78,7 @@ def candidates(
     seen = {base.text}
     for tuning in tunings(linear, multiprocessors, shared_bytes):
         choice = _choice(linear, tuning)
-        splits = choice.plan.grid[2]
+        splits = 1 if isinstance(tuning, MulticastTuning) else choice.plan.grid[2]
         is_long = linear.k // geometry.CHUNK_INPUTS // splits >= large_geometry.PART_CHUNKS
         if choice.plan.shared_bytes > shared_bytes or not (splits == 1 or is_long):
             continue
@@ -86,6 +94,8 @@ def _choice(linear: Linear, tuning: Tuning) -> Choice:
         return Choice(plan=geometry.gemm(linear, tuning), tuning=tuning)
     if isinstance(tuning, ClusterTuning):
         return Choice(plan=cluster_geometry.w4a16_cluster(linear, tuning), tuning=tuning)
+    if isinstance(tuning, MulticastTuning):
+        return Choice(plan=multicast_geometry.w4a16_multicast(linear, tuning), tuning=tuning)
     return Choice(plan=large_geometry.w4a16_wgmma(linear, tuning), tuning=tuning)
 
 
@@ -99,13 +109,17 @@ def _gemm(linear: Linear, multiprocessors: int, shared_bytes: int) -> Iterator[G
 
 def _hopper(
     linear: Linear, multiprocessors: int, shared_bytes: int
-) -> Iterator[ClusterTuning | WgmmaTuning]:
-    """Tokens that stay; from 17 tokens on warp groups, which lost at 16."""
+) -> Iterator[ClusterTuning | MulticastTuning | WgmmaTuning]:
+    """Tokens that stay; from 17 tokens on warp groups, which lost at 16; tokens that are shared."""
     is_few = linear.m <= 16
     if linear.m <= cluster_geometry.CLUSTER_TOKENS[-1]:
         for tuning in cluster_geometry.tunings(linear, multiprocessors, shared_bytes):
             if is_few or tuning.warps == 8:
                 yield tuning
+    if linear.m >= MULTICAST_FROM:
+        for sharers, tiles, batch in ((2, 2, 4), (4, 2, 4), (2, 2, 1), (2, 1, 4)):
+            shared = {"sharers": sharers, "tiles": tiles, "batch": batch, "batches": 8 // batch}
+            yield multicast_geometry.multicast_tuning(linear, shared_bytes, **shared)
     if not is_few:
         yield from _wgmma(linear, multiprocessors, shared_bytes)
 

@@ -7,7 +7,7 @@ that together are larger than the L2 cache by far, in one CUDA graph.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -40,12 +40,21 @@ class Weights:
     l2_bytes: int
     tensor: Int4Tensor
     _kept: dict[str, list[Any]] = field(default_factory=dict)
+    _by_row: Weights | None = None
 
     @staticmethod
     def of(name: str, launcher: GpuLauncher, l2_bytes: int) -> Weights:
         """Random codes, scales and zero points."""
         n, k = SHAPES[name]
         return Weights(name, launcher, l2_bytes, random_tensor(n, k, GROUP))
+
+    def by_row(self) -> Weights:
+        """Others of the same shape, whose rows have one scale each."""
+        if self._by_row is None:
+            n, k = self.shape
+            tensor = random_tensor(n, k, k)
+            self._by_row = Weights(self.name, self.launcher, self.l2_bytes, tensor)
+        return self._by_row
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -105,10 +114,13 @@ class Contender:
     products: Callable[[Weights, Tensor], tuple[Sequence[Callable[[], object]], Tensor]]
     size_bytes: Callable[[Weights], int]
     is_applicable: Callable[[str, int], bool] = lambda arch, m: True
+    is_by_row: bool = False
+    """Whether its weights have a scale for each row."""
 
 
 def cell(contender: Contender, weights: Weights, m: int) -> Cell:
     """Build, check and capture; AssertionError where the outputs are wrong."""
+    weights = weights.by_row() if contender.is_by_row else weights
     launcher, (n, k) = weights.launcher, weights.shape
     generator = torch.Generator(launcher.device).manual_seed(m)
     x = torch.randn(m, k, generator=generator, device=launcher.device).half()
@@ -165,6 +177,11 @@ def ours(kernel: str, *, name: str | None = None, overlap: bool = True) -> Conte
         size_bytes=lambda weights: packed(weights)[0].size_bytes,
         is_applicable=lambda arch, m: is_applicable(kernel, arch, m),
     )
+
+
+def ours_by_row(kernel: str) -> Contender:
+    """A kernel of ours on weights whose rows have one scale each: integers of all of K."""
+    return replace(ours(kernel, name=f"{kernel}, G = K"), is_by_row=True)
 
 
 def packed(weights: Weights) -> list[GpuInt4]:

@@ -20,6 +20,8 @@ DEQUANTIZE_FROM = 64
 """Tokens from which dequantizing all weights first can pay: before, it moves five times as much."""
 
 WGMMA_FROM = 16
+MULTICAST_FROM = 256
+"""Tokens from which clusters of two rows of blocks with all of K can fill a GPU."""
 CLUSTER_MOST = 64
 """Tokens of which these linears' parts of K fit in shared memory, in passes where they must."""
 
@@ -28,6 +30,8 @@ def is_applicable(kernel: str, arch: str, m: int) -> bool:
     """Whether a kernel of ours is timed at so many tokens on an architecture."""
     if kernel == paths.CLUSTER:
         return arch == "sm_90a" and m <= CLUSTER_MOST
+    if kernel == paths.MULTICAST:
+        return arch == "sm_90a" and m >= MULTICAST_FROM
     if "wgmma" in kernel:
         return arch == "sm_90a" and m >= WGMMA_FROM
     if kernel == paths.GEMV:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import torch
 
+from edgebench_kernels.cuda import paths
 from edgebench_kernels.cuda.check.layer import GROUP, SHAPES, TOKENS, is_applicable
 from edgebench_kernels.cuda.check.models import LLAMA_8B
 from edgebench_kernels.cuda.check.precompile import Job
@@ -27,13 +28,16 @@ def timing_jobs(arch: str, multiprocessors: int) -> list[Job]:
     """Of every kernel of ours that the layer's table times."""
     recorder = Recorder(arch, multiprocessors)
     for n, k in SHAPES.values():
-        weights = empty_int4(recorder, n, k, 0)
+        weights, by_row = empty_int4(recorder, n, k), empty_int4(recorder, n, k, group=k)
         for m in TOKENS:
             x = torch.empty(m, k, dtype=torch.float16, device="meta")
             y = torch.empty(m, n, dtype=torch.float16, device="meta")
             for kernel, run in PRODUCTS.items():
                 if is_applicable(kernel, arch, m):
                     run(weights, Product(x=x, y=y, overlap=True))
+            for kernel in (paths.A8_GEMM_TOKEN, paths.A8_WGMMA_TOKEN):
+                if is_applicable(kernel, arch, m):
+                    PRODUCTS[kernel](by_row, Product(x=x, y=y, overlap=True))
     return list(recorder.plans)
 
 
@@ -49,7 +53,7 @@ def engine_jobs(arch: str, multiprocessors: int, config: LlamaConfig = LLAMA_8B)
     }
     packed = {
         name: Int4Path(
-            empty_int4(recorder, n, k, n // 2 if name.endswith("gate_up") else 0),
+            empty_int4(recorder, n, k, pair=n // 2 if name.endswith("gate_up") else 0),
             PathChoice.of("w4a16"),
         )
         for name, (n, k) in fused_shapes(one).items()
@@ -61,9 +65,9 @@ def engine_jobs(arch: str, multiprocessors: int, config: LlamaConfig = LLAMA_8B)
     return list(recorder.plans)
 
 
-def empty_int4(recorder: Recorder, n: int, k: int, pair: int) -> GpuInt4:
+def empty_int4(recorder: Recorder, n: int, k: int, *, pair: int = 0, group: int = GROUP) -> GpuInt4:
     """Weights of this shape that hold nothing."""
-    group = kernel_group(k, GROUP)
-    size = (-(-n // TILE_ROWS), padded_inputs(k) * CHUNK_BYTES[group] // CHUNK_INPUTS)
+    chunk_bytes = CHUNK_BYTES[kernel_group(k, group)]
+    size = (-(-n // TILE_ROWS), padded_inputs(k) * chunk_bytes // CHUNK_INPUTS)
     data = torch.empty(size, dtype=torch.uint8, device=recorder.device)
-    return GpuInt4(recorder, data, (n, k), GROUP, pair)
+    return GpuInt4(recorder, data, (n, k), group, pair)

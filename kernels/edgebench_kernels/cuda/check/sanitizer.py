@@ -26,7 +26,9 @@ MODULES = (
     "test_step_emulation",
     "test_choice_emulation",
     "test_w4a8_emulation",
+    "test_row_scale_emulation",
     "test_wgmma_emulation",
+    "test_multicast_emulation",
 )
 MOST_AT_ONCE = 12
 TOOL_ERRORS = 99

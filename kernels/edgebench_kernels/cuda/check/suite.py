@@ -30,7 +30,9 @@ MODULES = (
     "test_choice_emulation",
     "test_attention_emulation",
     "test_w4a8_emulation",
+    "test_row_scale_emulation",
     "test_wgmma_emulation",
+    "test_multicast_emulation",
 )
 AT_ONCE = 4
 EXIT_LOST = 77

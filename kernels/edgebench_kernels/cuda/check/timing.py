@@ -25,6 +25,7 @@ from edgebench_kernels.cuda.check.contenders import (
     cell,
     fp16,
     ours,
+    ours_by_row,
 )
 from edgebench_kernels.cuda.check.events import PASSED, Failed, Log, Skipped, Unavailable
 from edgebench_kernels.cuda.check.facts import gpu_facts
@@ -67,8 +68,9 @@ class Layer:
 def all_contenders() -> list[Contender]:
     """In the table's order; the fp16 that ratios are made with is among the first."""
     mine = [ours(kernel) for kernel in PRODUCTS]
+    by_row = [ours_by_row(kernel) for kernel in (paths.A8_GEMM_TOKEN, paths.A8_WGMMA_TOKEN)]
     alone = ours(paths.GEMV, name=NO_OVERLAP, overlap=False)
-    return [fp16(), *mine, alone, fp16("cublaslt"), torch_int4(), humming()]
+    return [fp16(), *mine, *by_row, alone, fp16("cublaslt"), torch_int4(), humming()]
 
 
 def run(log: Log, request: Request) -> None:
