@@ -120,6 +120,7 @@ COPIED = wgmma_case(33, random_tensor(17, 1088, 64, 43), tokens=64, producers=1,
 ALONE = wgmma_case(33, random_tensor(130, 1088, 64, 43), BIAS, tokens=64, producers=2)
 PLAIN = (RING, GROUPS, A8_RING, CLUSTER, COPIED, ALONE)
 FILE, A8_FILE, PRIM = "w4a16_wgmma.cu", "w4a8_wgmma.cu", "prim_wgmma.cuh"
+PRODUCTS = "w4a16_products.cuh"
 SUMS = "cluster_sums.cuh"
 BLOCK = "block_barrier<S, kHasOthers>()"
 SCALE = "      scale_fragment(of.scales[tile], a);\n"
@@ -131,26 +132,30 @@ BUGS = {
     # order of products
     "no fence": Bug(
         of=RING,
-        patch=(FILE, "    wgmma_fence();\n", ""),
+        patch=(PRODUCTS, "    wgmma_fence();\n", ""),
         seen="no wgmma_fence before it",
         in_all=True,
     ),
     "scaled behind the fence": Bug(
         of=RING,
-        patch=(FILE, f"{SCALE}    }}\n    wgmma_fence();\n", f"    }}\n    wgmma_fence();\n{LATE}"),
+        patch=(
+            PRODUCTS,
+            f"{SCALE}    }}\n    wgmma_fence();\n",
+            f"    }}\n    wgmma_fence();\n{LATE}",
+        ),
         seen="registers written since",
         in_all=True,
     ),
-    "no wait": Bug(of=RING, patch=(FILE, "    wgmma_wait<S::kBatches - 1>();\n", "")),
+    "no wait": Bug(of=RING, patch=(PRODUCTS, "    wgmma_wait<S::kBatches - 1>();\n", "")),
     "one wait too few": Bug(
-        of=RING, patch=(FILE, "wgmma_wait<S::kBatches - 1>", "wgmma_wait<S::kBatches>")
+        of=RING, patch=(PRODUCTS, "wgmma_wait<S::kBatches - 1>", "wgmma_wait<S::kBatches>")
     ),
     "a fragment that is in use": Bug(
         of=RING,
-        patch=(FILE, "product % (kBatch * kBatches);", "product % (kBatch * kBatches - 1);"),
+        patch=(PRODUCTS, "product % (kBatch * kBatches);", "product % (kBatch * kBatches - 1);"),
     ),
-    "no last wait": Bug(of=A16["group 32"], patch=(FILE, "  wgmma_wait<0>();\n", "")),
-    "no commit": Bug(of=RING, patch=(FILE, "    wgmma_commit();\n", "")),
+    "no last wait": Bug(of=A16["group 32"], patch=(PRODUCTS, "  wgmma_wait<0>();\n", "")),
+    "no commit": Bug(of=RING, patch=(PRODUCTS, "    wgmma_commit();\n", "")),
     # memory
     "activations before they are there": Bug(
         of=RING,
@@ -182,7 +187,7 @@ BUGS = {
     ),
     "into the slot that is read": Bug(
         of=GROUPS,
-        patch=(FILE, "kAhead = kStages - 2", "kAhead = kStages - 1"),
+        patch=(PRODUCTS, "kAhead = kStages - 2", "kAhead = kStages - 1"),
         seen="numbers|copied without",
     ),
     "another swizzle": Bug(
@@ -211,13 +216,13 @@ BUGS = {
     # fragments
     "steps swapped": Bug(
         of=RING,
-        patch=(FILE, "+ step % 4 * 2;", "+ (step % 4 ^ 1) * 2;"),
+        patch=(PRODUCTS, "+ step % 4 * 2;", "+ (step % 4 ^ 1) * 2;"),
         in_all=True,
     ),
     "words of another step": Bug(
-        of=RING, patch=(FILE, "[tile], step % 4)", "[tile], step % 4 ^ 2)"), in_all=True
+        of=RING, patch=(PRODUCTS, "[tile], step % 4)", "[tile], step % 4 ^ 2)"), in_all=True
     ),
-    "scale applied twice": Bug(of=RING, patch=(FILE, SCALE, SCALE + SCALE), in_all=True),
+    "scale applied twice": Bug(of=RING, patch=(PRODUCTS, SCALE, SCALE + SCALE), in_all=True),
     "scale of the other row": Bug(
         of=RING, patch=("w4_tile.cuh", "scales, 0x1010", "scales, 0x3232"), in_all=True
     ),
@@ -291,17 +296,17 @@ BUGS = {
     ),
     "a chunk that is not there": Bug(
         of=COPIED,
-        patch=(FILE, "    wait_arrivals(slots.full + slot, parity);\n", ""),
+        patch=(PRODUCTS, "    wait_arrivals(slots.full + slot, parity);\n", "    (void)slots;\n"),
         seen=f"{IN_USE}|deadlock",
     ),
     "the slot that is read given back": Bug(
         of=COPIED,
-        patch=(FILE, "arrive(slots.empty + before)", "arrive(slots.empty + before * 0 + slot)"),
+        patch=(PRODUCTS, "give_back(before)", "give_back(before * 0 + slot)"),
         seen=f"{IN_USE}|deadlock",
     ),
     "slots never given back": Bug(
         of=COPIED,
-        patch=(FILE, "chunk > 0) arrive", "chunk < 0) arrive"),
+        patch=(PRODUCTS, "chunk > 0) give", "chunk < 0) give"),
         seen="deadlock",
         in_all=True,
     ),

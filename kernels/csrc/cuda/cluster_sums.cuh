@@ -44,6 +44,13 @@ EB_DEVICE void lay_down(const float (&sums)[kTiles][kEights][4], u8* memory) {
   }
 }
 
+// The same over stages, when all threads are done with them.
+template <class S, bool kHasOthers, int kTiles, int kEights>
+EB_DEVICE void lay_over(const float (&sums)[kTiles][kEights][4], u8* memory) {
+  block_barrier<S, kHasOthers>();
+  lay_down<S>(sums, memory);
+}
+
 // The outputs of this block of kBlocks: eight quads of sums are under way at a time.
 template <class S, int kFlags, int kBlocks>
 EB_DEVICE void store_share(const Output& out, const u8* memory, int first_token, int first_row) {
@@ -97,8 +104,7 @@ template <int kFlags, int kWarps, bool kHasOthers = false, int kTiles, int kEigh
 EB_DEVICE void store_block(const Output& out, u8* memory, const float (&sums)[kTiles][kEights][4],
                            int first_token, int first_row) {
   using S = SumsOf<kWarps, kTiles, kEights>;
-  block_barrier<S, kHasOthers>();
-  lay_down<S>(sums, memory);
+  lay_over<S, kHasOthers>(sums, memory);
   block_barrier<S, kHasOthers>();
   store_share<S, kFlags, 1>(out, memory, first_token, first_row);
 }
@@ -110,8 +116,7 @@ EB_DEVICE void store_cluster(const Output& out, u8* memory, const float (&sums)[
                              int first_token, int first_row) {
   using S = SumsOf<kWarps, kTiles, kEights>;
   const int blocks = cluster_blocks();
-  block_barrier<S, kHasOthers>();
-  lay_down<S>(sums, memory);
+  lay_over<S, kHasOthers>(sums, memory);
   if (blocks == 1) {
     block_barrier<S, kHasOthers>();
     store_share<S, kFlags, 1>(out, memory, first_token, first_row);

@@ -24,6 +24,7 @@ MODULES = (
     "test_primitives",
     "test_wgmma_primitives",
     "test_cluster_primitives",
+    "test_bulk_primitives",
     "test_emulation",
     "test_cluster_emulation",
     "test_step_emulation",
