@@ -1,10 +1,10 @@
 // Bulk copies (TMA, sm_90): one thread asks, and the bytes that land are counted in arrivals
 // (prim_wgmma.cuh), whose phase ends when all threads and all bytes are there.
 //
-//     arrive_expecting(full, bytes)      one of the threads that the phase waits for; bytes may
-//     land copy_bulk(.., full)                before it is called, but not before the phase before
-//     is over wait_arrivals(full, parity)        then who has waited reads them, products too: no
-//     fence
+//     arrive_expecting(full, bytes)    by one of the threads that the phase waits for; bytes may
+//                                      land before, but not before the phase before is over
+//     copy_bulk(.., full)
+//     wait_arrivals(full, parity)      who has waited reads them, and so do products: no fence
 //
 // A cluster's blocks give each other what they have read: a tile lands at the same place of every
 // block that `blocks` names, and counts there. Such a block must have the slot free: siblings tell

@@ -1,5 +1,4 @@
-// prim_bulk.cuh on the emulator: bytes land at once (early), or when somebody waits for them
-// (late).
+// prim_bulk.cuh on the emulator: bytes land at once (early), or when they are waited for (late).
 //
 // What hardware leaves undefined ends the process:
 //
