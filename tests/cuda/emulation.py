@@ -86,6 +86,12 @@ class Tiled:
 Argument = NDArray | np.generic | SameAs | Late | Tiled | None
 
 
+def content_of(argument: Argument) -> NDArray | np.generic | SameAs | None:
+    """What an argument is without when it is written, or how it is read."""
+    buffer = argument.buffer if isinstance(argument, Tiled) else argument
+    return buffer.array if isinstance(buffer, Late) else buffer
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
     """A launch of a variant, with the arguments of the kernel in order.
@@ -216,8 +222,7 @@ def _decode(launches: Sequence[Launch], data: bytes) -> list[list[NDArray]]:
     for launch in launches:
         arrays = []
         for argument in launch.arguments:
-            buffer = argument.buffer if isinstance(argument, Tiled) else argument
-            array = buffer.array if isinstance(buffer, Late) else buffer
+            array = content_of(argument)
             if isinstance(array, np.ndarray):
                 flat = np.frombuffer(data, array.dtype, array.size, at)
                 arrays.append(flat.reshape(array.shape))

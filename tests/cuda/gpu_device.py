@@ -30,17 +30,17 @@ from .emulation import (
     SOURCES,
     Argument,
     EmulationError,
-    Late,
     Launch,
     SameAs,
     Tiled,
     Variant,
+    content_of,
 )
 
 GUARD_BYTES = 256
 GUARD = 0xA5
 COMPILERS = 4
-HOPPER = ("wgmma", "cluster", "multicast")
+HOPPER = ("wgmma", "cluster", "multicast", "bulk")
 """What files or kernels are called that need one."""
 
 LOST = (700, 702, 715, 716, 717, 718, 719)
@@ -156,8 +156,7 @@ class Device:
             buffers: dict[int, _Buffer] = {}
             values = []
             for place, argument in enumerate(launch.arguments):
-                buffer = argument.buffer if isinstance(argument, Tiled) else argument
-                array = buffer.array if isinstance(buffer, Late) else buffer
+                array = content_of(argument)
                 if isinstance(array, SameAs):
                     values.append(struct.pack("<Q", buffers[array.index].address))
                 elif isinstance(array, np.ndarray):

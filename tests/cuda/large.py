@@ -25,16 +25,14 @@ from edgebench_kernels.reference import quantize_activations
 from .cases import Case, case_of
 from .emulation import (
     SCHEDULES,
-    Argument,
     Emulation,
     EmulationError,
     Late,
     Launch,
     Patch,
     Schedule,
-    Tiled,
 )
-from .real_check import scratch
+from .real_check import planned_x, scratch
 from .w4a16 import RAISED, variant_of
 
 ORDER = np.arange(16).reshape(2, 8).T.reshape(-1)  # byte i of 16 holds this input: w4_bytes.cuh
@@ -55,9 +53,8 @@ class LargeCase:
         case, plan = self.case, self.plan
         sizes = (np.int32(case.y.shape[0]), np.int32(case.weights.n), np.int32(self.k))
         residual = None if case.residual is None else Late(case.residual)
-        late: list[Argument] = [Late(array) for array in self.activations]
-        if plan.box_rows:
-            late[0] = Tiled(Late(case.x), case.x.shape, plan.box_rows)
+        x, *others = self.activations
+        late = (planned_x(plan, x, Late(x)), *map(Late, others))
         pointers = (*late, case.weights.data, case.bias, residual, case.output())
         return Launch(
             variant=variant_of(plan, patches),

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from edgebench_kernels.cuda import geometry
 from edgebench_kernels.cuda.scratch import SPLIT_K
 
-from .emulation import SCHEDULES, Argument, Launch, Variant
+from .emulation import SCHEDULES, Argument, Late, Launch, Tiled, Variant
 
 Measured = dict[str, Any]
 
@@ -44,6 +44,11 @@ class Check:
     name: str
     plans: tuple[geometry.Launch, ...]
     run: Callable[[Runner], Measured]
+
+
+def planned_x(plan: geometry.Launch, x: NDArray, argument: NDArray | Late) -> Argument:
+    """The activations as a kernel is passed them: by a tensor map, where it copies tiles of x."""
+    return Tiled(argument, x.shape, plan.box_rows) if plan.box_rows else argument
 
 
 def launch(plan: geometry.Launch, arguments: Sequence[Argument]) -> Launch:

@@ -26,9 +26,8 @@ from edgebench_kernels.cuda.layout import PackedT16x64, kernel_group, pack
 from edgebench_kernels.formats import Int4Tensor, dequantize
 
 from .cases import Case, case_of, random_tensor
-from .emulation import Tiled
 from .large import a8_case
-from .real_check import Check, Measured, Place, Runner, launch, scratch, twice
+from .real_check import Check, Measured, Place, Runner, launch, planned_x, scratch, twice
 from .w4a16 import NO_STREAM, RAISED
 
 COMPARED = 192
@@ -247,9 +246,9 @@ def _check_linears(
         y = np.full((m, matrix.outputs), np.nan, dtype)
         sizes = [np.int32(m), np.int32(matrix.n), np.int32(inputs)]
         extra = NO_STREAM if plan.kernel == "w4a16_gemv" else scratch(plan)
-        if plan.box_rows:
-            activations = (Tiled(activations[0], activations[0].shape, plan.box_rows),)
-        arguments = [*activations, made.packed.data, None, None, y, *sizes, *extra]
+        x, *others = activations
+        passed = (planned_x(plan, x, x), *others)
+        arguments = [*passed, made.packed.data, None, None, y, *sizes, *extra]
         arrays = twice(runner, plan, arguments)
         y = arrays[-3 if plan.counters else -1]
         assert np.isfinite(y).all(), f"M={m}: outputs are not written, or not finite"

@@ -15,7 +15,7 @@ import pytest
 from edgebench_kernels.cuda.driver_calls import LaunchShape
 
 from . import gpu_device, on_gpu
-from .emulation import EmulationError, Late, Launch, SameAs, Tiled, Variant
+from .emulation import EMULATOR, EmulationError, Late, Launch, SameAs, Tiled, Variant
 from .fake_driver import FakeCalls
 from .gpu_device import Device, NotHere
 
@@ -171,12 +171,18 @@ def test_much_shared_memory_is_asked_for_and_too_much_is_not_here() -> None:
         device.launch(launch(X, shared_bytes=228 << 10))
 
 
-def test_hoppers_kernels_are_not_asked_of_other_gpus() -> None:
+@pytest.mark.parametrize(
+    ("file", "kernel"),
+    [
+        ("w4a16_wgmma.cu", "w4a16_wgmma"),
+        ("w4a16_multicast.cu", "w4a16_multicast"),
+        (str(EMULATOR / "toys_bulk.cu"), "toy_bulk"),
+    ],
+)
+def test_hoppers_kernels_are_not_asked_of_other_gpus(file: str, kernel: str) -> None:
     calls = FakeCalls(gpu_capability=(8, 7))
-    with pytest.raises(NotHere, match="w4a16_wgmma is Hopper's, this is sm_87"):
-        Device(calls, HostMemory()).launch(
-            launch(X, variant=Variant(file="w4a16_wgmma.cu", kernel="w4a16_wgmma"))
-        )
+    with pytest.raises(NotHere, match=f"{kernel} is Hopper's, this is sm_87"):
+        Device(calls, HostMemory()).launch(launch(X, variant=Variant(file=file, kernel=kernel)))
 
 
 # ------------------------------------------------------------------------------------------ plugin

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from edgebench_kernels.cuda.kernels import KERNELS
 
 from . import real_shapes
-from .emulation import Emulation, EmulationError, Launch, Tiled
+from .emulation import Emulation, EmulationError, Launch, content_of
 from .real_check import Check, Place
 from .w4a16 import variant_of
 
@@ -42,8 +42,8 @@ class Spoilt:
     def run(self, launches: list[Launch]) -> list[list[NDArray]]:
         results = self._program.run(launches)
         for launch, arrays in list(zip(launches, results, strict=True))[self._is_late :]:
-            buffers = [a.buffer if isinstance(a, Tiled) else a for a in launch.arguments]
-            given = [one for one in buffers if isinstance(one, np.ndarray)]
+            contents = map(content_of, launch.arguments)
+            given = [one for one in contents if isinstance(one, np.ndarray)]
             for place, before in enumerate(given):
                 if before.tobytes() != arrays[place].tobytes():
                     arrays[place] = spoilt(arrays[place])

@@ -62,28 +62,15 @@ def _gemv(weights: GpuInt4, product: Product) -> None:
     _run(weights, product, plan, product.x, overlap=product.overlap)
 
 
-def _gemm(weights: GpuInt4, product: Product) -> None:
-    gpu = weights.launcher
-    plan = _gemm_plan(_linear(weights, product), gpu.multiprocessors, gpu.shared_bytes)
-    _run(weights, product, plan, product.x, overlap=product.overlap)
+def _planned(plan_of: Callable[[Linear, int, int], Launch]) -> Run:
+    """A kernel that is passed x as it is."""
 
+    def run(weights: GpuInt4, product: Product) -> None:
+        gpu = weights.launcher
+        plan = plan_of(_linear(weights, product), gpu.multiprocessors, gpu.shared_bytes)
+        _run(weights, product, plan, product.x, overlap=product.overlap)
 
-def _cluster(weights: GpuInt4, product: Product) -> None:
-    gpu = weights.launcher
-    plan = _cluster_plan(_linear(weights, product), gpu.multiprocessors, gpu.shared_bytes)
-    _run(weights, product, plan, product.x, overlap=product.overlap)
-
-
-def _wgmma(weights: GpuInt4, product: Product) -> None:
-    gpu = weights.launcher
-    plan = _wgmma_plan(_linear(weights, product), gpu.multiprocessors, gpu.shared_bytes)
-    _run(weights, product, plan, product.x, overlap=product.overlap)
-
-
-def _multicast(weights: GpuInt4, product: Product) -> None:
-    gpu = weights.launcher
-    plan = _multicast_plan(_linear(weights, product), gpu.shared_bytes)
-    _run(weights, product, plan, product.x, overlap=product.overlap)
+    return run
 
 
 def _a8(
@@ -131,20 +118,6 @@ def _cublas(weights: GpuInt4, product: Product) -> None:
         made += residual
     if made is not y:
         y.copy_(made)
-
-
-PRODUCTS: dict[str, Run] = {
-    paths.GEMV: _gemv,
-    paths.GEMM: _gemm,
-    paths.CLUSTER: _cluster,
-    paths.WGMMA: _wgmma,
-    paths.MULTICAST: _multicast,
-    paths.CUBLAS: _cublas,
-    paths.A8_GEMM: _a8,
-    paths.A8_WGMMA: functools.partial(_a8, is_wgmma=True),
-    paths.A8_GEMM_TOKEN: functools.partial(_a8, is_token_scale=True),
-    paths.A8_WGMMA_TOKEN: functools.partial(_a8, is_wgmma=True, is_token_scale=True),
-}
 
 
 def _run(
@@ -223,7 +196,7 @@ def _wgmma_plan(linear: Linear, multiprocessors: int, shared_bytes: int) -> Laun
 
 
 @functools.lru_cache(maxsize=1024)
-def _multicast_plan(linear: Linear, shared_bytes: int) -> Launch:
+def _multicast_plan(linear: Linear, _multiprocessors: int, shared_bytes: int) -> Launch:
     tuning = multicast_geometry.multicast_tuning(linear, shared_bytes)
     return multicast_geometry.w4a16_multicast(linear, tuning)
 
@@ -242,3 +215,17 @@ def _a8_wgmma_plan(
 ) -> Launch:
     tuning = large_geometry.a8_wgmma_tuning(linear, multiprocessors, shared_bytes)
     return large_geometry.w4a8_wgmma(linear, tuning, scales)
+
+
+PRODUCTS: dict[str, Run] = {
+    paths.GEMV: _gemv,
+    paths.GEMM: _planned(_gemm_plan),
+    paths.CLUSTER: _planned(_cluster_plan),
+    paths.WGMMA: _planned(_wgmma_plan),
+    paths.MULTICAST: _planned(_multicast_plan),
+    paths.CUBLAS: _cublas,
+    paths.A8_GEMM: _a8,
+    paths.A8_WGMMA: functools.partial(_a8, is_wgmma=True),
+    paths.A8_GEMM_TOKEN: functools.partial(_a8, is_token_scale=True),
+    paths.A8_WGMMA_TOKEN: functools.partial(_a8, is_wgmma=True, is_token_scale=True),
+}

@@ -22,6 +22,9 @@ DEQUANTIZE_FROM = 64
 WGMMA_FROM = 16
 MULTICAST_FROM = 256
 """Tokens from which clusters of two rows of blocks with all of K can fill a GPU."""
+BY_ROW = (paths.A8_GEMM_TOKEN, paths.A8_WGMMA_TOKEN)
+"""Kernels that are timed on weights with a scale for each row, too."""
+
 CLUSTER_MOST = 64
 """Tokens of which these linears' parts of K fit in shared memory, in passes where they must."""
 

@@ -6,8 +6,7 @@ from dataclasses import replace
 
 import torch
 
-from edgebench_kernels.cuda import paths
-from edgebench_kernels.cuda.check.layer import GROUP, SHAPES, TOKENS, is_applicable
+from edgebench_kernels.cuda.check.layer import BY_ROW, GROUP, SHAPES, TOKENS, is_applicable
 from edgebench_kernels.cuda.check.models import LLAMA_8B
 from edgebench_kernels.cuda.check.precompile import Job
 from edgebench_kernels.cuda.check.recorder import Recorder
@@ -35,7 +34,7 @@ def timing_jobs(arch: str, multiprocessors: int) -> list[Job]:
             for kernel, run in PRODUCTS.items():
                 if is_applicable(kernel, arch, m):
                     run(weights, Product(x=x, y=y, overlap=True))
-            for kernel in (paths.A8_GEMM_TOKEN, paths.A8_WGMMA_TOKEN):
+            for kernel in BY_ROW:
                 if is_applicable(kernel, arch, m):
                     PRODUCTS[kernel](by_row, Product(x=x, y=y, overlap=True))
     return list(recorder.plans)

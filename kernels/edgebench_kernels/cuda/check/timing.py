@@ -29,7 +29,7 @@ from edgebench_kernels.cuda.check.contenders import (
 )
 from edgebench_kernels.cuda.check.events import PASSED, Failed, Log, Skipped, Unavailable
 from edgebench_kernels.cuda.check.facts import gpu_facts
-from edgebench_kernels.cuda.check.layer import SHAPES, TOKENS
+from edgebench_kernels.cuda.check.layer import BY_ROW, SHAPES, TOKENS
 from edgebench_kernels.cuda.check.peers import humming, torch_int4
 from edgebench_kernels.cuda.check.samples import Estimate, estimate, ratio, sums
 from edgebench_kernels.cuda.check.tables import table
@@ -68,7 +68,7 @@ class Layer:
 def all_contenders() -> list[Contender]:
     """In the table's order; the fp16 that ratios are made with is among the first."""
     mine = [ours(kernel) for kernel in PRODUCTS]
-    by_row = [ours_by_row(kernel) for kernel in (paths.A8_GEMM_TOKEN, paths.A8_WGMMA_TOKEN)]
+    by_row = [ours_by_row(kernel) for kernel in BY_ROW]
     alone = ours(paths.GEMV, name=NO_OVERLAP, overlap=False)
     return [fp16(), *mine, *by_row, alone, fp16("cublaslt"), torch_int4(), humming()]
 
