@@ -1,10 +1,8 @@
 """A pair: a fresh process of each arm, both alive at once, that take turns sweep by sweep.
 
 What the machine does lasts for many sweeps (a neighbour, a clock), so both arms meet it alike: a
-pair's number is the median, over its sweeps, of head's time over the baseline's. Measured on a
-virtual machine of 2 cores, in turns, standard deviation of a pair's log-ratio with nothing changed:
-0.19 for the fastest blocks of two processes one after the other, 0.08 for those of two that take
-turns, 0.026 for the median of their ratios.
+pair's number is the median, over its sweeps, of head's time over the baseline's. How much less such
+numbers spread than those of processes one after the other: docs/nightly.md, by docs/pair_spread.py.
 """
 
 from __future__ import annotations
@@ -57,19 +55,35 @@ def probe_pair(
     does not answer.
     """
     order = (head, baseline) if is_head_first else (baseline, head)
-    times: list[list[Mapping[str, float]]] = [[], []]  # in that order
-    with ExitStack() as at_end:
-        asks = [at_end.enter_context(_running(side.arm)) for side in order]
-        for ask, side in zip(asks, order, strict=True):
-            calls.update(ask(_request(cells, calls, side, threads))["calls"])
-        for sweep in range(WARM_SWEEPS + max(SWEEPS, LONG_ENOUGH // (1 + len(cells)))):
-            for place in (0, 1) if sweep % 2 == 0 else (1, 0):
-                times[place].append(asks[place]({}))
-    base, own = (side[WARM_SWEEPS:] for side in (times[::-1] if is_head_first else times))
+    times = sweep_times(order, cells, calls=calls, threads=threads)
+    base, own = times[::-1] if is_head_first else times
     return {
         name: statistics.median(log_ratios([b[name] for b in base], [o[name] for o in own]))
         for name in own[0]
     }
+
+
+def sweep_times(
+    sides: Sequence[Side],
+    cells: Sequence[KernelCell],
+    *,
+    calls: dict[str, int],
+    threads: int | None = None,
+) -> list[list[Mapping[str, float]]]:
+    """Return, for each of `sides`, what its fresh process timed in every sweep: ns per call.
+
+    All live at once and take turns, forth and back. calls: as of `probe_pair`.
+    """
+    times: list[list[Mapping[str, float]]] = [[] for _ in sides]
+    with ExitStack() as at_end:
+        asks = [at_end.enter_context(_running(side.arm)) for side in sides]
+        for ask, side in zip(asks, sides, strict=True):
+            calls.update(ask(_request(cells, calls, side, threads))["calls"])
+        places = range(len(sides))
+        for sweep in range(WARM_SWEEPS + max(SWEEPS, LONG_ENOUGH // (1 + len(cells)))):
+            for place in places if sweep % 2 == 0 else reversed(places):
+                times[place].append(asks[place]({}))
+    return [side[WARM_SWEEPS:] for side in times]
 
 
 def _request(
