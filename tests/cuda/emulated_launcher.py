@@ -25,18 +25,13 @@ from edgebench_kernels.cuda.launcher import Argument
 from edgebench_kernels.cuda.scratch import Scratch
 
 from . import emulation
-from .emulation import SCHEDULES, Emulation, Late, SameAs, Tiled, Variant
+from .emulation import SCHEDULES, Emulation, Late, SameAs, Tiled, Variant, launch_of, variant_of
 
 Span = tuple[int, int]  # addresses, the last one past the end
 
 SCALARS = {"int32": np.int32, "int64": np.int64, "float32": np.float32}
 CPU = torch.device("cpu")
 ALIGNMENT = 16  # of every tensor that a kernel is given
-
-
-def variant_of(plan: geometry.Launch) -> Variant:
-    """What a launch needs compiled."""
-    return Variant(file=plan.file, kernel=plan.kernel, macros=plan.macros)
 
 
 @dataclass
@@ -96,15 +91,7 @@ class EmulatedLauncher(Collector):
         schedule = SCHEDULES[self.launches % len(SCHEDULES)]
         self.launches += 1
         late = self.written if overlap else []
-        launch = emulation.Launch(
-            variant=variant_of(plan),
-            grid=plan.grid,
-            threads=plan.threads,
-            shared_bytes=plan.shared_bytes,
-            cluster=plan.cluster,
-            arguments=_arguments(plan, arguments, late),
-            schedule=schedule,
-        )
+        launch = launch_of(plan, _arguments(plan, arguments, late), schedule)
         [arrays] = self.program.run([launch])
         self.written = []
         tensors = [a for a in arguments if isinstance(a, Tensor)]

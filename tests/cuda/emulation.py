@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from edgebench_kernels.cuda import geometry
 from edgebench_kernels.cuda.source import expand
 
 ROOT = Path(__file__).parents[2]
@@ -107,6 +108,29 @@ class Launch:
     arguments: Sequence[Argument]
     schedule: Schedule = field(default=SCHEDULES[0])
     cluster: int = 1
+
+
+def variant_of(plan: geometry.Launch, patches: tuple[Patch, ...] = ()) -> Variant:
+    """What a planned launch needs compiled."""
+    return Variant(file=plan.file, kernel=plan.kernel, macros=plan.macros, patches=patches)
+
+
+def launch_of(
+    plan: geometry.Launch,
+    arguments: Sequence[Argument],
+    schedule: Schedule = SCHEDULES[0],
+    patches: tuple[Patch, ...] = (),
+) -> Launch:
+    """A launch as it was planned."""
+    return Launch(
+        variant=variant_of(plan, patches),
+        grid=plan.grid,
+        threads=plan.threads,
+        shared_bytes=plan.shared_bytes,
+        cluster=plan.cluster,
+        arguments=arguments,
+        schedule=schedule,
+    )
 
 
 class EmulationError(Exception):

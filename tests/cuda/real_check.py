@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgebench_kernels.cuda import geometry
-from edgebench_kernels.cuda.scratch import SPLIT_K
 
-from .emulation import SCHEDULES, Argument, Late, Launch, Tiled, Variant
+from .emulation import Argument, Launch, launch_of
 
 Measured = dict[str, Any]
 
@@ -46,30 +45,12 @@ class Check:
     run: Callable[[Runner], Measured]
 
 
-def planned_x(plan: geometry.Launch, x: NDArray, argument: NDArray | Late) -> Argument:
-    """The activations as a kernel is passed them: by a tensor map, where it copies tiles of x."""
-    return Tiled(argument, x.shape, plan.box_rows) if plan.box_rows else argument
-
-
-def launch(plan: geometry.Launch, arguments: Sequence[Argument]) -> Launch:
-    """A launch as it was planned."""
-    return Launch(
-        variant=Variant(file=plan.file, kernel=plan.kernel, macros=plan.macros),
-        grid=plan.grid,
-        threads=plan.threads,
-        shared_bytes=plan.shared_bytes,
-        cluster=plan.cluster,
-        arguments=arguments,
-        schedule=SCHEDULES[0],
-    )
-
-
 def twice(runner: Runner, plan: geometry.Launch, arguments: Sequence[Argument]) -> list[NDArray]:
     """The buffers after a launch, and the same bits after it is launched again.
 
     But for its workspace, where the parts of sums stay that came first, which may be others.
     """
-    first, again = runner.run([launch(plan, arguments)] * 2)
+    first, again = runner.run([launch_of(plan, arguments)] * 2)
     for one, other in zip(first, again, strict=True):
         if plan.workspace_bytes and _is_workspace(one, plan):
             continue
@@ -79,21 +60,9 @@ def twice(runner: Runner, plan: geometry.Launch, arguments: Sequence[Argument]) 
 
 
 def _is_workspace(array: NDArray, plan: geometry.Launch) -> bool:
-    """By what `scratch` makes."""
+    """By what `linears.scratch` makes."""
     return array.dtype == np.uint8 and array.size == plan.workspace_bytes
 
 
 def _bytes(array: NDArray) -> NDArray[np.uint8]:
     return array.reshape(-1).view(np.uint8)
-
-
-def scratch(plan: geometry.Launch) -> list[Argument]:
-    """Workspace in any state and counters that are zero; None where the launch needs none.
-
-    Empty for a kernel that takes neither.
-    """
-    if plan.kernel not in SPLIT_K:
-        return []
-    if not plan.counters:
-        return [None, None]
-    return [np.full(plan.workspace_bytes, 0xFF, np.uint8), np.zeros(plan.counters, np.uint32)]

@@ -26,9 +26,9 @@ from edgebench_kernels.cuda.layout import PackedT16x64, kernel_group, pack
 from edgebench_kernels.formats import Int4Tensor, dequantize
 
 from .cases import Case, case_of, random_tensor
-from .large import a8_case
-from .real_check import Check, Measured, Place, Runner, launch, planned_x, scratch, twice
-from .w4a16 import NO_STREAM, RAISED
+from .emulation import launch_of
+from .linears import NO_STREAM, RAISED, a8_case, planned_x, scratch
+from .real_check import Check, Measured, Place, Runner, twice
 
 COMPARED = 192
 """Outputs of a linear that are held against float64."""
@@ -214,7 +214,7 @@ def _check_repack(runner: Runner, made: _Made) -> Measured:
     plan = geometry.repack(n, k, made.packed.group)
     arrays = (tensor.qweight, tensor.scale, tensor.zero, np.full_like(made.packed.data, 0xA5))
     sizes = (n, k, int(tensor.group), made.matrix.pair)
-    [results] = runner.run([launch(plan, [*arrays, *map(np.int32, sizes)])])
+    [results] = runner.run([launch_of(plan, [*arrays, *map(np.int32, sizes)])])
     assert np.array_equal(results[-1], made.packed.data), "not the packer's bytes"
     return {"bytes": made.packed.data.nbytes}
 
@@ -224,7 +224,7 @@ def _check_dequant(runner: Runner, made: _Made) -> Measured:
     plan = geometry.dequant(n, k, made.packed.group)
     y = np.full((n, stride), np.nan, np.float16)
     sizes = (n, k, made.matrix.pair, stride)
-    [results] = runner.run([launch(plan, [made.packed.data, y, *map(np.int32, sizes)])])
+    [results] = runner.run([launch_of(plan, [made.packed.data, y, *map(np.int32, sizes)])])
     y = results[-1]
     assert np.isfinite(y).all(), "weights are not written"
     assert np.array_equal(y[made.rows, :k], dequantize(made.part).astype(np.float16))

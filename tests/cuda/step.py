@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ from edgebench_kernels.cuda import geometry
 from edgebench_kernels.cuda.step_geometry import Codes
 
 from .cases import HALF_TINY, HALF_ULP
-from .emulation import SCHEDULES, Argument, Emulation, Late, Launch, Patch, Schedule, Variant
+from .emulation import SCHEDULES, Argument, Emulation, Late, Launch, Patch, Schedule, launch_of
 
 FLOAT_ULP = 2.0**-24  # of fp32, relative
 FAST = 2.0**-22  # of the fast functions, relative
@@ -29,12 +30,7 @@ LATE = {
 """Arguments that the kernel before may still write when this one begins."""
 
 
-def variant_of(plan: geometry.Launch, patches: tuple[Patch, ...] = ()) -> Variant:
-    """What a launch needs compiled."""
-    return Variant(file=plan.file, kernel=plan.kernel, macros=plan.macros, patches=patches)
-
-
-def launch_of(
+def step_launch(
     plan: geometry.Launch,
     arguments: Sequence[Argument],
     schedule: Schedule,
@@ -44,25 +40,36 @@ def launch_of(
     late = LATE[plan.kernel]
     if dict(plan.macros).get("EB_FUSED") == 0:
         late = (0, 1, 2)  # rope_append has just written the cache
-    arguments = [
+    given = [
         Late(argument) if place in late and isinstance(argument, np.ndarray) else argument
         for place, argument in enumerate(arguments)
     ]
-    return Launch(
-        variant=variant_of(plan, patches),
-        grid=plan.grid,
-        threads=plan.threads,
-        shared_bytes=plan.shared_bytes,
-        arguments=arguments,
-        schedule=schedule,
-    )
+    return launch_of(plan, given, schedule, patches)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepCase:
+    """A launch, and what raises AssertionError where its buffers came out wrong."""
+
+    plan: geometry.Launch
+    arguments: Callable[[], list[Argument]]
+    truth: Callable[[list[NDArray]], None]
+
+    def launch(self, schedule: Schedule, patches: tuple[Patch, ...] = ()) -> Launch:
+        """The launch, in that order of events, with bugs planted."""
+        return step_launch(self.plan, self.arguments(), schedule, patches)
+
+    def check(self, results: list[NDArray]) -> list[NDArray]:
+        """All buffers; AssertionError where they came out wrong."""
+        self.truth(results)
+        return results
 
 
 def run_everywhere(
     program: Emulation, plan: geometry.Launch, arguments: Sequence[Argument]
 ) -> list[NDArray]:
     """The buffers after a launch, the same bits in all schedules."""
-    launches = [launch_of(plan, arguments, schedule) for schedule in SCHEDULES]
+    launches = [step_launch(plan, arguments, schedule) for schedule in SCHEDULES]
     first, *others = program.run(launches)
     for arrays in others:
         for one, other in zip(first, arrays, strict=True):

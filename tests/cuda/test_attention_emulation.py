@@ -23,7 +23,8 @@ from .attention import (
     rotated,
 )
 from .emulation import Emulation
-from .step import check, half_bound, run_everywhere, variant_of
+from .planted import program_of
+from .step import check, half_bound, run_everywhere
 
 pytestmark = [pytest.mark.native, pytest.mark.slow]
 
@@ -76,7 +77,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Emulation:
     plans += [step_geometry.rope_append(1, one.attention) for one in APPENDS.values()]
     plans += [fused_of(CASES[name]).plan() for name in APART]
     plans += [step_geometry.rope_append(1, CASES[name].attention) for name in APART]
-    return Emulation(tmp_path_factory.mktemp("attention"), [variant_of(plan) for plan in plans])
+    return program_of(tmp_path_factory.mktemp("attention"), plans)
 
 
 def run(program: Emulation, one: Case, inputs: Inputs) -> tuple[Inputs, NDArray[np.float16]]:

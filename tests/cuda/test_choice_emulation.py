@@ -12,7 +12,8 @@ from edgebench_kernels.cuda import step_geometry
 from edgebench_kernels.cuda.step_geometry import BAD_TOKEN, FULL, NOT_FINITE
 
 from .emulation import SCHEDULES, Emulation
-from .step import launch_of, nan_like, run_everywhere, variant_of
+from .planted import program_of
+from .step import nan_like, run_everywhere, step_launch
 
 pytestmark = [pytest.mark.native, pytest.mark.slow]
 
@@ -21,7 +22,7 @@ pytestmark = [pytest.mark.native, pytest.mark.slow]
 def program(tmp_path_factory: pytest.TempPathFactory) -> Emulation:
     plans = [step_geometry.argmax(1, 1, is_float=is_float) for is_float in (False, True)]
     plans.append(step_geometry.advance())
-    return Emulation(tmp_path_factory.mktemp("choice"), [variant_of(plan) for plan in plans])
+    return program_of(tmp_path_factory.mktemp("choice"), plans)
 
 
 # ------------------------------------------------------------------------------------------ argmax
@@ -133,7 +134,7 @@ def test_no_token_ends_a_row_where_there_is_no_eos(program: Emulation) -> None:
     loop = Loop(2, limit=9, length=9, eos=-1)
     ids = np.array([0, 2], np.int64)
     [[_, columns, counts, finished, *_, remaining]] = program.run(
-        [launch_of(step_geometry.advance(), loop.arguments(ids), SCHEDULES[0])]
+        [step_launch(step_geometry.advance(), loop.arguments(ids), SCHEDULES[0])]
     )
     assert columns.tolist() == [1, 2]
     assert counts.tolist() == [1, 1]

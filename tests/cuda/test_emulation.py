@@ -10,17 +10,10 @@ from edgebench_kernels.cuda.geometry import BIAS, FLOAT_OUT, RESIDUAL, SWIGLU
 from edgebench_kernels.cuda.layout import pack
 from edgebench_kernels.formats import Int4Tensor, dequantize, pack_codes
 
-from .cases import Case, case_of, random_tensor
-from .emulation import SCHEDULES, Emulation, Launch
-from .w4a16 import (
-    RAISED,
-    check_in_all_schedules,
-    gemm_case,
-    gemv_case,
-    launch_of,
-    outputs,
-    variant_of,
-)
+from .cases import random_tensor
+from .emulation import SCHEDULES, Emulation, launch_of
+from .linears import LinearCase, gemm_case, gemv_case
+from .planted import check_in_all_schedules, program_of
 
 pytestmark = [pytest.mark.native, pytest.mark.slow]
 
@@ -89,39 +82,35 @@ def tile_plans(n: int, k: int, group: int) -> tuple[geometry.Launch, geometry.La
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Emulation:
-    plans = [plan for plan, _ in (*GEMV.values(), *GEMM.values())]
+    plans = [case.plan for case in (*GEMV.values(), *GEMM.values())]
     plans += [plan for group in (32, 64, 128) for plan in tile_plans(1, 128, group)]
-    return Emulation(tmp_path_factory.mktemp("w4a16"), [variant_of(plan) for plan in plans])
+    return program_of(tmp_path_factory.mktemp("w4a16"), plans)
 
 
 @pytest.mark.parametrize("name", GEMV)
 def test_gemv_is_the_truth_in_every_schedule(program: Emulation, name: str) -> None:
-    check_in_all_schedules(program, *GEMV[name])
+    check_in_all_schedules(program, GEMV[name])
 
 
 @pytest.mark.parametrize("name", GEMM)
 def test_gemm_is_the_truth_in_every_schedule(program: Emulation, name: str) -> None:
-    check_in_all_schedules(program, *GEMM[name])
+    check_in_all_schedules(program, GEMM[name])
 
 
 def test_every_number_of_tokens(program: Emulation) -> None:
     """M = 1..33 through both kernels, with the macros of a case above."""
     tensor = random_tensor(17, 64, 32, 30)
-    pairs = [gemm_case(m, tensor, tokens=16, warps=2) for m in range(1, 34)]
+    cases = [gemm_case(m, tensor, tokens=16, warps=2) for m in range(1, 34)]
     tensor = random_tensor(17, 96, 96, 31)
-    pairs += [gemv_case(m, tensor) for m in (5, 6, 7, 8, *range(10, 17))]
-    launches = [
-        launch_of(plan, case, SCHEDULES[i % len(SCHEDULES)]) for i, (plan, case) in enumerate(pairs)
-    ]
-    for (_, case), (y, _) in zip(pairs, outputs(program, launches), strict=True):
-        case.check(y)
+    cases += [gemv_case(m, tensor) for m in (5, 6, 7, 8, *range(10, 17))]
+    launches = [case.launch(SCHEDULES[i % len(SCHEDULES)]) for i, case in enumerate(cases)]
+    for case, results in zip(cases, program.run(launches), strict=True):
+        case.check(results)
 
 
 def test_the_residual_may_be_the_output(program: Emulation) -> None:
-    for plan, case in (GEMV["three of four tokens"], GEMM["split K"]):
-        launch = launch_of(plan, case, SCHEDULES[2], is_in_place=True)
-        arrays = program.run([launch])[0]
-        case.check(arrays[2])  # x, weights, residual
+    for case in (GEMV["three of four tokens"], GEMM["split K"]):
+        case.check(program.run([case.launch(SCHEDULES[2], is_in_place=True)])[0])
 
 
 def extreme(codes: int, zero: int, scale: float) -> Int4Tensor:
@@ -134,19 +123,9 @@ def extreme(codes: int, zero: int, scale: float) -> Int4Tensor:
     )
 
 
-def both(tensor: Int4Tensor, x: np.ndarray) -> list[tuple[geometry.Launch, Case]]:
+def both(tensor: Int4Tensor, x: np.ndarray) -> list[LinearCase]:
     """The same tokens through GEMV and GEMM, with macros of the cases above."""
-    return [
-        (geometry.gemv(linear_of(tensor, x)), case_of(len(x), tensor, x=x, raised=RAISED)),
-        (
-            geometry.gemm(linear_of(tensor, x), geometry.GemmTuning(tokens=16, warps=2)),
-            case_of(len(x), tensor, x=x),
-        ),
-    ]
-
-
-def linear_of(tensor: Int4Tensor, x: np.ndarray) -> geometry.Linear:
-    return geometry.Linear(m=len(x), n=tensor.shape[0], k=tensor.shape[1], group=tensor.group)
+    return [gemv_case(len(x), tensor, x=x), gemm_case(len(x), tensor, x=x, tokens=16, warps=2)]
 
 
 @pytest.mark.parametrize(
@@ -155,8 +134,8 @@ def linear_of(tensor: Int4Tensor, x: np.ndarray) -> geometry.Linear:
 def test_extreme_weights(program: Emulation, codes: int, zero: int, scale: float) -> None:
     x = np.full((1, 64), 1.0, np.float16)
     x[:, ::3] = 0.125
-    for plan, case in both(extreme(codes, zero, scale), x):
-        check_in_all_schedules(program, plan, case)
+    for case in both(extreme(codes, zero, scale), x):
+        check_in_all_schedules(program, case)
 
 
 def test_zeros_give_zero_and_one_hot_gives_the_column(program: Emulation) -> None:
@@ -166,20 +145,20 @@ def test_zeros_give_zero_and_one_hot_gives_the_column(program: Emulation) -> Non
         for value in (0.0, 1.0):
             x[0, at] = value
             column = (dequantize(tensor)[:, at] * value).astype(np.float16)
-            launches = [launch_of(p, c, SCHEDULES[1]) for p, c in both(tensor, x)]
-            for y, _ in outputs(program, launches):
-                assert np.array_equal(y[0], column)
+            for case in both(tensor, x):
+                [results] = program.run([case.launch(SCHEDULES[1])])
+                assert np.array_equal(case.outputs(results)[0], column)
 
 
 def test_overflow_is_infinity_and_nan_stays_in_its_token(program: Emulation) -> None:
     x = np.full((1, 64), 60000.0, np.float16)
-    launches = [launch_of(p, c, SCHEDULES[0]) for p, c in both(extreme(15, 0, 1.0), x)]
-    assert all(np.isposinf(y).all() for y, _ in outputs(program, launches))
-    plan, case = GEMM["33 tokens"]
-    x = case.x.copy()
+    for case in both(extreme(15, 0, 1.0), x):
+        assert np.isposinf(case.outputs(program.run([case.launch()])[0])).all()
+    case = GEMM["33 tokens"]
+    x = case.case.x.copy()
     x[5, 7] = np.nan
-    case = case_of(33, random_tensor(40, 320, 64, 22), BIAS, x=x)
-    [(y, _)] = outputs(program, [launch_of(plan, case, SCHEDULES[0])])
+    [results] = program.run([case.with_activations(x).launch()])
+    y = case.outputs(results)
     assert np.isnan(y[5]).all()
     assert np.isfinite(np.delete(y, 5, axis=0)).all()
 
@@ -192,7 +171,8 @@ def test_repack_writes_the_packers_bytes(
     packed = pack(tensor, pair=pair)
     arrays = (tensor.qweight, tensor.scale, tensor.zero, np.full_like(packed.data, 0xA5))
     sizes = (np.int32(n), np.int32(k), np.int32(group), np.int32(pair))
-    launches = tile_launches(tile_plans(n, k, packed.group)[0], (*arrays, *sizes))
+    repack, _ = tile_plans(n, k, packed.group)
+    launches = [launch_of(repack, (*arrays, *sizes), schedule) for schedule in SCHEDULES]
     for results in program.run(launches):
         assert np.array_equal(results[-1], packed.data)
 
@@ -206,22 +186,9 @@ def test_dequant_gives_numpys_bits(
     stride = -(-k // 8) * 8 + 8
     y = np.full((n, stride), np.nan, np.float16)
     sizes = (np.int32(n), np.int32(k), np.int32(pair), np.int32(stride))
-    launches = tile_launches(tile_plans(n, k, packed.group)[1], (packed.data, y, *sizes))
+    _, dequant = tile_plans(n, k, packed.group)
+    launches = [launch_of(dequant, (packed.data, y, *sizes), schedule) for schedule in SCHEDULES]
     for results in program.run(launches):
         assert np.array_equal(results[-1][:, :k], dequantize(tensor).astype(np.float16))
         assert not results[-1][:, k : stride - 8].any()  # up to a multiple of 8: zeros
         assert np.isnan(results[-1][:, stride - 8 :]).all()  # beyond: as it was
-
-
-def tile_launches(plan: geometry.Launch, arguments: tuple) -> list[Launch]:
-    return [
-        Launch(
-            variant=variant_of(plan),
-            grid=plan.grid,
-            threads=plan.threads,
-            shared_bytes=plan.shared_bytes,
-            arguments=arguments,
-            schedule=schedule,
-        )
-        for schedule in SCHEDULES
-    ]

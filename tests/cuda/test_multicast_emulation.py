@@ -8,8 +8,8 @@ from edgebench_kernels.cuda.geometry import BIAS, FLOAT_OUT, RESIDUAL, SWIGLU
 
 from .cases import random_tensor
 from .emulation import Emulation, Schedule
-from .large import OUTSIDE, Bug, check_bug, check_in_all_schedules, multicast_case
-from .w4a16 import variant_of
+from .linears import multicast_case
+from .planted import OUTSIDE, Bug, check_caught, check_in_all_schedules, check_well, program_of
 
 pytestmark = [pytest.mark.native, pytest.mark.slow]
 
@@ -123,9 +123,8 @@ BUGS = {
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Emulation:
-    variants = [variant_of(case.plan) for case in (*CASES.values(), RING)]
-    variants += [variant_of(bug.of.plan, (bug.patch,)) for bug in BUGS.values()]
-    return Emulation(tmp_path_factory.mktemp("multicast"), variants)
+    plans = [case.plan for case in CASES.values()]
+    return program_of(tmp_path_factory.mktemp("multicast"), plans, BUGS.values())
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -135,8 +134,8 @@ def test_it_is_the_truth_in_every_schedule(program: Emulation, name: str) -> Non
 
 @pytest.mark.parametrize("name", BUGS)
 def test_a_planted_bug_is_caught(program: Emulation, name: str) -> None:
-    check_bug(program, BUGS[name])
+    check_caught(program, BUGS[name])
 
 
 def test_without_a_bug_all_is_well(program: Emulation) -> None:
-    check_in_all_schedules(program, RING)
+    check_well(program, BUGS.values())

@@ -6,22 +6,17 @@ schedule, a wrong fragment in all.
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
-
 import pytest
 
-from edgebench_kernels.cuda import geometry
 from edgebench_kernels.cuda.geometry import RESIDUAL
 
-from .cases import Case, random_tensor
-from .emulation import SCHEDULES, Emulation, EmulationError, Patch, Schedule
-from .w4a16 import check_in_all_schedules, gemm_case, gemv_case, launch_of, outputs, variant_of
+from .cases import random_tensor
+from .emulation import Emulation
+from .linears import gemm_case, gemv_case
+from .planted import OUTSIDE, Bug, check_caught, check_well, program_of
 
 pytestmark = [pytest.mark.native, pytest.mark.slow]
 
-NUMBERS = "numbers"
-OUTSIDE = "heap-buffer-overflow"
 DIVERGENCE = r"\[emulator\] divergence: lane 0 at w4a16_gemv.cu:\d+"
 MISSED = r"\[emulator\] (deadlock: of the threads|divergence: one barrier from)"
 
@@ -35,16 +30,6 @@ GEMM = gemm_case(
 GEMV_TURNS = gemv_case(1, random_tensor(97, 256, 128, 54), warps=2, blocks=1)
 GEMV_DEPENDENT = gemv_case(2, random_tensor(17, 640, 128, 52), RESIDUAL, warps=2, is_dependent=True)
 GEMM_DEPENDENT = gemm_case(9, random_tensor(17, 640, 128, 53), warps=2, is_dependent=True)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bug:
-    """A patch of a case's kernel; `seen`: how it shows; `in_all`: in every schedule."""
-
-    of: tuple[geometry.Launch, Case]
-    patch: Patch
-    seen: str = NUMBERS
-    in_all: bool = False
 
 
 GEMV_FILE, GEMM_FILE, TILE_FILE = "w4a16_gemv.cu", "w4a16_gemm.cu", "w4_tile.cuh"
@@ -212,33 +197,13 @@ BUGS = {
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Emulation:
-    variants = [variant_of(plan) for plan, _ in (GEMV, GEMM)]
-    variants += [variant_of(bug.of[0], (bug.patch,)) for bug in BUGS.values()]
-    return Emulation(tmp_path_factory.mktemp("bugs"), variants)
+    return program_of(tmp_path_factory.mktemp("bugs"), (), BUGS.values())
 
 
-@pytest.mark.parametrize("of", [GEMV, GEMM], ids=["gemv", "gemm"])
-def test_without_a_bug_all_is_well(program: Emulation, of: tuple[geometry.Launch, Case]) -> None:
-    check_in_all_schedules(program, *of)
+def test_without_a_bug_all_is_well(program: Emulation) -> None:
+    check_well(program, BUGS.values())
 
 
 @pytest.mark.parametrize("name", BUGS)
 def test_a_planted_bug_is_caught(program: Emulation, name: str) -> None:
-    bug = BUGS[name]
-    caught = [how_it_shows(program, bug, schedule) for schedule in SCHEDULES]
-    assert any(caught)
-    assert all(caught) or not bug.in_all, caught
-    for text in filter(None, caught):
-        assert re.search(bug.seen, text), text
-
-
-def how_it_shows(program: Emulation, bug: Bug, schedule: Schedule) -> str:
-    """What the emulator says, or NUMBERS where the results are wrong; empty where all is well."""
-    plan, case = bug.of
-    try:
-        [(y, counters)] = outputs(program, [launch_of(plan, case, schedule, patches=(bug.patch,))])
-    except EmulationError as err:
-        return str(err)
-    if counters is not None and counters.any():
-        return NUMBERS
-    return NUMBERS if case.is_wrong(y).any() else ""
+    check_caught(program, BUGS[name])

@@ -12,8 +12,8 @@ from edgebench_kernels.cuda.kernels import KERNELS
 
 from . import real_shapes
 from .emulation import Emulation, EmulationError, Launch, content_of
+from .planted import program_of
 from .real_check import Check, Place
-from .w4a16 import variant_of
 
 pytestmark = [pytest.mark.native, pytest.mark.slow]
 
@@ -25,7 +25,7 @@ SMALL = {check.name: check for check in real_shapes.small_checks(HOPPER)}
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Emulation:
     plans = [plan for check in SMALL.values() for plan in check.plans]
-    return Emulation(tmp_path_factory.mktemp("real"), [variant_of(plan) for plan in plans])
+    return program_of(tmp_path_factory.mktemp("real"), plans)
 
 
 @pytest.mark.parametrize("name", SMALL)

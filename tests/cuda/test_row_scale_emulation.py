@@ -11,13 +11,13 @@ from edgebench_kernels.formats import Int4Tensor, pack_codes
 
 from .cases import random_tensor
 from .emulation import Emulation
-from .large import OUTSIDE, Bug, LargeCase, a8_case, check_bug, check_in_all_schedules
-from .w4a16 import variant_of
+from .linears import LinearCase, a8_case
+from .planted import OUTSIDE, Bug, check_caught, check_in_all_schedules, check_well, program_of
 
 pytestmark = [pytest.mark.native, pytest.mark.slow]
 
 
-def row_case(m: int, n: int, k: int, epilogue: int = 0, **tuning: int) -> LargeCase:
+def row_case(m: int, n: int, k: int, epilogue: int = 0, **tuning: int) -> LinearCase:
     """Random weights whose group is K; warps whose multiple is a warp group are Hopper's."""
     is_wgmma = tuning.get("tokens", 0) >= 64 and tuning["warps"] % 4 == 0
     return a8_case(
@@ -122,7 +122,7 @@ BUGS = {
 }
 
 
-def largest_case(kernel: dict[str, int], code: int, zero: int, sign: int) -> LargeCase:
+def largest_case(kernel: dict[str, int], code: int, zero: int, sign: int) -> LinearCase:
     """Every product has the largest magnitude, all but one the same sign."""
     n, k = 17, LARGEST_K
     codes = np.full((n, k), code, np.uint8)
@@ -151,10 +151,8 @@ LARGEST = {
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Emulation:
-    cases = (*CASES.values(), RING, TILES, PLAIN, *(case for case, _ in LARGEST.values()))
-    variants = [variant_of(case.plan) for case in cases]
-    variants += [variant_of(bug.of.plan, (bug.patch,)) for bug in BUGS.values()]
-    return Emulation(tmp_path_factory.mktemp("row_scale"), variants)
+    plans = [case.plan for case in (*CASES.values(), *(case for case, _ in LARGEST.values()))]
+    return program_of(tmp_path_factory.mktemp("row_scale"), plans, BUGS.values())
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -164,12 +162,11 @@ def test_it_is_the_truth_in_every_schedule(program: Emulation, name: str) -> Non
 
 @pytest.mark.parametrize("name", BUGS)
 def test_a_planted_bug_is_caught(program: Emulation, name: str) -> None:
-    check_bug(program, BUGS[name])
+    check_caught(program, BUGS[name])
 
 
 def test_without_a_bug_all_is_well(program: Emulation) -> None:
-    for case in (RING, TILES, PLAIN):
-        check_in_all_schedules(program, case)
+    check_well(program, BUGS.values())
 
 
 @pytest.mark.parametrize("name", LARGEST)
@@ -177,5 +174,5 @@ def test_integers_beyond_a_floats_are_exact(program: Emulation, name: str) -> No
     """Sums in fp32 would round on the way."""
     case, product = LARGEST[name]
     assert LARGEST_K * 127 * 15 > 2**24
-    y = check_in_all_schedules(program, case)
+    [y] = check_in_all_schedules(program, case)
     assert (y == np.float32((LARGEST_K - 1) * product * 127)).all()

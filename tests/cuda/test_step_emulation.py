@@ -19,6 +19,7 @@ from edgebench_kernels.cuda.step_geometry import (
 )
 
 from .emulation import SOURCES, Emulation
+from .planted import program_of
 from .step import (
     LATE,
     check,
@@ -29,7 +30,6 @@ from .step import (
     rms_norm,
     run_everywhere,
     swiglu,
-    variant_of,
 )
 
 pytestmark = [pytest.mark.native, pytest.mark.slow]
@@ -86,7 +86,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Emulation:
     plans += [step_geometry.swiglu(m, n, codes=codes) for m, n, codes in SWIGLUS.values()]
     plans += [step_geometry.quantize(*shape) for shape in QUANTIZES.values()]
     plans += EMBEDS
-    return Emulation(tmp_path_factory.mktemp("step"), [variant_of(plan) for plan in plans])
+    return program_of(tmp_path_factory.mktemp("step"), plans)
 
 
 @pytest.mark.parametrize("kernel", LATE)
