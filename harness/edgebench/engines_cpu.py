@@ -123,11 +123,7 @@ class CpuEngines:
         rivals = dict(self._int4) if batch_size > 1 else {"w4a16": self._int4["w4a16"]}
         if batch_size == 1 and self._sparse is not None:
             rivals[SPARSE_PATH] = self._sparse
-        path = known_path(named, rivals)
-        if path is None:
-            path = "w4a16"
-            if len(rivals) > 1:
-                path = faster_path(rivals, self._prepared, batch_size)
+        path = choose_path(named, rivals, self._prepared, batch_size)
         return KernelEngine(
             kernel=kernel,
             engine=rivals[path],
@@ -198,8 +194,19 @@ def packed_bytes(linears: Mapping[str, object]) -> dict[str, NDArray[np.uint8]]:
     }
 
 
+def choose_path(
+    named: str | None, rivals: Mapping[str, DecodeEngine], prepared: PreparedText, batch_size: int
+) -> str:
+    """Return the path that is named, where it is one of the rivals; else the fastest of them."""
+    path = known_path(named, rivals)
+    if path is None:
+        [path, *others] = rivals
+        path = faster_path(rivals, prepared, batch_size) if others else path
+    return path
+
+
 def faster_path(
-    engines: Mapping[str, DecodeEngine], prepared: PreparedText, batch_size: int = OFFLINE_BATCH
+    engines: Mapping[str, DecodeEngine], prepared: PreparedText, batch_size: int
 ) -> str:
     """Race the paths, interleaved, on a prefill and a few decode steps of a batch."""
     prompts = [list(prompt) for prompt in prepared.prompts[:batch_size]]

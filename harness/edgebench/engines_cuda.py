@@ -6,13 +6,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from edgebench.engines_cpu import changed_reference, faster_path, longest_row
+from edgebench.engines_cpu import changed_reference, choose_path, longest_row
 from edgebench.kernel_engine import (
     OFFLINE_BATCH,
     KernelEngine,
     WeightChange,
     changed_tensors,
-    known_path,
 )
 from edgebench.prepared_text import PreparedText
 from edgebench.record import Kernel, Scenario
@@ -70,9 +69,7 @@ class CudaEngines:
         self._warm_up(self._int4.values() if kernel == "int4" else [engine], batch_size)
         if kernel == "int4":
             rivals = self._int4 if batch_size > 1 else {"w4a16": self._int4["w4a16"]}
-            path = known_path(named, rivals)
-            if path is None:
-                path = "w4a16" if batch_size == 1 else faster_path(rivals, self._prepared)
+            path = choose_path(named, rivals, self._prepared, batch_size)
             engine, arithmetic = self._int4[path], ARITHMETIC[path]
         return KernelEngine(
             kernel=kernel,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -15,7 +16,7 @@ from functools import cache
 import numpy as np
 
 from edgebench.answers import AnswerKey
-from edgebench.audit.auditee import LogitsPair, NotSupported
+from edgebench.audit.auditee import Auditee, LogitsPair, NotSupported
 from edgebench.audit.case import Case, Claimed, Counts
 from edgebench.audit.intervals import Interval
 from edgebench.audit.library import Library, TextLibrary
@@ -198,6 +199,31 @@ class Double:
     def _refuse(self) -> None:
         if self.is_closed:
             raise NotSupported("an external engine's model cannot be reached")
+
+
+class Wrapped(ABC):
+    """A real auditee whose systems under test are wrapped; all else is its own."""
+
+    auditee: Auditee
+
+    @property
+    def name(self) -> str:
+        return self.auditee.name
+
+    def sut(self, library: Library) -> SystemUnderTest:
+        return self._wrapped(self.auditee.sut(library), library)
+
+    def perturbed(self, library: Library) -> SystemUnderTest:
+        return self._wrapped(self.auditee.perturbed(library), library)
+
+    def first_tokens(self, library: Library, samples: Sequence[int]) -> list[int]:
+        return self.auditee.first_tokens(library, samples)
+
+    def logits(self, library: Library, samples: Sequence[int]) -> Iterator[LogitsPair]:
+        return self.auditee.logits(library, samples)
+
+    @abstractmethod
+    def _wrapped(self, inner: SystemUnderTest, library: Library) -> SystemUnderTest: ...
 
 
 def machine_of(seed: int, **change: float) -> Machine:

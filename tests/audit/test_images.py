@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from edgebench.audit import TESTS
-from edgebench.audit.auditee import Auditee, LogitsPair
+from edgebench.audit.auditee import Auditee
 from edgebench.audit.case import Case, Claimed, Counts, Likelihood
 from edgebench.audit.conduct import Judged, conduct
 from edgebench.audit.libraries import right_answers, scored_library, unseen_library
@@ -25,7 +25,7 @@ from edgebench.loadgen import QuerySample, SystemUnderTest
 from edgebench.progress import SilentProgress
 from edgebench_workloads.cache import CACHE_VARIABLE
 from tests.audit import cheats
-from tests.audit.doubles import Complete, FirstToken, Machine, machine_of
+from tests.audit.doubles import Complete, FirstToken, Machine, Wrapped, machine_of
 
 if TYPE_CHECKING:
     from edgebench.audit.image_auditee import ImageAuditee
@@ -67,7 +67,7 @@ Make = Callable[["RealAuditee", ImageLibrary, Timed], SystemUnderTest]
 
 
 @dataclass(frozen=True, kw_only=True)
-class RealAuditee:
+class RealAuditee(Wrapped):
     """An ImageAuditee on our clock, behind a cheat or none."""
 
     auditee: ImageAuditee
@@ -77,22 +77,6 @@ class RealAuditee:
     table: Mapping[bytes, Sequence[int]]
     """The honest answers to the scored images."""
     cheat: Make | None = None
-
-    @property
-    def name(self) -> str:
-        return self.auditee.name
-
-    def sut(self, library: Library) -> SystemUnderTest:
-        return self._wrapped(self.auditee.sut(library), library)
-
-    def perturbed(self, library: Library) -> SystemUnderTest:
-        return self._wrapped(self.auditee.perturbed(library), library)
-
-    def first_tokens(self, library: Library, samples: Sequence[int]) -> list[int]:
-        return self.auditee.first_tokens(library, samples)
-
-    def logits(self, library: Library, samples: Sequence[int]) -> Iterator[LogitsPair]:
-        return self.auditee.logits(library, samples)
 
     def hasty(self, library: Library) -> Timed:
         return Timed(self.weak.sut(library), self.machine, work=0.6)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from edgebench.audit import TESTS
-from edgebench.audit.auditee import Auditee, LogitsPair
+from edgebench.audit.auditee import Auditee
 from edgebench.audit.case import Case, Claimed, Counts, Likelihood
 from edgebench.audit.conduct import Judged, conduct
 from edgebench.audit.libraries import scored_library, unseen_library
@@ -20,7 +20,7 @@ from edgebench.audit.noise import NoisyLayer
 from edgebench.audit.runs import Part
 from edgebench.loadgen import QuerySample, SystemUnderTest
 from tests.audit import cheats
-from tests.audit.doubles import Complete, FirstToken, Machine, machine_of
+from tests.audit.doubles import Complete, FirstToken, Machine, Wrapped, machine_of
 
 if TYPE_CHECKING:
     from edgebench.audit.engine_auditee import EngineAuditee
@@ -64,7 +64,7 @@ Make = Callable[["RealAuditee", Library, Timed], SystemUnderTest]
 
 
 @dataclass(frozen=True, kw_only=True)
-class RealAuditee:
+class RealAuditee(Wrapped):
     """An EngineAuditee on our clock, behind a cheat or none."""
 
     auditee: EngineAuditee
@@ -75,22 +75,6 @@ class RealAuditee:
     table: Mapping[cheats.Prompt, Sequence[int]]
     """The honest answers to the scored questions."""
     cheat: Make | None = None
-
-    @property
-    def name(self) -> str:
-        return self.auditee.name
-
-    def sut(self, library: Library) -> SystemUnderTest:
-        return self._wrapped(self.auditee.sut(library), library)
-
-    def perturbed(self, library: Library) -> SystemUnderTest:
-        return self._wrapped(self.auditee.perturbed(library), library)
-
-    def first_tokens(self, library: Library, samples: Sequence[int]) -> list[int]:
-        return self.auditee.first_tokens(library, samples)
-
-    def logits(self, library: Library, samples: Sequence[int]) -> Iterator[LogitsPair]:
-        return self.auditee.logits(library, samples)
 
     def timed(self, inner: SystemUnderTest, library: Library, work: float = 1.0) -> Timed:
         return Timed(inner, self.machine, library, work)

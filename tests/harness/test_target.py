@@ -183,7 +183,7 @@ def test_engines_say_what_executes(monkeypatch: pytest.MonkeyPatch) -> None:
     engines._prepared = SimpleNamespace(prompts=prompts)  # type: ignore[assignment]
     engines._fp16 = engine("fp16")
     engines._int4 = {path: engine(path) for path in ("w4a16", "w4a8")}
-    monkeypatch.setattr("edgebench.engines_cuda.faster_path", lambda engines, prepared: "w4a8")
+    monkeypatch.setattr("edgebench.engines_cpu.faster_path", lambda *_: "w4a8")
     told = [
         (one.executed_path, one.batch_size, one.arithmetic)
         for kernel in ("fp16", "int4")
