@@ -17,14 +17,14 @@
 //     A4         C0                  C1            B/64 x (4 loads + 4 tdpbssd), then the sums are
 //     A5         C2                  C3            stored, scaled and added to the fp32 tile
 //
-// Roofline: 2 * 64 * B operations for each byte row and block; one tdpbssd is 32768 operations in
-// 16
-//   cycles. Bound: that peak, less what scaling costs: a group of 128 leaves two tdpbssd (32
-//   cycles) for each 16 x 16 sums, whose scaling takes about 24 cycles of the vector units and 32
-//   of the store port beside them. Share reached: kernels/README.md.
+// Roofline: 2 * 64 * B operations for each byte row and block; a tdpbssd is 32768 of them, in 16
+//   cycles. Bound: not that peak. A group of 128 leaves two tdpbssd (32 cycles) for each 16 x 16
+//   sums; storing those takes 16 cycles in which no tile is multiplied, and scaling them 48 of the
+//   one port that is left for 512-bit floats meanwhile. Share reached: kernels/README.md.
 //
-// The idea: the sums of one half of the columns are scaled while the tiles multiply the other (two
-//   buffers, out-of-order execution); the packed block after this one is prefetched on the way.
+// The idea: the sums of one half of the columns are scaled between the products of the other half,
+//   a few tokens behind each (two buffers); the packed block after the next is prefetched a few
+//   lines a pass, since all 67 at once would hold up the tiles' own loads.
 // Sources: Intel SDM volume 2 (TDPBSSD), optimization manual chapter 20; own design.
 #include "amx.h"
 #include "w4_amx.h"
@@ -39,10 +39,13 @@ using avx512::kLanes;
 constexpr int kPassRows = 2 * kMaxRows;     // byte rows of one pass: two A tiles
 constexpr int kQuadBytes = kBlockRows * 4;  // the 64 rows' bytes of 4 inputs
 constexpr int kPairs = kColumns / 2;        // pairs of B tiles: halves of the 64 outputs
+constexpr int kBlocksAhead = 2;             // how far packed weights are prefetched
+
+using Sums = int32_t[2][kPassRows][kLanes];  // of a pair: [column of the pair][byte row][output]
 
 struct Scratch {
   alignas(64) int8_t weights[kMaxBlockInputs / 4 * kQuadBytes];
-  alignas(64) int32_t sums[kPairs][2][kPassRows][kLanes];  // [pair][column of the pair]
+  alignas(64) Sums sums[kPairs];
   alignas(64) float scale[kBlockRows];
 };
 static_assert(sizeof(Scratch) <= kScratchBytes, "lives in the thread's scratch");
@@ -66,11 +69,12 @@ EB_INLINE void unpack(const uint8_t* block, Scratch* scratch) {
   }
 }
 
-// 32 byte rows (16 when not kBoth) times one pair of columns: sums[2][32][16].
-template <int kInputs, bool kBoth>
-EB_INLINE void multiply(const int8_t* rows, const int8_t* weights,
-                        int32_t (*sums)[kPassRows][kLanes]) {
-  constexpr int kDepth = kInputs < 64 ? kInputs : 64;  // inputs of one tile
+constexpr int depth_of(int inputs) { return inputs < kMaxRowBytes ? inputs : kMaxRowBytes; }
+
+// 32 byte rows (16 when not kBoth) times one pair of columns, into tmm0..tmm3; `behind(i)` runs
+// behind product i, of 2 (4 when kBoth) for each depth of inputs.
+template <int kInputs, bool kBoth, typename Behind>
+EB_INLINE void multiply(const int8_t* rows, const int8_t* weights, const Behind& behind) {
   settle(rows);
   _tile_zero(0);
   _tile_zero(1);
@@ -78,20 +82,29 @@ EB_INLINE void multiply(const int8_t* rows, const int8_t* weights,
     _tile_zero(2);
     _tile_zero(3);
   }
+  int product = 0;
 #pragma GCC unroll 2
-  for (int k = 0; k < kInputs; k += kDepth) {
+  for (int k = 0; k < kInputs; k += depth_of(kInputs)) {
     const int8_t* const b = weights + k / 4 * kQuadBytes;
     _tile_loadd(6, b, kQuadBytes);
     _tile_loadd(4, rows + k, kInputs);
     _tile_dpbssd(0, 4, 6);
+    behind(product++);
     _tile_loadd(7, b + 64, kQuadBytes);
     _tile_dpbssd(1, 4, 7);
+    behind(product++);
     if (kBoth) {
       _tile_loadd(5, rows + kMaxRows * kInputs + k, kInputs);
       _tile_dpbssd(2, 5, 6);
+      behind(product++);
       _tile_dpbssd(3, 5, 7);
+      behind(product++);
     }
   }
+}
+
+template <bool kBoth>
+EB_INLINE void store_sums(Sums& sums) {
   _tile_stored(0, sums[0], 64);
   _tile_stored(1, sums[1], 64);
   if (kBoth) {
@@ -100,50 +113,78 @@ EB_INLINE void multiply(const int8_t* rows, const int8_t* weights,
   }
 }
 
-// The same outputs' sums of `tokens` tokens, scaled and added to out (a pair of columns of it).
+// What is left to do with one pair's sums: nothing while tokens is 0.
+struct Unscaled {
+  const Sums* sums;
+  const float* scale;  // of the pair's outputs
+  const float* x_scale;
+  float* out;  // the pair's columns
+  int tokens;
+};
+
+// The sums of tokens from <= t < to, scaled and added to out.
 template <Family kFamily>
-EB_INLINE void scale_into(const int32_t (*sums)[kPassRows][kLanes], const float* scale,
-                          const float* x_scale, int tokens, bool is_first, float* out) {
+EB_INLINE void scale_into(const Unscaled& of, int from, int to, bool is_first) {
   constexpr int kHalves = halves_of(kFamily);
-  const __m512 scales[2] = {_mm512_load_ps(scale), _mm512_load_ps(scale + kLanes)};
-  for (int t = 0; t < tokens; ++t) {
-    const __m512 token_scale = _mm512_set1_ps(x_scale[t]);
+  const __m512 scales[2] = {_mm512_load_ps(of.scale), _mm512_load_ps(of.scale + kLanes)};
+#pragma GCC unroll 8
+  for (int t = from; t < to; ++t) {
+    const __m512 token_scale = _mm512_set1_ps(of.x_scale[t]);
 #pragma GCC unroll 2
     for (int j = 0; j < 2; ++j) {
-      __m512i total = _mm512_load_si512(sums[j][t * kHalves]);
+      __m512i total = _mm512_load_si512((*of.sums)[j][t * kHalves]);
       if (kHalves == 2) {
-        const __m512i low = _mm512_load_si512(sums[j][t * kHalves + 1]);
+        const __m512i low = _mm512_load_si512((*of.sums)[j][t * kHalves + 1]);
         total = _mm512_add_epi32(_mm512_slli_epi32(total, 8), low);
       }
       const __m512 scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(total), scales[j]);
-      float* const y = out + t * kBlockRows + kLanes * j;
+      float* const y = of.out + t * kBlockRows + kLanes * j;
       const __m512 before = is_first ? _mm512_setzero_ps() : _mm512_load_ps(y);
       _mm512_store_ps(y, _mm512_fmadd_ps(scaled, token_scale, before));
     }
   }
 }
 
-// What is left to do with one pair's sums: nothing while tokens is 0.
-struct Unscaled {
-  const float* x_scale;
-  float* out;
-  int pair;
-  int tokens;
-};
-
-template <Family kFamily>
-EB_INLINE void finish(const Scratch& scratch, const Unscaled& todo, bool is_first) {
-  scale_into<kFamily>(scratch.sums[todo.pair], scratch.scale + todo.pair * 2 * kLanes, todo.x_scale,
-                      todo.tokens, is_first, todo.out);
+// One pair's products into `sums`, and meanwhile what is left of the pair before.
+template <Family kFamily, int kInputs, bool kBoth>
+EB_INLINE void step(const int8_t* rows, const int8_t* weights, const Unscaled& before,
+                    bool is_first, Sums& sums) {
+  constexpr int kTokens = kPassRows / halves_of(kFamily);
+  constexpr int kShare = kTokens / (kInputs / depth_of(kInputs) * (kBoth ? 4 : 2));
+  if (before.tokens == kTokens && !is_first) {
+    multiply<kInputs, kBoth>(rows, weights, [&](int product) {
+      scale_into<kFamily>(before, product * kShare, (product + 1) * kShare, false);
+    });
+  } else {
+    multiply<kInputs, kBoth>(rows, weights, [](int) {});
+    scale_into<kFamily>(before, 0, before.tokens, is_first);
+  }
+  store_sums<kBoth>(sums);
 }
 
-// All tokens of the chunk over one group: each pair is multiplied before the last one is scaled.
+// A packed block that is prefetched a few lines at a time, until its end.
+struct Ahead {
+  const uint8_t* next;
+  const uint8_t* end;
+  int lines;
+};
+
+EB_INLINE void fetch(Ahead* block) {
+  for (int i = 0; i < block->lines && block->next < block->end; ++i, block->next += 64) {
+    _mm_prefetch((const char*)block->next, _MM_HINT_T1);
+  }
+}
+
+// All tokens of the chunk over one group.
 template <Family kFamily, int kInputs>
 EB_INLINE void pass(const int8_t* rows, const float* x_scale, int tokens, bool is_first,
-                    Scratch* scratch, int8_t* spare, float* out) {
+                    const uint8_t* block_ahead, Scratch* scratch, int8_t* spare, float* out) {
   constexpr int kHalves = halves_of(kFamily);
   constexpr int kPassTokens = kPassRows / kHalves;
-  Unscaled last = {x_scale, out, 0, 0};
+  constexpr int kSize = block_bytes(kInputs);
+  const int steps = (tokens + kPassTokens - 1) / kPassTokens * kPairs;
+  Ahead ahead = {block_ahead, block_ahead + kSize, (kSize / 64 + steps - 1) / steps};
+  Unscaled last = {scratch->sums, scratch->scale, x_scale, out, 0};
   for (int t = 0; t < tokens; t += kPassTokens) {
     const int now = tokens - t < kPassTokens ? tokens - t : kPassTokens;
     const int8_t* from = rows + (size_t)t * kHalves * kInputs;
@@ -153,16 +194,18 @@ EB_INLINE void pass(const int8_t* rows, const float* x_scale, int tokens, bool i
     }
     for (int pair = 0; pair < kPairs; ++pair) {
       const int8_t* const weights = scratch->weights + pair * 2 * 64;
+      Sums& sums = scratch->sums[pair];
+      fetch(&ahead);
       if (now * kHalves > kMaxRows) {
-        multiply<kInputs, true>(from, weights, scratch->sums[pair]);
+        step<kFamily, kInputs, true>(from, weights, last, is_first, sums);
       } else {
-        multiply<kInputs, false>(from, weights, scratch->sums[pair]);
+        step<kFamily, kInputs, false>(from, weights, last, is_first, sums);
       }
-      finish<kFamily>(*scratch, last, is_first);
-      last = {x_scale + t, out + t * kBlockRows + pair * 2 * kLanes, pair, now};
+      const int column = pair * 2 * kLanes;
+      last = {&sums, scratch->scale + column, x_scale + t, out + t * kBlockRows + column, now};
     }
   }
-  finish<kFamily>(*scratch, last, is_first);
+  scale_into<kFamily>(last, 0, last.tokens, is_first);
 }
 
 template <Family kFamily, int kInputs>
@@ -173,16 +216,13 @@ EB_INLINE void gemm(const BlockRow& weights, const Activations& x, int first, in
   alignas(64) int8_t spare[kPassRows * kInputs];  // a tile reads 16 rows: not past the last token
   Scratch* const scratch = (Scratch*)memory;
   memset(spare, 0, sizeof(spare));
-  configure(kInputs < kMaxRowBytes ? kInputs : kMaxRowBytes);
+  configure(depth_of(kInputs));
   const uint8_t* block = weights.blocks;
   for (int g = 0; g < weights.groups; ++g, block += kSize) {
     unpack<kInputs>(block, scratch);
-    for (int line = 0; line < kSize; line += 64) {
-      _mm_prefetch((const char*)block + kSize + line, _MM_HINT_T1);
-    }
     const size_t start = (size_t)g * x.tokens + first;
     pass<kFamily, kInputs>((const int8_t*)x.bytes + start * kTokenBytes, x.scale + start,
-                           last - first, g == 0, scratch, spare, out);
+                           last - first, g == 0, block + kBlocksAhead * kSize, scratch, spare, out);
   }
   _tile_release();
 }
