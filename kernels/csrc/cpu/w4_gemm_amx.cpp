@@ -23,8 +23,9 @@
 //   one port that is left for 512-bit floats meanwhile. Share reached: kernels/README.md.
 //
 // The idea: the sums of one half of the columns are scaled between the products of the other half,
-//   a few tokens behind each (two buffers); the packed block after the next is prefetched a few
-//   lines a pass, since all 67 at once would hold up the tiles' own loads.
+//   a few tokens behind each (two buffers). Prefetched a few lines a pass: the packed block after
+//   the next (all 67 at once would hold up the tiles' own loads), and, where the chunk's tokens do
+//   not stay in L2, the next tokens.
 // Sources: Intel SDM volume 2 (TDPBSSD), optimization manual chapter 20; own design.
 #include "amx.h"
 #include "w4_amx.h"
@@ -40,6 +41,7 @@ constexpr int kPassRows = 2 * kMaxRows;     // byte rows of one pass: two A tile
 constexpr int kQuadBytes = kBlockRows * 4;  // the 64 rows' bytes of 4 inputs
 constexpr int kPairs = kColumns / 2;        // pairs of B tiles: halves of the 64 outputs
 constexpr int kBlocksAhead = 2;             // how far packed weights are prefetched
+constexpr size_t kNearBytes = 1 << 20;  // of a chunk's tokens that stay in L2 between block rows
 
 using Sums = int32_t[2][kPassRows][kLanes];  // of a pair: [column of the pair][byte row][output]
 
@@ -162,28 +164,32 @@ EB_INLINE void step(const int8_t* rows, const int8_t* weights, const Unscaled& b
   store_sums<kBoth>(sums);
 }
 
-// A packed block that is prefetched a few lines at a time, until its end.
+// Memory that is prefetched a few lines at a time, until its end.
 struct Ahead {
   const uint8_t* next;
   const uint8_t* end;
   int lines;
 };
 
-EB_INLINE void fetch(Ahead* block) {
-  for (int i = 0; i < block->lines && block->next < block->end; ++i, block->next += 64) {
-    _mm_prefetch((const char*)block->next, _MM_HINT_T1);
+template <_mm_hint kHint>
+EB_INLINE void fetch(Ahead* memory) {
+  for (int i = 0; i < memory->lines && memory->next < memory->end; ++i, memory->next += 64) {
+    _mm_prefetch((const char*)memory->next, kHint);
   }
 }
 
 // All tokens of the chunk over one group.
 template <Family kFamily, int kInputs>
 EB_INLINE void pass(const int8_t* rows, const float* x_scale, int tokens, bool is_first,
-                    const uint8_t* block_ahead, Scratch* scratch, int8_t* spare, float* out) {
+                    Ahead block, bool is_far, Scratch* scratch, int8_t* spare, float* out) {
   constexpr int kHalves = halves_of(kFamily);
   constexpr int kPassTokens = kPassRows / kHalves;
-  constexpr int kSize = block_bytes(kInputs);
+  constexpr int kPassBytes = kPassRows * kInputs;
   const int steps = (tokens + kPassTokens - 1) / kPassTokens * kPairs;
-  Ahead ahead = {block_ahead, block_ahead + kSize, (kSize / 64 + steps - 1) / steps};
+  block.lines = (block_bytes(kInputs) / 64 + steps - 1) / steps;
+  const uint8_t* const bytes = (const uint8_t*)rows;
+  Ahead tokens_ahead = {bytes + kPassBytes, bytes + (size_t)tokens * kHalves * kInputs,
+                        is_far ? kPassBytes / kPairs / 64 : 0};
   Unscaled last = {scratch->sums, scratch->scale, x_scale, out, 0};
   for (int t = 0; t < tokens; t += kPassTokens) {
     const int now = tokens - t < kPassTokens ? tokens - t : kPassTokens;
@@ -195,7 +201,8 @@ EB_INLINE void pass(const int8_t* rows, const float* x_scale, int tokens, bool i
     for (int pair = 0; pair < kPairs; ++pair) {
       const int8_t* const weights = scratch->weights + pair * 2 * 64;
       Sums& sums = scratch->sums[pair];
-      fetch(&ahead);
+      fetch<_MM_HINT_T1>(&block);
+      fetch<_MM_HINT_T0>(&tokens_ahead);
       if (now * kHalves > kMaxRows) {
         step<kFamily, kInputs, true>(from, weights, last, is_first, sums);
       } else {
@@ -217,12 +224,15 @@ EB_INLINE void gemm(const BlockRow& weights, const Activations& x, int first, in
   Scratch* const scratch = (Scratch*)memory;
   memset(spare, 0, sizeof(spare));
   configure(depth_of(kInputs));
+  const bool is_far = (size_t)weights.groups * (last - first) * kTokenBytes > kNearBytes;
   const uint8_t* block = weights.blocks;
   for (int g = 0; g < weights.groups; ++g, block += kSize) {
     unpack<kInputs>(block, scratch);
+    const uint8_t* const ahead = block + kBlocksAhead * kSize;
     const size_t start = (size_t)g * x.tokens + first;
     pass<kFamily, kInputs>((const int8_t*)x.bytes + start * kTokenBytes, x.scale + start,
-                           last - first, g == 0, block + kBlocksAhead * kSize, scratch, spare, out);
+                           last - first, g == 0, {ahead, ahead + kSize, 0}, is_far, scratch, spare,
+                           out);
   }
   _tile_release();
 }
