@@ -76,8 +76,9 @@ RULES = (
     Rule(
         id="D-07",
         title="No sample twice, none from outside",
-        text="No (kernel, mode, query, sample) occurs twice, or in an offline round of several "
-        "passes over the scored set more often than those; every sample index lies in the set.",
+        text="No (kernel, mode, query, sample) occurs twice, or in an offline round that meets "
+        "several passes over the scored set more often than those; every sample index lies in the "
+        "set.",
         why="A copied row is a faked measurement.",
         source=f"{MLPERF}, sample library",
         what_to_do="run again",
