@@ -12,16 +12,13 @@ from __future__ import annotations
 import math
 import statistics
 import sys
-from collections.abc import Mapping, Sequence
 
 from edgebench.markdown import header, row
 from edgebench.nightly.arms import SELF, find_arm
-from edgebench.nightly.pairs import Side, sweep_times
+from edgebench.nightly.pairs import Side, Sweeps, median_log_ratio, sweep_times
 from edgebench.nightly.selftest import CELLS
-from edgebench.paired import log_ratios
 from edgebench.progress import choose_progress
 
-Sweeps = Sequence[Mapping[str, float]]
 WAYS = (
     "fastest blocks, one process after the other",
     "fastest blocks, two that take turns",
@@ -32,11 +29,6 @@ WAYS = (
 def of_fastest(a: Sweeps, b: Sweeps, cell: str) -> float:
     """Return ln of the fastest block of b over that of a."""
     return math.log(min(sweep[cell] for sweep in b) / min(sweep[cell] for sweep in a))
-
-
-def of_ratios(a: Sweeps, b: Sweeps, cell: str) -> float:
-    """Return the median of ln(b / a) over their sweeps."""
-    return statistics.median(log_ratios([s[cell] for s in a], [s[cell] for s in b]))
 
 
 def main(rounds: int) -> None:
@@ -52,7 +44,7 @@ def main(rounds: int) -> None:
             for cell in cells:
                 numbers[WAYS[0]][cell].append(of_fastest(alone, after, cell))
                 numbers[WAYS[1]][cell].append(of_fastest(a, b, cell))
-                numbers[WAYS[2]][cell].append(of_ratios(a, b, cell))
+                numbers[WAYS[2]][cell].append(median_log_ratio(a, b, cell))
     print("\n".join(header(["a pair's number", "standard deviation", "least cell", "worst cell"])))
     for way, by_cell in numbers.items():
         spreads = [statistics.stdev(values) for values in by_cell.values()]

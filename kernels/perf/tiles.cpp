@@ -1,7 +1,8 @@
 // What may run beside AMX's tile products, and what waits: the bounds that w4_gemm_amx.cpp names.
 //
-//     g++ -O2 -std=c++17 -mavx512f -mamx-tile -mamx-int8 kernels/perf/tiles.cpp -o /tmp/tiles
-//     /tmp/tiles
+//     cd kernels
+//     g++ -O2 -std=c++17 -mavx512f -mamx-tile -mamx-int8 perf/tiles.cpp csrc/cpu/amx_permission.cpp
+//     ./a.out
 //
 // Prints ns per block of work alone and beside 8 tile products, medians of 31 rounds in which all
 // blocks take turns; from L1, one thread. What overlaps costs the larger of the two, what does not
@@ -10,26 +11,19 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/syscall.h>
 #include <time.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <vector>
 
+#include "../csrc/cpu/amx.h"
+#include "../csrc/cpu/amx_permission.h"
+
 namespace {
 
 constexpr int kRounds = 31, kCalls = 4000;
-constexpr int kPermission = 0x1023, kTileData = 18;  // arch_prctl: ARCH_REQ_XCOMP_PERM
 
 alignas(4096) int8_t memory[3][4096];  // bytes of A, of B, sums
-
-struct alignas(64) Config {
-  uint8_t palette = 1, start_row = 0, reserved[14] = {};
-  uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
-  uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
-};
 
 struct Work {
   const char* name;
@@ -111,12 +105,11 @@ double median(std::vector<double> values) {
 }  // namespace
 
 int main() {
-  if (syscall(SYS_arch_prctl, kPermission, kTileData) != 0) {
+  if (!edgebench::may_use_tiles()) {
     fputs("expected a CPU with AMX, whose kernel lets programs use it\n", stderr);
     return 3;
   }
-  const Config config;
-  _tile_loadconfig(&config);
+  edgebench::amx::configure(edgebench::amx::kMaxRowBytes);
   for (int8_t* byte = memory[0]; byte < memory[2]; ++byte) *byte = (int8_t)rand();
   load_tiles();
   printf("| work | alone ns | beside 8 products ns |\n|---|---|---|\n");

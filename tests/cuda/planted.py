@@ -27,7 +27,8 @@ from .emulation import (
 )
 
 NUMBERS = "numbers"
-OUTSIDE = "AddressSanitizer: heap-"  # past the end, or in what was freed
+OUTSIDE = "heap-buffer-overflow"
+OUTSIDE_OR_FREED = "AddressSanitizer: heap-"  # far past the end, where others were
 EITHER = f"{OUTSIDE}|{NUMBERS}"
 
 

@@ -12,7 +12,14 @@ from edgebench_kernels.formats import Int4Tensor, pack_codes
 from .cases import random_tensor
 from .emulation import Emulation
 from .linears import LinearCase, a8_case
-from .planted import OUTSIDE, Bug, check_caught, check_in_all_schedules, check_well, program_of
+from .planted import (
+    OUTSIDE_OR_FREED,
+    Bug,
+    check_caught,
+    check_in_all_schedules,
+    check_well,
+    program_of,
+)
 
 pytestmark = [pytest.mark.native, pytest.mark.slow]
 
@@ -95,13 +102,13 @@ BUGS = {
     "scales of rows that are not there": Bug(
         of=PLAIN,
         patch=(END, "is_there ? load", "is_there || true ? load"),
-        seen=OUTSIDE,
+        seen=OUTSIDE_OR_FREED,
         in_all=True,
     ),
     "scales of tokens that are not there": Bug(
         of=PLAIN,
         patch=(END, "token < of.m ? load", "token < of.m || true ? load"),
-        seen=OUTSIDE,
+        seen=OUTSIDE_OR_FREED,
         in_all=True,
     ),
     "mma: tokens of the first warp": Bug(

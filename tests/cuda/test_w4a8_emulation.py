@@ -14,7 +14,14 @@ from edgebench_kernels.formats import Int4Tensor, pack_codes
 from .cases import random_tensor
 from .emulation import SCHEDULES, Emulation, launch_of
 from .linears import LinearCase, a8_case
-from .planted import OUTSIDE, Bug, check_caught, check_in_all_schedules, check_well, program_of
+from .planted import (
+    OUTSIDE_OR_FREED,
+    Bug,
+    check_caught,
+    check_in_all_schedules,
+    check_well,
+    program_of,
+)
 
 pytestmark = [pytest.mark.native, pytest.mark.slow]
 
@@ -104,21 +111,24 @@ BUGS = {
     ),
     "another swizzle": Bug(of=RING, patch=(READER, "(unit ^ row % 8)", "unit"), in_all=True),
     "tokens that are not there": Bug(
-        of=RING, patch=(READER, "i < count - (int)row", "count > 0"), seen=OUTSIDE, in_all=True
+        of=RING,
+        patch=(READER, "i < count - (int)row", "count > 0"),
+        seen=OUTSIDE_OR_FREED,
+        in_all=True,
     ),
     "inputs past the row": Bug(
-        of=RING, patch=(READER, "16 * (int)unit < inputs_left", "true"), seen=OUTSIDE
+        of=RING, patch=(READER, "16 * (int)unit < inputs_left", "true"), seen=OUTSIDE_OR_FREED
     ),
     "scales of groups that are not there": Bug(
         of=RING,
         patch=(READER, "S::kTokenScale || (int)(group", "true || (int)(group"),
-        seen=OUTSIDE,
+        seen=OUTSIDE_OR_FREED,
     ),
     "scales of tokens that are not there": Bug(
-        of=RING, patch=(READER, " && (int)token < count)", " && count > 0)"), seen=OUTSIDE
+        of=RING, patch=(READER, " && (int)token < count)", " && count > 0)"), seen=OUTSIDE_OR_FREED
     ),
     "tokens' scales by group": Bug(
-        of=TOKEN, patch=(READER, "S::kTokenScale ? 0 : (chunk", "(chunk"), seen=OUTSIDE
+        of=TOKEN, patch=(READER, "S::kTokenScale ? 0 : (chunk", "(chunk"), seen=OUTSIDE_OR_FREED
     ),
 }
 

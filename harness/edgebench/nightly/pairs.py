@@ -26,6 +26,7 @@ from edgebench.nightly.suite import KernelCell
 from edgebench.paired import log_ratios
 
 Ask = Callable[[Mapping[str, Any]], dict[str, Any]]
+Sweeps = Sequence[Mapping[str, float]]  # each: a cell's name to ns per call
 
 SWEEPS, WARM_SWEEPS = 24, 2
 LONG_ENOUGH = 250  # blocks of all cells: few cells get more, so that a short disturbance passes
@@ -57,10 +58,12 @@ def probe_pair(
     order = (head, baseline) if is_head_first else (baseline, head)
     times = sweep_times(order, cells, calls=calls, threads=threads)
     base, own = times[::-1] if is_head_first else times
-    return {
-        name: statistics.median(log_ratios([b[name] for b in base], [o[name] for o in own]))
-        for name in own[0]
-    }
+    return {name: median_log_ratio(base, own, name) for name in own[0]}
+
+
+def median_log_ratio(base: Sweeps, own: Sweeps, name: str) -> float:
+    """Return the median, over sweeps, of ln(own / base) of a cell."""
+    return statistics.median(log_ratios([b[name] for b in base], [o[name] for o in own]))
 
 
 def sweep_times(
@@ -69,7 +72,7 @@ def sweep_times(
     *,
     calls: dict[str, int],
     threads: int | None = None,
-) -> list[list[Mapping[str, float]]]:
+) -> list[Sweeps]:
     """Return, for each of `sides`, what its fresh process timed in every sweep: ns per call.
 
     All live at once and take turns, forth and back. calls: as of `probe_pair`.

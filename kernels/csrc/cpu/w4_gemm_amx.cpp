@@ -181,12 +181,14 @@ EB_INLINE void fetch(Ahead* memory) {
 // All tokens of the chunk over one group.
 template <Family kFamily, int kInputs>
 EB_INLINE void pass(const int8_t* rows, const float* x_scale, int tokens, bool is_first,
-                    Ahead block, bool is_far, Scratch* scratch, int8_t* spare, float* out) {
+                    const uint8_t* block_ahead, bool is_far, Scratch* scratch, int8_t* spare,
+                    float* out) {
   constexpr int kHalves = halves_of(kFamily);
   constexpr int kPassTokens = kPassRows / kHalves;
   constexpr int kPassBytes = kPassRows * kInputs;
   const int steps = (tokens + kPassTokens - 1) / kPassTokens * kPairs;
-  block.lines = (block_bytes(kInputs) / 64 + steps - 1) / steps;
+  constexpr int kSize = block_bytes(kInputs);
+  Ahead block = {block_ahead, block_ahead + kSize, (kSize / 64 + steps - 1) / steps};
   const uint8_t* const bytes = (const uint8_t*)rows;
   Ahead tokens_ahead = {bytes + kPassBytes, bytes + (size_t)tokens * kHalves * kInputs,
                         is_far ? kPassBytes / kPairs / 64 : 0};
@@ -228,11 +230,10 @@ EB_INLINE void gemm(const BlockRow& weights, const Activations& x, int first, in
   const uint8_t* block = weights.blocks;
   for (int g = 0; g < weights.groups; ++g, block += kSize) {
     unpack<kInputs>(block, scratch);
-    const uint8_t* const ahead = block + kBlocksAhead * kSize;
     const size_t start = (size_t)g * x.tokens + first;
     pass<kFamily, kInputs>((const int8_t*)x.bytes + start * kTokenBytes, x.scale + start,
-                           last - first, g == 0, {ahead, ahead + kSize, 0}, is_far, scratch, spare,
-                           out);
+                           last - first, g == 0, block + kBlocksAhead * kSize, is_far, scratch,
+                           spare, out);
   }
   _tile_release();
 }
